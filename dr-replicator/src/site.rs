@@ -1,0 +1,75 @@
+//! Where changes go.
+
+use crate::source::Block;
+use async_trait::async_trait;
+use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
+
+/// What a site has of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    pub epoch: u64,
+    /// Last change committed.
+    pub sequence: u64,
+    /// The bucket's head point.
+    pub point: u64,
+}
+
+/// One transaction at the site: one recovery point.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    pub source: String,
+    pub epoch: u64,
+    /// First and last change it covers. The site refuses a hole, and answers a commit it has with the old point.
+    /// Chunks of a resync by difference carry `resync` and all name the base as `last` with `first` = 0.
+    pub first: u64,
+    pub last: u64,
+    pub resync: bool,
+    /// When the newest event in it was noted at the source, nanoseconds since the epoch.
+    pub time_ns: i64,
+    pub exact: bool,
+    pub ops: Vec<Op>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub point: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// Try again later; the connection is gone.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    #[error("the site has no space left: {0}")]
+    Full(String),
+    /// A newer epoch is in force: this source must not write any more.
+    #[error("fenced by epoch {epoch}")]
+    Fenced { epoch: u64 },
+    /// The site's position is not the one this commit follows.
+    #[error("the site is at change {sequence} of epoch {epoch}")]
+    OutOfOrder { epoch: u64, sequence: u64 },
+    /// Refused for good: token, role, bucket, a limit. Needs a person.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[async_trait]
+pub trait Site: Send + Sync + 'static {
+    /// Connects when not connected. `None`: the site has nothing of this source.
+    async fn position(&self, source: &str) -> Result<Option<Position>, SiteError>;
+
+    /// Which of these blocks the site does not have.
+    async fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, SiteError>;
+
+    /// Stores blocks durably. May be called several times at once.
+    async fn put_blocks(&self, blocks: Vec<Block>) -> Result<(), SiteError>;
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, SiteError>;
+
+    async fn digest(&self) -> Result<Digest, SiteError>;
+    async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError>;
+    async fn rows(&self, group: u64) -> Result<Vec<(RowKey, Digest)>, SiteError>;
+
+    /// Bytes sent and received on the wire since the start, all connections.
+    fn wire_bytes(&self) -> u64;
+}

@@ -1,0 +1,108 @@
+//! Where changes come from.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use restfs_lib::model::{BlockKey, BlockRef, Digest, ObjectId, Op, RowKey};
+
+/// One change of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Place in the change log: 1, 2, 3 ...
+    pub sequence: u64,
+    /// Journal sequence of the event it came from.
+    pub journal: u64,
+    /// When the event was noted, nanoseconds since the epoch.
+    pub time_ns: i64,
+    pub op: Op,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub max_ops: usize,
+    /// Plain bytes of blocks the batch may name.
+    pub max_bytes: u64,
+}
+
+/// Changes in order, without holes.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// No file had unread dirty ranges when the batch was taken, so it ends in one moment's state.
+    pub exact: bool,
+}
+
+/// Content of a block at the source, as of now.
+#[derive(Debug, Clone)]
+pub enum ReadBlock {
+    /// The content the change log speaks of.
+    Same(Bytes),
+    /// The file has changed since; the catalog now says this, and this is what to ship.
+    Newer(BlockRef, Bytes),
+    /// The position is a hole by now.
+    Hole,
+    /// The object is gone: a later change says so.
+    Gone,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The change log no longer reaches back to this sequence.
+    #[error("the change log starts at {oldest}, change {asked} is gone")]
+    TooOld { asked: u64, oldest: u64 },
+    #[error("{0}")]
+    Failed(String),
+}
+
+#[async_trait]
+pub trait ChangeSource: Send + Sync + 'static {
+    /// Random name of this source (128 bits in hex), made with its catalog.
+    fn source_id(&self) -> String;
+
+    /// Sequence of the newest change; changes whenever there is more to ship.
+    fn head(&self) -> tokio::sync::watch::Receiver<u64>;
+
+    /// Changes after `after`; empty when there are none.
+    async fn changes(&self, after: u64, limits: BatchLimits) -> Result<Batch, SourceError>;
+
+    /// Content of block `position` of `segment`; `expected` is what the change named.
+    async fn read_block(
+        &self,
+        object: ObjectId,
+        segment: u64,
+        position: u32,
+        expected: BlockRef,
+    ) -> Result<ReadBlock, SourceError>;
+
+    /// Where this site's shipping goes on after a restart of this end.
+    async fn load_cursor(&self, site: &str) -> Result<Option<Cursor>, SourceError>;
+
+    /// Called after a commit was acknowledged. What all cursors have passed may be dropped from the change log.
+    async fn save_cursor(&self, site: &str, cursor: Cursor) -> Result<(), SourceError>;
+
+    /// Digest of the whole tree as of now, with the change sequence it is the state of.
+    async fn digest(&self) -> Result<(u64, Digest), SourceError>;
+
+    /// Digests of the groups of the tree, in order, after `after`; at most `limit`.
+    async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SourceError>;
+
+    /// Digests of the rows of one group.
+    async fn rows(&self, group: u64) -> Result<Vec<(RowKey, Digest)>, SourceError>;
+
+    /// Ops that make these rows what they are now at the source (a drop for a row that is not there). A segment row
+    /// names every position below the segment's length, holes included.
+    async fn ops_for(&self, rows: Vec<RowKey>) -> Result<Vec<Op>, SourceError>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor {
+    pub epoch: u64,
+    /// Last change committed at the site.
+    pub sequence: u64,
+}
+
+/// A block on its way.
+#[derive(Debug, Clone)]
+pub struct Block {
+    pub key: BlockKey,
+    pub content: Bytes,
+}

@@ -1,0 +1,136 @@
+//! What happened on the share, as one smbd process saw it.
+
+use serde::{Deserialize, Serialize};
+
+/// Identity of an inode: survives renames, tells a reused inode number from the old file.
+/// Taken with `statx` (`STATX_INO | STATX_BTIME`), never from smbd's own stat, whose birth time may come from
+/// the DOS attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeRef {
+    /// Device as `major << 32 | minor`.
+    pub dev: u64,
+    pub ino: u64,
+    /// Birth time in nanoseconds since the epoch; 0 where the file system keeps none.
+    pub btime_ns: i64,
+}
+
+/// A directory: its identity, and where the module believes it to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirRef {
+    pub node: NodeRef,
+    /// Path relative to the share's root (empty: the root itself). A hint: stale after another client's rename.
+    pub path_hint: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodeKind {
+    File,
+    Directory,
+    Symlink,
+    /// Fifo, socket or device node.
+    Special,
+}
+
+/// Half-open byte range `[start, end)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Range {
+    pub start: u64,
+    pub end: u64,
+}
+
+/// Which metadata of an inode to read again. The new values are not sent: the daemon reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Changed {
+    /// Mode, owner, size, times.
+    pub stat: bool,
+    /// Extended attributes, among them ACLs, `user.DOSATTRIB`, `security.NTACL` and streams.
+    pub xattrs: bool,
+}
+
+/// Why changes may have been missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GapReason {
+    /// The ring of unacknowledged events was full while no daemon answered.
+    RingFull,
+    /// The smbd process ended while no daemon had acknowledged its last events.
+    DaemonAbsent,
+    /// A panic inside the module; the call went through without capture.
+    Panic,
+    /// An event too large for a frame, or one whose object could not be identified.
+    Unrepresentable,
+}
+
+/// One change. Names are single path components as on disk: any bytes but `/` and NUL.
+///
+/// Namespace events are applied to the catalog by identity, so events of different smbd processes may arrive in
+/// another order than they happened; inode events only say "read this again", so repeating one does no harm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A name now leads to `node`: open that created, mkdir, symlink, mknod.
+    Create {
+        dir: DirRef,
+        name: Vec<u8>,
+        node: NodeRef,
+        kind: NodeKind,
+    },
+    /// One more name for an existing node.
+    Link {
+        dir: DirRef,
+        name: Vec<u8>,
+        node: NodeRef,
+    },
+    /// `replaced` is what `to_name` led to before.
+    Rename {
+        from: DirRef,
+        from_name: Vec<u8>,
+        to: DirRef,
+        to_name: Vec<u8>,
+        node: NodeRef,
+        replaced: Option<NodeRef>,
+    },
+    /// The name is gone; `node` is what it led to.
+    Unlink {
+        dir: DirRef,
+        name: Vec<u8>,
+        node: NodeRef,
+    },
+    /// The outcome of a namespace call is unknown (it failed, or was abandoned): look at this name again.
+    Look { dir: DirRef, name: Vec<u8> },
+    /// First write on a handle, sent before the write: until `Closed` comes for `handle`, or the session ends,
+    /// the node's content is open. `path_hint` is relative to the share's root.
+    Opened {
+        handle: u64,
+        node: NodeRef,
+        path_hint: Vec<u8>,
+    },
+    /// These bytes were or may have been written. `whole` means any byte may have changed.
+    Dirty {
+        handle: u64,
+        node: NodeRef,
+        path_hint: Vec<u8>,
+        ranges: Vec<Range>,
+        whole: bool,
+    },
+    /// The client asked for the data to be stable (SMB FLUSH, write-through).
+    Flushed { handle: u64, node: NodeRef },
+    /// The handle is closed; its dirty ranges were all sent before.
+    Closed { handle: u64, node: NodeRef },
+    /// Read this inode's metadata again.
+    Touched {
+        node: NodeRef,
+        path_hint: Vec<u8>,
+        changed: Changed,
+    },
+    /// Changes may have been missed since `since_ns` (wall clock, nanoseconds since the epoch).
+    Gap { since_ns: i64, reason: GapReason },
+}
+
+/// An event with its place in the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// 1, 2, 3 ... within the session, without holes.
+    pub sequence: u64,
+    /// Wall clock when the module noted it, nanoseconds since the epoch.
+    pub time_ns: i64,
+    pub event: Event,
+}

@@ -1,0 +1,79 @@
+//! Frames: a 4-byte little-endian length and a postcard body; no checksum, a Unix socket neither loses nor reorders.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Longest body in bytes. A rename carries four names and paths of at most 4 KiB, a dirty list is split by its
+/// sender, so a longer one is an error of the peer.
+pub const MAX_FRAME: usize = 256 * 1024;
+const PREFIX: usize = 4;
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FrameError {
+    #[error("frame of {length} bytes is longer than the limit of {MAX_FRAME}")]
+    TooLong { length: usize },
+    #[error("frame cannot be decoded: {0}")]
+    Malformed(String),
+    #[error("frame has {left} bytes after its message")]
+    Trailing { left: usize },
+}
+
+/// Appends one frame to `out`. On an error `out` is as before.
+pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let body = postcard::to_stdvec(message).map_err(|e| FrameError::Malformed(e.to_string()))?;
+    if body.len() > MAX_FRAME {
+        return Err(FrameError::TooLong { length: body.len() });
+    }
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&body);
+    Ok(())
+}
+
+/// Decodes the body of one frame.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    let (message, rest) =
+        postcard::take_from_bytes(body).map_err(|e| FrameError::Malformed(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(FrameError::Trailing { left: rest.len() });
+    }
+    Ok(message)
+}
+
+/// Collects bytes as they arrive and gives out whole frames.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Decoder {
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, `None` when more bytes are needed. After an error the connection is unusable.
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let pending = &self.buffer[self.start..];
+        let Some(prefix) = pending.first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*prefix) as usize;
+        if length > MAX_FRAME {
+            return Err(FrameError::TooLong { length });
+        }
+        let Some(body) = pending.get(PREFIX..PREFIX + length) else {
+            return Ok(None);
+        };
+        let message = decode(body)?;
+        self.start += PREFIX + length;
+        Ok(Some(message))
+    }
+
+    /// Bytes of an unfinished frame.
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+}

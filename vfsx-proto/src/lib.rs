@@ -1,0 +1,16 @@
+//! Messages and frames of the Unix socket between `vfsx-module` (in every smbd process) and `vfsxd`.
+//!
+//! The module connects once per tree connect, sends [`Hello`], and after [`Welcome`] sends [`ToDaemon::Events`]
+//! frames. `vfsxd` acknowledges an event after its journal has it on disk. The byte layout is drawn in
+//! `docs/formats.md` and pinned by golden-byte tests.
+
+mod event;
+mod frame;
+mod message;
+
+pub use event::{Changed, DirRef, Event, GapReason, NodeKind, NodeRef, Range, Stamped};
+pub use frame::{Decoder, FrameError, MAX_FRAME, decode, encode};
+pub use message::{
+    Hello, MAGIC, PREAMBLE, PROTOCOL_VERSION, PreambleError, Refusal, SessionId, ToDaemon, ToModule, Welcome,
+    check_preamble, preamble,
+};

@@ -1,0 +1,100 @@
+//! What the two ends say to each other.
+
+use crate::event::Stamped;
+use serde::{Deserialize, Serialize};
+
+/// First bytes of a connection in each direction, followed by [`PROTOCOL_VERSION`] in little-endian, before any frame.
+pub const MAGIC: [u8; 4] = *b"VFSX";
+/// Raised with every change of an encoding. Both ends must have the same one.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Length of the preamble in bytes.
+pub const PREAMBLE: usize = 6;
+
+/// What each end sends before its first frame.
+pub fn preamble() -> [u8; PREAMBLE] {
+    let [a, b, c, d] = MAGIC;
+    let [v, w] = PROTOCOL_VERSION.to_le_bytes();
+    [a, b, c, d, v, w]
+}
+
+/// Checks the other end's preamble.
+pub fn check_preamble(bytes: &[u8; PREAMBLE]) -> Result<(), PreambleError> {
+    let [a, b, c, d, v, w] = *bytes;
+    let version = u16::from_le_bytes([v, w]);
+    match ([a, b, c, d], version) {
+        (MAGIC, PROTOCOL_VERSION) => Ok(()),
+        (MAGIC, version) => Err(PreambleError::Version { peer: version }),
+        _ => Err(PreambleError::NotVfsx),
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PreambleError {
+    #[error("the peer does not speak the vfsx protocol")]
+    NotVfsx,
+    #[error(
+        "the peer speaks version {peer} of the vfsx protocol, this end version {PROTOCOL_VERSION}: install vfsx.so and vfsxd of one release"
+    )]
+    Version { peer: u16 },
+}
+
+/// One tree connect of one smbd process. Random, so that a restarted process is never taken for the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionId(pub [u8; 16]);
+
+/// First message of the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub session: SessionId,
+    /// The share's name in `smb.conf`.
+    pub share: String,
+    pub pid: u32,
+    /// smbd's own version text, for `status` and logs.
+    pub samba: String,
+    /// Version of the module.
+    pub module: String,
+}
+
+/// The daemon's answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Highest sequence of this session already on disk; the module drops what it kept up to here.
+    pub acknowledged: u64,
+}
+
+/// Why the daemon does not take this connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    UnknownShare {
+        share: String,
+    },
+    /// The peer's user id is not allowed to report changes.
+    NotAllowed {
+        uid: u32,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToDaemon {
+    Hello(Hello),
+    /// Events in sequence.
+    Events(Vec<Stamped>),
+    /// All that was noted before `ToModule::SendNow(token)` has been sent ahead of this.
+    Sent {
+        token: u64,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToModule {
+    Welcome(Welcome),
+    Refused(Refusal),
+    /// Everything up to this sequence is in the journal and synced.
+    Ack {
+        sequence: u64,
+    },
+    /// Send what is held back for coalescing, then answer `ToDaemon::Sent` with this token.
+    SendNow {
+        token: u64,
+    },
+}
