@@ -1,0 +1,106 @@
+//! Debian packages: install what a command of this tool needs and the machine lacks.
+
+use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+/// Package lists older than this are fetched again before installing, else apt may ask for files the mirror no longer has.
+const LISTS_STALE: Duration = Duration::from_secs(24 * 3600);
+/// How long apt waits for another apt or dpkg on this machine, in seconds.
+const LOCK_WAIT: &str = "DPkg::Lock::Timeout=600";
+
+/// Installs those of `names` that are missing. Does nothing, and needs no rights, when all are there.
+pub fn ensure(names: &[&str]) -> Result<()> {
+    let missing = missing(names)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing packages: {}", missing.join(" "));
+    if lists_are_stale() {
+        update()?;
+    }
+    if install(&missing).is_err() {
+        update()?;
+        install(&missing)?;
+    }
+    Ok(())
+}
+
+/// Version of an installed package, `None` when it is not installed. `field` is a format of `dpkg-query`,
+/// such as `${source:Version}`.
+pub fn installed(name: &str, field: &str) -> Result<Option<String>> {
+    let format = format!("--showformat=${{db:Status-Status}} {field}");
+    let output = Command::new("dpkg-query")
+        .args(["--show", &format, name])
+        .stderr(Stdio::null())
+        .output()
+        .context("cannot run dpkg-query: this command needs Debian, Ubuntu or another system with dpkg")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.trim().strip_prefix("installed ").map(str::to_owned))
+}
+
+/// `program`, run as root: by sudo when this process is not root.
+pub fn as_root(program: impl AsRef<OsStr>) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--preserve-env=DEBIAN_FRONTEND").arg(program);
+    command
+}
+
+/// Runs `command`; `what` names it in the error.
+pub fn run(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {what}"))?;
+    if !status.success() {
+        bail!("{what} failed ({status}); its messages are above");
+    }
+    Ok(())
+}
+
+fn missing<'a>(names: &[&'a str]) -> Result<Vec<&'a str>> {
+    let mut missing = Vec::new();
+    for name in names {
+        if installed(name, "")?.is_none() {
+            missing.push(*name);
+        }
+    }
+    Ok(missing)
+}
+
+fn update() -> Result<()> {
+    let mut command = as_root("apt-get");
+    command.args(["update", "-qq", "-o", LOCK_WAIT]);
+    run(&mut command, "apt-get update")
+}
+
+fn install(names: &[&str]) -> Result<()> {
+    let mut command = as_root("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["install", "-y", "-qq", "--no-install-recommends", "-o", LOCK_WAIT, "-o", "Dpkg::Use-Pty=0"])
+        .args(names)
+        .stdin(Stdio::null());
+    run(&mut command, &format!("apt-get install {}", names.join(" ")))
+}
+
+fn lists_are_stale() -> bool {
+    let lists = Path::new("/var/lib/apt/lists");
+    let Ok(entries) = std::fs::read_dir(lists) else {
+        return true;
+    };
+    let newest = entries
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().contains("_Packages"))
+        .filter_map(|_| std::fs::metadata(lists).ok()?.modified().ok())
+        .max();
+    newest.is_none_or(|time| SystemTime::now().duration_since(time).unwrap_or_default() > LISTS_STALE)
+}
+
+fn is_root() -> bool {
+    // The owner of /proc/self is the process's effective user.
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}
