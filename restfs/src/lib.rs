@@ -1,1 +1,4 @@
-//! placeholder
+//! RestFS server: block store, metadata, RPC interface, restore.
+
+pub mod restore;
+pub mod storage;

@@ -1,0 +1,1 @@
+//! Storage driver `fs`: blocks in append-only pack files, found through an index that can be rebuilt from them.
