@@ -1,8 +1,15 @@
 //! Ships a share's changes to its recovery sites. Knows `ChangeSource` (where changes come from) and `Site` (where they
 //! go); nothing of Samba, sockets or SQL.
 
+mod handle;
+mod options;
 mod site;
 mod source;
+mod status;
+mod task;
 
+pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
+pub use options::SiteOptions;
 pub use site::{Commit, Committed, Position, Site, SiteError};
 pub use source::{Batch, BatchLimits, Block, Change, ChangeSource, Cursor, ReadBlock, SourceError};
+pub use status::{Lag, Pending, ResyncProgress, SiteState, SiteStatus, Verified};

@@ -95,6 +95,8 @@ pub trait ChangeSource: Send + Sync + 'static {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
+    /// 0: the site is not in step, a resync by difference was begun and has not ended. The change log is needed
+    /// from `sequence` on all the same.
     pub epoch: u64,
     /// Last change committed at the site.
     pub sequence: u64,
