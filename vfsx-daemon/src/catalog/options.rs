@@ -1,0 +1,74 @@
+//! What a catalog is opened with.
+
+use crate::journal::Record;
+use restfs_lib::kv::KvError;
+use restfs_lib::model::Layout;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one share's catalog.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The share's root directory.
+    pub share: PathBuf,
+    /// The catalog's SQLite file; its directory exists.
+    pub database: PathBuf,
+    /// Recovery sites by name: the change log is kept for the slowest of these.
+    pub sites: Vec<String>,
+    /// Layout of objects that the catalog creates.
+    pub layout: Layout,
+    /// Dirty files are read this long after their first unread change, also while they stay open.
+    pub flush_age: Duration,
+    /// Threads that read files.
+    pub readers: usize,
+    /// Bytes of blocks kept for the replicator after they were read.
+    pub cache_bytes: usize,
+    /// Changes kept for sites that are behind; one that falls further back is brought over by tree difference.
+    pub change_log_rows: u64,
+}
+
+impl Options {
+    pub fn new(share: PathBuf, database: PathBuf, sites: Vec<String>) -> Self {
+        Self {
+            share,
+            database,
+            sites,
+            layout: Layout::default(),
+            flush_age: Duration::from_secs(1),
+            readers: 2,
+            cache_bytes: 32 * 1024 * 1024,
+            change_log_rows: 1_000_000,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The share's root cannot be used.
+    #[error("share {path}: {why}")]
+    Share { path: String, why: String },
+    /// The catalog belongs to another directory.
+    #[error("{0}")]
+    WrongShare(String),
+    #[error("catalog: {0}")]
+    Store(#[from] KvError),
+    #[error("catalog: {0}")]
+    Tree(String),
+    /// A row that cannot be decoded.
+    #[error("catalog is damaged: {0}")]
+    Damaged(String),
+    /// `stop` was called, or the applier has ended with an error.
+    #[error("the catalog is stopped")]
+    Stopped,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RecordsError(pub String);
+
+/// Where the applier takes its records from: the journal.
+pub trait RecordSource: Send + Sync + 'static {
+    /// Synced records after `after`, in order, at most `limit`; waits up to `wait` when there are none. Records
+    /// that the journal has no longer are left out (the next one has a higher sequence).
+    fn read(&self, after: u64, limit: usize, wait: Duration) -> Result<Vec<Record>, RecordsError>;
+}

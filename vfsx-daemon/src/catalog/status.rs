@@ -1,0 +1,83 @@
+//! Numbers of a catalog, for `vfsxctl status` and `settle`.
+
+use crate::journal::GapReason;
+
+/// Changes may be missing from the catalog until a scan has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Wall clock, nanoseconds since the epoch.
+    pub since_ns: i64,
+    pub reason: GapReason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ScanState {
+    /// Asked for (first start, gap, `vfsxctl sync`), not begun.
+    Needed,
+    /// Walking, or the files it found are still being read.
+    Running,
+    #[default]
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScanProgress {
+    pub state: ScanState,
+    /// Scans finished since the daemon started, to wait for the one asked for.
+    pub finished: u64,
+    pub started_ns: i64,
+    pub directories: u64,
+    pub files: u64,
+    /// Of the files seen, by their sizes.
+    pub bytes: u64,
+    /// Names that differed from the catalog.
+    pub differences: u64,
+    /// Bytes of files that were found new or changed and are not read yet.
+    pub unread_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Highest journal sequence whose records are in the catalog, durably.
+    pub applied: u64,
+    /// Everything from records up to here is in the change log, content included.
+    pub covered: u64,
+    /// Newest change.
+    pub head: u64,
+    /// Objects in the tree.
+    pub objects: u64,
+    pub dirty_objects: u64,
+    /// Upper bound of the bytes to read.
+    pub dirty_bytes: u64,
+    /// When the oldest unread change was noted, nanoseconds since the epoch.
+    pub oldest_dirty_ns: Option<i64>,
+    /// Handles open for writing.
+    pub open_handles: u64,
+    /// Names waiting for their directory to be found.
+    pub pending_looks: u64,
+    pub gap: Option<Gap>,
+    pub scan: ScanProgress,
+    /// Bytes read from the share's files since start.
+    pub bytes_read: u64,
+    /// Files that could not be read; tried again.
+    pub read_errors: u64,
+    /// The newest such error.
+    pub last_error: Option<String>,
+    /// Why the applier ended, when it did: the catalog stands still until a restart.
+    pub failed: Option<String>,
+}
+
+/// Where a site is, as far as this end knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SiteStatus {
+    pub epoch: u64,
+    /// Last change committed there.
+    pub cursor: u64,
+    /// Everything from journal records up to here is committed there.
+    pub journal: u64,
+    pub pending_ops: u64,
+    /// Plain bytes of the blocks that the pending changes name.
+    pub pending_bytes: u64,
+    /// When the oldest change not committed there was noted; `None`: all that the catalog knows is there.
+    pub oldest_unshipped_ns: Option<i64>,
+}
