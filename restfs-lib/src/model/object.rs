@@ -1,6 +1,20 @@
 //! Objects, segments and blocks.
 
-use super::hash::{Hash, HashAlgorithm};
+use super::hash::{Hash, HashAlgorithm, ParseError, bytes32};
+use super::time::Time;
+use std::fmt;
+use std::str::FromStr;
+
+/// Smallest block: a page, what file systems write.
+pub const MIN_BLOCK_SIZE: u32 = 4 * 1024;
+/// Largest block: it is held in memory whole at both ends, many at a time.
+pub const MAX_BLOCK_SIZE: u32 = 4 * 1024 * 1024;
+/// Most blocks in a segment: the segment's row is written anew with every change of one of its blocks.
+pub const MAX_SEGMENT_BLOCKS: u32 = 1024;
+
+/// A bucket of this store. Never used again after the bucket is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BucketId(pub u64);
 
 /// Unique within a bucket, never used again. Chosen by whoever creates the object: the source for a replicated
 /// bucket, the server otherwise.
@@ -12,15 +26,34 @@ impl ObjectId {
     pub const ROOT: Self = Self(1);
 }
 
+impl fmt::Display for BucketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// BLAKE3 of a block's plain content: where it is stored, and what makes equal blocks one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockKey(pub [u8; 32]);
 
-/// Seconds and nanoseconds since the epoch; before it, seconds are negative and nanoseconds count up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Time {
-    pub seconds: i64,
-    pub nanoseconds: u32,
+impl fmt::Display for BlockKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for BlockKey {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        bytes32(text).map(Self)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +75,33 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Compression {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "none" => Ok(Self::None),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(ParseError::new(text, "zstd or none")),
+        }
+    }
+}
+
 /// How an object's content is cut and kept. Fixed when the object is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout {
@@ -51,6 +111,26 @@ pub struct Layout {
     pub segment_blocks: u32,
     pub hash: HashAlgorithm,
     pub compression: Compression,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    #[error("block size {0} is not a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}")]
+    BlockSize(u32),
+    #[error("a segment cannot have {0} blocks, only 1 to {MAX_SEGMENT_BLOCKS}")]
+    SegmentBlocks(u32),
+}
+
+impl Layout {
+    pub fn validate(&self) -> Result<(), LayoutError> {
+        if !self.block_size.is_power_of_two() || !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&self.block_size) {
+            return Err(LayoutError::BlockSize(self.block_size));
+        }
+        if !(1..=MAX_SEGMENT_BLOCKS).contains(&self.segment_blocks) {
+            return Err(LayoutError::SegmentBlocks(self.segment_blocks));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Layout {
@@ -96,4 +176,29 @@ pub struct BlockRef {
 pub struct Segment {
     /// Sorted by position; positions are below `Layout::segment_blocks`.
     pub blocks: Vec<(u32, BlockRef, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_outside_the_limits_is_refused() {
+        assert_eq!(Layout::default().validate(), Ok(()));
+        for block_size in [0, 1, 2048, 5000, 8 * 1024 * 1024] {
+            let layout = Layout { block_size, ..Layout::default() };
+            assert_eq!(layout.validate(), Err(LayoutError::BlockSize(block_size)));
+        }
+        for segment_blocks in [0, 1025] {
+            let layout = Layout { segment_blocks, ..Layout::default() };
+            assert_eq!(layout.validate(), Err(LayoutError::SegmentBlocks(segment_blocks)));
+        }
+    }
+
+    #[test]
+    fn a_key_reads_like_its_hash() {
+        let key = BlockKey([0xab; 32]);
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert!("ab".parse::<BlockKey>().is_err());
+    }
 }
