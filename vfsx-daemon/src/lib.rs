@@ -1,1 +1,5 @@
-//! placeholder
+//! vfsxd: takes in what the VFS modules saw on the shares, keeps it in a journal, brings it into each share's catalog
+//! and hands it to the replicator.
+
+pub mod catalog;
+pub mod journal;
