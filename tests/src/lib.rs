@@ -1,1 +1,6 @@
-//! placeholder
+//! Harness of the end-to-end tests: a private smbd, vfsxd and recovery sites in one directory, clients that work on
+//! the share, and the comparison of a restored tree with the share.
+
+pub mod lab;
+pub mod smb;
+pub mod wait;

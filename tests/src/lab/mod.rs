@@ -1,0 +1,165 @@
+//! A private stack in one directory: recovery sites, vfsxd, smbd. Nothing outside the directory is used or changed
+//! but a system user for the SMB login and the right to pass through the directory's parents.
+
+mod access;
+mod binaries;
+mod daemon;
+mod description;
+mod ports;
+mod process;
+mod samba;
+mod site;
+
+pub use binaries::Binaries;
+pub use description::{Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription};
+pub use process::{READY_LIMIT, Service, tail};
+pub use site::Site;
+
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// File in the lab's directory that says where everything is.
+pub const LAB_JSON: &str = "lab.json";
+/// Bucket of share `data` at every site.
+pub const BUCKET: &str = "data";
+
+#[derive(Debug, Clone)]
+pub struct LabOptions {
+    pub binaries: Binaries,
+    /// Recovery sites, each a restfs of its own.
+    pub sites: usize,
+    /// `vfs objects` of share `data`; the word `vfsx` stands for the module just built.
+    pub vfs_objects: String,
+    /// Start vfsxd; without it the module finds no daemon, as after a failure.
+    pub vfsxd: bool,
+}
+
+impl LabOptions {
+    pub fn new(binaries: Binaries) -> Self {
+        Self { binaries, sites: 1, vfs_objects: "vfsx".to_owned(), vfsxd: true }
+    }
+}
+
+/// A running stack. Dropping it leaves it running: [`Lab::stop`] ends it.
+#[derive(Debug)]
+pub struct Lab {
+    dir: PathBuf,
+    pub binaries: Binaries,
+    pub description: Description,
+    pub smbd: Service,
+    pub vfsxd: Service,
+    pub sites: Vec<Site>,
+}
+
+impl Lab {
+    /// Prepares `dir`, which must be empty or missing, and starts everything: sites, vfsxd, smbd.
+    pub fn start(dir: &Path, options: &LabOptions) -> Result<Self> {
+        let lab = Self::prepare(dir, options)?;
+        let started = lab.start_services(options.vfsxd);
+        if started.is_err() {
+            lab.stop().ok();
+        }
+        started?;
+        Ok(lab)
+    }
+
+    /// Writes every file of the lab and starts nothing but what the set-up itself needs.
+    pub fn prepare(dir: &Path, options: &LabOptions) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "the lab runs smbd and needs root: run it as root or with sudo");
+        ensure!(options.sites > 0, "the lab needs at least one recovery site");
+        let dir = empty_dir(dir)?;
+        samba::check_installed()?;
+        for sub in ["bin", "log", "run", "sites", "start", "share/data", "share/plain"] {
+            fs::create_dir_all(dir.join(sub)).with_context(|| format!("create {}", dir.join(sub).display()))?;
+        }
+        let user = samba::ensure_user()?;
+        access::grant_traverse(&dir, &user)?;
+        access::check_xattrs(&dir.join("share/data"))?;
+
+        let binaries = options.binaries.copied_to(&dir.join("bin"))?;
+        let mut sites = Vec::new();
+        for number in 1..=options.sites {
+            sites.push(Site::prepare(&dir, number, &binaries)?);
+        }
+        let vfsxd = daemon::prepare(&dir, &binaries, &sites)?;
+        let (smb, smbd) = samba::prepare(&dir, &user, &binaries, &vfsxd.description.socket, &options.vfs_objects)?;
+        let description = Description {
+            smb,
+            settle: daemon::settle_argv(&binaries, &vfsxd.description.socket),
+            export: site::export_argv(&dir, &binaries),
+            vfsxd: vfsxd.description,
+            sites: sites.iter().map(|site| site.description.clone()).collect(),
+        };
+        description.write(&dir)?;
+        Ok(Self { dir, binaries, description, smbd, vfsxd: vfsxd.service, sites })
+    }
+
+    /// A lab started earlier, perhaps by another program.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let dir = dir.canonicalize().with_context(|| format!("open lab {}", dir.display()))?;
+        let description = Description::read(&dir)?;
+        let sites = description.sites.iter().map(|site| Site::open(&dir, site)).collect();
+        Ok(Self {
+            smbd: service(&dir, "smbd"),
+            vfsxd: service(&dir, "vfsxd"),
+            binaries: Binaries::in_dir(&dir.join("bin")),
+            sites,
+            description,
+            dir,
+        })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Directory on disk of a share of the lab.
+    pub fn share(&self, name: &str) -> Result<&Path> {
+        let share = self.description.smb.shares.get(name);
+        share.map(|share| share.path.as_path()).with_context(|| format!("the lab has no share {name}"))
+    }
+
+    pub fn site(&self, name: &str) -> Result<&Site> {
+        let site = self.sites.iter().find(|site| site.description.name == name);
+        site.with_context(|| format!("the lab has no site {name}"))
+    }
+
+    /// Ends everything, clients' side first, so that nothing is lost on the way. Goes on after an error and gives
+    /// the first one.
+    pub fn stop(&self) -> Result<()> {
+        let mut first = samba::stop(&self.smbd, &self.description.smb.conf);
+        first = first.and(self.vfsxd.stop());
+        for site in &self.sites {
+            first = first.and(site.service.stop());
+        }
+        first.and(access::revoke_traverse(&self.dir))
+    }
+
+    fn start_services(&self, vfsxd: bool) -> Result<()> {
+        for site in &self.sites {
+            site.service.start()?;
+        }
+        if vfsxd {
+            self.vfsxd.start()?;
+        }
+        self.smbd.start()
+    }
+}
+
+fn service(dir: &Path, name: &str) -> Service {
+    Service {
+        name: name.to_owned(),
+        start_script: dir.join("start").join(name),
+        pid_file: dir.join("run").join(format!("{name}.pid")),
+        log: dir.join("log").join(format!("{name}.log")),
+    }
+}
+
+fn empty_dir(dir: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    if fs::read_dir(dir)?.next().is_some() {
+        bail!("{} is not empty: name a new directory, or end the lab in it with --stop and remove it", dir.display());
+    }
+    dir.canonicalize().with_context(|| dir.display().to_string())
+}

@@ -1,0 +1,169 @@
+//! One server of the lab: started by a script of its own, stopped by its process id.
+
+use crate::wait;
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long a server may take to be ready. Starts take well below a second; recovery of a large journal more.
+pub const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a server may take to end after SIGTERM before it is an error.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Lines of the log that go into an error.
+const TAIL_LINES: usize = 15;
+
+/// A server process that outlives the program that started it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: String,
+    /// Starts the server in a session of its own, writes `pid_file`, waits until it is ready, ends.
+    pub start_script: PathBuf,
+    pub pid_file: PathBuf,
+    /// Standard output and standard error of the server, appended.
+    pub log: PathBuf,
+}
+
+impl Service {
+    /// Writes the start script. `ready` is a shell command that ends with 0 when the server can be used.
+    pub(super) fn write_script(&self, argv: &[String], ready: &str) -> Result<()> {
+        let script = format!(
+            "#!/bin/sh\n\
+             # Starts {name} and returns when it is ready.\n\
+             setsid {argv} </dev/null >>{log} 2>&1 &\n\
+             pid=$!\n\
+             echo $pid >{pid}.new && mv {pid}.new {pid}\n\
+             steps={steps}\n\
+             until {ready} >/dev/null 2>&1; do\n\
+             \x20 state=$(sed 's/.*) //' /proc/$pid/stat 2>/dev/null | cut -c1)\n\
+             \x20 case \"$state\" in ''|Z) echo \"error: {name} ended at its start\" >&2; exit 1;; esac\n\
+             \x20 steps=$((steps - 1))\n\
+             \x20 [ $steps -gt 0 ] || {{ echo \"error: {name} is not ready after {limit} s\" >&2; exit 1; }}\n\
+             \x20 sleep 0.05\n\
+             done\n",
+            name = self.name,
+            argv = argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" "),
+            log = quote_path(&self.log),
+            pid = quote_path(&self.pid_file),
+            steps = READY_LIMIT.as_millis() / 50,
+            limit = READY_LIMIT.as_secs(),
+        );
+        fs::write(&self.start_script, script).with_context(|| self.start_script.display().to_string())?;
+        fs::set_permissions(&self.start_script, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    }
+
+    pub fn start(&self) -> Result<()> {
+        let output = Command::new(&self.start_script)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("start {}: {}", self.name, self.start_script.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{}; the end of {}:\n{}", said.trim(), self.log.display(), self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// The process id from the pid file while that process runs.
+    pub fn pid(&self) -> Option<Pid> {
+        let text = fs::read_to_string(&self.pid_file).ok()?;
+        let pid = text.trim().parse::<i32>().ok().filter(|pid| *pid > 1)?;
+        runs(pid).then(|| Pid::from_raw(pid))
+    }
+
+    /// SIGTERM to the server and its children, then waits until all of them have ended.
+    pub fn stop(&self) -> Result<()> {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// SIGKILL to the server and its children: what a crash looks like.
+    pub fn kill9(&self) -> Result<()> {
+        self.end(Signal::SIGKILL)
+    }
+
+    pub fn restart(&self) -> Result<()> {
+        self.stop()?;
+        self.start()
+    }
+
+    /// The last lines of the log, indented.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    fn end(&self, signal: Signal) -> Result<()> {
+        let Some(leader) = self.pid() else { return Ok(()) };
+        let members = group_members(leader);
+        match (signal, kill(leader, signal)) {
+            (_, Err(Errno::ESRCH)) | (Signal::SIGTERM, Ok(())) => {}
+            (_, result) => result.with_context(|| format!("stop {}", self.name))?,
+        }
+        if signal == Signal::SIGKILL {
+            for member in &members {
+                kill(*member, signal).ok();
+            }
+        }
+        wait::until(
+            &format!("end of {}", self.name),
+            STOP_LIMIT,
+            || members.iter().all(|pid| !runs(pid.as_raw())).then_some(()),
+            || format!("the end of {}:\n{}", self.log.display(), self.log_tail()),
+        )?;
+        fs::remove_file(&self.pid_file).ok();
+        Ok(())
+    }
+}
+
+/// The last lines of a log file, indented.
+pub fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let from = lines.len().saturating_sub(TAIL_LINES);
+    lines.iter().skip(from).map(|line| format!("  {line}\n")).collect()
+}
+
+/// One word of a shell command.
+pub(super) fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn quote_path(path: &Path) -> String {
+    quote(&path.display().to_string())
+}
+
+/// Processes whose process group is `leader`, the leader among them. A server is its group's leader because its
+/// script starts it by setsid.
+fn group_members(leader: Pid) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return vec![leader] };
+    let mut members: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| stat_fields(*pid).is_some_and(|(_, group)| group == leader.as_raw()))
+        .map(Pid::from_raw)
+        .collect();
+    if !members.contains(&leader) {
+        members.push(leader);
+    }
+    members
+}
+
+/// A zombie has ended: nothing but its parent's wait is missing.
+fn runs(pid: i32) -> bool {
+    stat_fields(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// State and process group of a process from `/proc/PID/stat`.
+fn stat_fields(pid: i32) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let mut fields = after_name.split(' ');
+    let state = fields.next()?.chars().next()?;
+    let group = fields.nth(1)?.parse().ok()?;
+    Some((state, group))
+}

@@ -1,0 +1,223 @@
+//! The private smbd: its configuration, its user, its stop.
+
+use super::description::{LAB_USER, ShareDescription, SmbDescription};
+use super::process::Service;
+use super::{Binaries, ports, service};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, chown};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const HOST: &str = "127.0.0.1";
+/// The login is of use on this machine's loopback only, while the lab runs.
+const PASSWORD: &str = "vfsx-lab-7c0d";
+/// smbd helpers (`samba-dcerpcd` and what it starts) end by themselves when smbd is gone, but late.
+const HELPER_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub(super) fn check_installed() -> Result<()> {
+    for (program, package) in
+        [("smbd", "samba"), ("smbclient", "smbclient"), ("smbpasswd", "samba-common-bin"), ("setfacl", "acl")]
+    {
+        ensure!(
+            in_path(program),
+            "{program} is not installed: `apt-get install {package}`, or run `cargo xtask test`, which installs all it needs"
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn ensure_user() -> Result<User> {
+    if let Some(user) = User::from_name(LAB_USER)? {
+        return Ok(user);
+    }
+    let output = Command::new("useradd")
+        .args(["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"])
+        .args(["--user-group", LAB_USER])
+        .output()
+        .context("run useradd (package passwd)")?;
+    // Another lab that starts at the same time may have made it.
+    let user = User::from_name(LAB_USER)?;
+    user.with_context(|| format!("useradd {LAB_USER}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Writes smb.conf, the password database and the start script. The shares' directories are given to the user.
+pub(super) fn prepare(
+    dir: &Path,
+    user: &User,
+    binaries: &Binaries,
+    socket: &Path,
+    vfs_objects: &str,
+) -> Result<(SmbDescription, Service)> {
+    for sub in ["lock", "state", "cache", "pid", "private", "ncalrpc"] {
+        fs::create_dir_all(dir.join("samba").join(sub))?;
+    }
+    fs::set_permissions(dir.join("samba/private"), fs::Permissions::from_mode(0o700))?;
+
+    let mut shares = BTreeMap::new();
+    for (name, vfsx) in [("data", true), ("plain", false)] {
+        let path = dir.join("share").join(name);
+        chown(&path, Some(user.uid), Some(user.gid))?;
+        shares.insert(name.to_owned(), ShareDescription { path, vfsx });
+    }
+    let description = SmbDescription {
+        host: HOST.to_owned(),
+        port: ports::free()?,
+        user: user.name.clone(),
+        password: PASSWORD.to_owned(),
+        shares,
+        conf: dir.join("smb.conf"),
+        pid_file: dir.join("run/smbd.pid"),
+    };
+    fs::write(&description.conf, smb_conf(dir, &description, binaries, socket, vfs_objects))?;
+    check_conf(&description.conf)?;
+    write_auth_file(dir, &description)?;
+    set_password(&description)?;
+
+    let smbd = service(dir, "smbd");
+    // The start script makes the session, which smbd would not do twice.
+    let argv = ["smbd", "--foreground", "--no-process-group", "--configfile", &path_text(&description.conf)].map(str::to_owned);
+    let ready = format!(
+        "smbclient //{HOST}/plain -p {} -s /dev/null -A {} -c quit",
+        description.port,
+        super::process::quote(&path_text(&auth_file(dir)))
+    );
+    smbd.write_script(&argv, &ready)?;
+    Ok((description, smbd))
+}
+
+/// Where smbclient finds user and password.
+pub(super) fn auth_file(dir: &Path) -> PathBuf {
+    dir.join("samba/private/auth")
+}
+
+/// Ends smbd and the helpers that it started with this configuration.
+pub(super) fn stop(smbd: &Service, conf: &Path) -> Result<()> {
+    smbd.stop()?;
+    for helper in helpers(conf) {
+        kill(helper, Signal::SIGTERM).ok();
+    }
+    crate::wait::until(
+        "end of smbd's helpers",
+        HELPER_LIMIT,
+        || helpers(conf).is_empty().then_some(()),
+        || format!("{:?} still run", helpers(conf)),
+    )
+}
+
+fn smb_conf(dir: &Path, smb: &SmbDescription, binaries: &Binaries, socket: &Path, vfs_objects: &str) -> String {
+    let samba = dir.join("samba");
+    let samba = samba.display();
+    let module = path_text(&binaries.module);
+    let with_vfsx = objects(vfs_objects, Some(&module));
+    let without = objects(vfs_objects, None);
+    let global = format!(
+        "[global]\n\
+         server role = standalone server\n\
+         workgroup = VFSXLAB\n\
+         netbios name = VFSXLAB\n\
+         disable netbios = yes\n\
+         smb ports = {port}\n\
+         interfaces = lo\n\
+         bind interfaces only = yes\n\
+         lock directory = {samba}/lock\n\
+         state directory = {samba}/state\n\
+         cache directory = {samba}/cache\n\
+         pid directory = {samba}/pid\n\
+         private dir = {samba}/private\n\
+         ncalrpc dir = {samba}/ncalrpc\n\
+         passdb backend = tdbsam:{samba}/private/passdb.tdb\n\
+         usershare path =\n\
+         logging = file\n\
+         log file = {log}\n\
+         max log size = 0\n\
+         log level = 1\n\
+         load printers = no\n\
+         printcap name = /dev/null\n\
+         disable spoolss = yes\n\
+         map to guest = never\n\
+         store dos attributes = yes\n\
+         ea support = yes\n\
+         # The module's settings.\n\
+         vfsx:socket = {socket}\n\
+         vfsx:state = {state}\n",
+        port = smb.port,
+        log = dir.join("log/smbd.log").display(),
+        socket = socket.display(),
+        state = dir.join("run").display(),
+    );
+    let share = |name: &str, objects: &str| {
+        let path = dir.join("share").join(name);
+        format!("\n[{name}]\npath = {}\nread only = no\nvfs objects = {objects}\n", path.display())
+    };
+    global + &share("data", &with_vfsx) + &share("plain", &without)
+}
+
+/// The stack with `vfsx` replaced by the module's path, or left out.
+fn objects(stack: &str, module: Option<&str>) -> String {
+    let words = stack.split_whitespace();
+    let named = words.filter_map(|word| if word == "vfsx" { module } else { Some(word) });
+    named.collect::<Vec<_>>().join(" ")
+}
+
+fn check_conf(conf: &Path) -> Result<()> {
+    let output = Command::new("testparm").arg("-s").arg(conf).output().context("run testparm")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.contains("Unknown parameter") {
+        bail!("testparm refuses {}: {}", conf.display(), said.trim());
+    }
+    Ok(())
+}
+
+fn write_auth_file(dir: &Path, smb: &SmbDescription) -> Result<()> {
+    let path = auth_file(dir);
+    fs::write(&path, format!("username = {}\npassword = {}\n", smb.user, smb.password))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(())
+}
+
+fn set_password(smb: &SmbDescription) -> Result<()> {
+    let mut child = Command::new("smbpasswd")
+        .arg("-c")
+        .arg(&smb.conf)
+        .args(["-a", "-s", &smb.user])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run smbpasswd")?;
+    if let Some(mut input) = child.stdin.take() {
+        write!(input, "{0}\n{0}\n", smb.password)?;
+    }
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "smbpasswd: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// Processes that have this configuration file on their command line.
+fn helpers(conf: &Path) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| mentions(*pid, &path_text(conf))).map(Pid::from_raw).collect()
+}
+
+fn mentions(pid: i32, conf: &str) -> bool {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let line = String::from_utf8_lossy(&line);
+    let mut words = line.split('\0');
+    let program = words.next().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
+    (program.starts_with("samba") || program.starts_with("rpcd_") || program.starts_with("smbd")) && line.contains(conf)
+}
+
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}

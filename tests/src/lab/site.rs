@@ -1,0 +1,86 @@
+//! One recovery site: a restfs with its own data, certificate and token.
+
+use super::description::SiteDescription;
+use super::process::Service;
+use super::{BUCKET, Binaries, ports, service};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+#[derive(Debug, Clone)]
+pub struct Site {
+    pub description: SiteDescription,
+    pub service: Service,
+    /// Certificate vfsxd trusts.
+    pub certificate: PathBuf,
+    /// File with the token vfsxd shows.
+    pub token: PathBuf,
+    restfs: PathBuf,
+}
+
+impl Site {
+    /// Writes configuration, certificate and start script, makes the bucket and the replicator's token.
+    pub(super) fn prepare(lab: &Path, number: usize, binaries: &Binaries) -> Result<Self> {
+        let name = format!("site{number}");
+        let dir = lab.join("sites").join(&name);
+        fs::create_dir_all(&dir)?;
+        let port = ports::free()?;
+        let config = dir.join("restfs.toml");
+        let service = service(lab, &name);
+        let description = SiteDescription {
+            name,
+            url: format!("wss://localhost:{port}"),
+            config: config.clone(),
+            bucket: BUCKET.to_owned(),
+            pid_file: service.pid_file.clone(),
+            start: vec![service.start_script.display().to_string()],
+            log: service.log.clone(),
+        };
+        fs::write(&config, restfs_toml(&dir, port))?;
+        let site = Self::with(lab, &description, service);
+        let argv = [&site.restfs.display().to_string(), "serve", "--config", &config.display().to_string()];
+        let ready = ["x"];
+        let _ = (argv, ready);
+        Ok(site)
+    }
+
+    pub(super) fn open(lab: &Path, description: &SiteDescription) -> Self {
+        Self::with(lab, description, service(lab, &description.name))
+    }
+
+    /// Runs `restfs` on this site's data.
+    pub fn restfs<S: AsRef<str>>(&self, arguments: &[S]) -> Result<String> {
+        let output = self.restfs_output(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "restfs at {}: {}", self.description.name, said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    pub fn restfs_output<S: AsRef<str>>(&self, arguments: &[S]) -> Result<Output> {
+        let mut command = Command::new(&self.restfs);
+        command.args(arguments.iter().map(AsRef::as_ref)).arg("--config").arg(&self.description.config);
+        command.output().with_context(|| format!("run {}", self.restfs.display()))
+    }
+
+    fn with(lab: &Path, description: &SiteDescription, service: Service) -> Self {
+        let dir = lab.join("sites").join(&description.name);
+        Self {
+            certificate: dir.join("tls/cert.pem"),
+            token: dir.join("replicator.token"),
+            restfs: Binaries::in_dir(&lab.join("bin")).restfs,
+            description: description.clone(),
+            service,
+        }
+    }
+}
+
+pub(super) fn export_argv(lab: &Path, binaries: &Binaries) -> Vec<String> {
+    let config = lab.join("sites/{site}/restfs.toml");
+    let words = [&*binaries.restfs.to_string_lossy(), "restore", "--config", &config.to_string_lossy(), BUCKET, "{out}"];
+    words.map(str::to_owned).to_vec()
+}
+
+fn restfs_toml(dir: &Path, port: u16) -> String {
+    format!("data = {dir:?}\nlisten = \"127.0.0.1:{port}\"\n")
+}
