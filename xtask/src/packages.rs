@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Package lists older than this are fetched again before installing, else apt may ask for files the mirror no longer has.
 const LISTS_STALE: Duration = Duration::from_secs(24 * 3600);
@@ -31,14 +30,18 @@ pub fn ensure(names: &[&str]) -> Result<()> {
 /// Version of an installed package, `None` when it is not installed. `field` is a format of `dpkg-query`,
 /// such as `${source:Version}`.
 pub fn installed(name: &str, field: &str) -> Result<Option<String>> {
-    let format = format!("--showformat=${{db:Status-Status}} {field}");
+    // One line for each architecture of the package.
+    let format = format!("--showformat=${{db:Status-Status}}\\t{field}\\n");
     let output = Command::new("dpkg-query")
         .args(["--show", &format, name])
         .stderr(Stdio::null())
         .output()
         .context("cannot run dpkg-query: this command needs Debian, Ubuntu or another system with dpkg")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.trim().strip_prefix("installed ").map(str::to_owned))
+    Ok(text
+        .lines()
+        .find_map(|line| line.strip_prefix("installed\t"))
+        .map(str::to_owned))
 }
 
 /// `program`, run as root: by sudo when this process is not root.
@@ -80,23 +83,24 @@ fn install(names: &[&str]) -> Result<()> {
     let mut command = as_root("apt-get");
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["install", "-y", "-qq", "--no-install-recommends", "-o", LOCK_WAIT, "-o", "Dpkg::Use-Pty=0"])
+        .args([
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+            "-o",
+            LOCK_WAIT,
+            "-o",
+            "Dpkg::Use-Pty=0",
+        ])
         .args(names)
         .stdin(Stdio::null());
     run(&mut command, &format!("apt-get install {}", names.join(" ")))
 }
 
 fn lists_are_stale() -> bool {
-    let lists = Path::new("/var/lib/apt/lists");
-    let Ok(entries) = std::fs::read_dir(lists) else {
-        return true;
-    };
-    let newest = entries
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().contains("_Packages"))
-        .filter_map(|_| std::fs::metadata(lists).ok()?.modified().ok())
-        .max();
-    newest.is_none_or(|time| SystemTime::now().duration_since(time).unwrap_or_default() > LISTS_STALE)
+    let changed = std::fs::metadata("/var/lib/apt/lists").and_then(|m| m.modified());
+    changed.map_or(true, |time| time.elapsed().unwrap_or_default() > LISTS_STALE)
 }
 
 fn is_root() -> bool {
