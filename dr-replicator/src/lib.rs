@@ -10,6 +10,6 @@ mod task;
 
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use options::SiteOptions;
-pub use site::{Commit, Committed, Position, Site, SiteError};
+pub use site::{Commit, Committed, MAX_PUT_BYTES, Position, Site, SiteError};
 pub use source::{Batch, BatchLimits, Block, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 pub use status::{Lag, Pending, ResyncProgress, SiteState, SiteStatus, Verified};

@@ -4,6 +4,10 @@ use crate::source::Block;
 use async_trait::async_trait;
 use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
 
+/// Most plain bytes in one [`Site::put_blocks`]: well below the largest message, so that a message is not long in the
+/// way of the next.
+pub const MAX_PUT_BYTES: usize = 4 * 1024 * 1024;
+
 /// What a site has of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
@@ -48,6 +52,12 @@ pub enum SiteError {
     /// The site's position is not the one this commit follows.
     #[error("the site is at change {sequence} of epoch {epoch}")]
     OutOfOrder { epoch: u64, sequence: u64 },
+    /// The commit names blocks that the site does not have (the first of them).
+    #[error("the site does not have all blocks of the commit")]
+    MissingBlocks(Vec<BlockKey>),
+    /// The commit's ops cannot be applied to the site's tree.
+    #[error("the site cannot apply the changes: {0}")]
+    Inapplicable(String),
     /// Refused for good: token, role, bucket, a limit. Needs a person.
     #[error("{0}")]
     Refused(String),
@@ -58,17 +68,25 @@ pub trait Site: Send + Sync + 'static {
     /// Connects when not connected. `None`: the site has nothing of this source.
     async fn position(&self, source: &str) -> Result<Option<Position>, SiteError>;
 
-    /// Which of these blocks the site does not have.
+    /// Which of these blocks the site does not have. Any number.
     async fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, SiteError>;
 
-    /// Stores blocks durably. May be called several times at once.
-    async fn put_blocks(&self, blocks: Vec<Block>) -> Result<(), SiteError>;
+    /// Hands blocks over, at most [`MAX_PUT_BYTES`]; they are durable with the commit that names them. May be called
+    /// several times at once. Returns the bytes they took on the wire.
+    async fn put_blocks(&self, blocks: Vec<Block>) -> Result<u64, SiteError>;
 
+    /// Durable when it returns.
     async fn commit(&self, commit: &Commit) -> Result<Committed, SiteError>;
 
     async fn digest(&self) -> Result<Digest, SiteError>;
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError>;
-    async fn rows(&self, group: u64) -> Result<Vec<(RowKey, Digest)>, SiteError>;
+    /// In the order of [`RowKey`], after `after`.
+    async fn rows(
+        &self,
+        group: u64,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, SiteError>;
 
     /// Bytes sent and received on the wire since the start, all connections.
     fn wire_bytes(&self) -> u64;

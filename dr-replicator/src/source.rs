@@ -85,8 +85,13 @@ pub trait ChangeSource: Send + Sync + 'static {
     /// Digests of the groups of the tree, in order, after `after`; at most `limit`.
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SourceError>;
 
-    /// Digests of the rows of one group.
-    async fn rows(&self, group: u64) -> Result<Vec<(RowKey, Digest)>, SourceError>;
+    /// Digests of the rows of one group, in the order of [`RowKey`], after `after`; at most `limit`.
+    async fn rows(
+        &self,
+        group: u64,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, SourceError>;
 
     /// Ops that make these rows what they are now at the source (a drop for a row that is not there). A segment row
     /// names every position below the segment's length, holes included.

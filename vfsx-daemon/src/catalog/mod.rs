@@ -109,7 +109,12 @@ impl ChangeSource for Catalog {
         unimplemented!()
     }
 
-    async fn rows(&self, _group: u64) -> Result<Vec<(RowKey, Digest)>, SourceError> {
+    async fn rows(
+        &self,
+        _group: u64,
+        _after: Option<RowKey>,
+        _limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, SourceError> {
         unimplemented!()
     }
 
