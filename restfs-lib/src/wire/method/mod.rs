@@ -1,0 +1,44 @@
+//! The methods: a type for each, with its name, params and result. Params refuse unknown members, results let a newer
+//! server add some. `docs/rpc.md` describes them one by one.
+
+mod admin;
+mod block;
+mod bucket;
+mod object;
+mod replication;
+
+pub use admin::*;
+pub use block::*;
+pub use bucket::*;
+pub use object::*;
+pub use replication::*;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub trait Method: Send + Sync + 'static {
+    const NAME: &'static str;
+    type Params: Serialize + DeserializeOwned + Send + Sync;
+    type Result: Serialize + DeserializeOwned + Send + Sync;
+}
+
+/// `methods! { BucketInfo = "bucket.info": BucketName => Bucket; }`
+macro_rules! methods {
+    ($($(#[$doc:meta])* $method:ident = $name:literal: $params:ty => $result:ty;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub struct $method;
+
+            impl $crate::wire::method::Method for $method {
+                const NAME: &'static str = $name;
+                type Params = $params;
+                type Result = $result;
+            }
+        )*
+    };
+}
+pub(crate) use methods;
+
+/// No params, or nothing to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Empty {}
