@@ -233,3 +233,6 @@ impl State {
         self.segments.iter().map(|s| s.bytes).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ pub(super) fn open(storage: &dyn Storage, options: &Options) -> Result<State, Op
         let name = segment::name(*first);
         let bytes = storage
             .open(&name)
-            .and_then(|f| f.len())
+            .and_then(|f| f.length())
             .map_err(fail("open", &name))?;
         segments.push_back(SegmentInfo { first: *first, bytes });
     }

@@ -99,7 +99,7 @@ impl Reader {
             match found {
                 Found::Record(record) if record.sequence < self.next => {}
                 Found::Record(record) if record.sequence == self.next => {
-                    return Ok(Step::Record(Box::new(record)));
+                    return Ok(Step::Record(record));
                 }
                 Found::Record(record) => {
                     let damage = format!("{path}: record {} where {} belongs", record.sequence, self.next);

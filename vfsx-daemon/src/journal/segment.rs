@@ -62,7 +62,7 @@ pub(super) fn write_all(file: &dyn SegmentFile, mut offset: u64, mut bytes: &[u8
 
 /// What stands at a place of a segment.
 pub(super) enum Found {
-    Record(Record),
+    Record(Box<Record>),
     /// The file ends here, at a record's end.
     End,
     /// No whole record stands here.
@@ -155,7 +155,7 @@ impl Walk {
 
     fn give(&mut self, record: Record, length: usize) -> Found {
         self.advance(length);
-        Found::Record(record)
+        Found::Record(Box::new(record))
     }
 
     fn pending(&self) -> &[u8] {

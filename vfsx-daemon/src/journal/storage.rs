@@ -24,7 +24,7 @@ pub trait Storage: Send + Sync + 'static {
 
 /// One segment file. Offsets are from its start.
 pub trait SegmentFile: Send + Sync + 'static {
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
     /// Reads up to `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Writes up to `bytes.len()` bytes and says how many.
@@ -102,7 +102,7 @@ impl Storage for Directory {
 }
 
 impl SegmentFile for File {
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
