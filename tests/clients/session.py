@@ -87,8 +87,11 @@ class Client:
         return {}
 
     def close(self, handle):
-        self.smb.close(self.tree, self.handles.pop(handle))
-        self.handles[handle] = None
+        try:
+            self.smb.close(self.tree, self.handles[handle])
+        except KeyError:
+            # The server has closed it; impacket keeps files by name and stumbles over a second handle of one.
+            pass
         return {}
 
     def delete_on_close(self, handle):

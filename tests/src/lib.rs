@@ -4,3 +4,4 @@
 pub mod lab;
 pub mod smb;
 pub mod wait;
+pub mod work;

@@ -21,7 +21,11 @@ pub(super) fn grant_traverse(dir: &Path, user: &User) -> Result<()> {
     fs::write(dir.join(GRANTED), list)?;
     for dir in &closed {
         setfacl(&["-m", &format!("u:{}:--x", user.uid)], dir).with_context(|| {
-            format!("let user {} pass through {}: use a directory below /tmp or /var/tmp", user.name, dir.display())
+            format!(
+                "let user {} pass through {}: use a directory below /tmp or /var/tmp",
+                user.name,
+                dir.display()
+            )
         })?;
     }
     Ok(())
@@ -64,7 +68,11 @@ fn closed_ancestors(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn setfacl(arguments: &[&str], dir: &Path) -> Result<()> {
-    let output = Command::new("setfacl").args(arguments).arg(dir).output().context("run setfacl (package acl)")?;
+    let output = Command::new("setfacl")
+        .args(arguments)
+        .arg(dir)
+        .output()
+        .context("run setfacl (package acl)")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -21,7 +21,10 @@ const MODULE: &str = "vfsx.so";
 impl Binaries {
     /// In a directory of cargo, such as `target/release`.
     pub fn built_in(target: &Path) -> Result<Self> {
-        let binaries = Self { module: target.join(BUILT_MODULE), ..Self::in_dir(target) };
+        let binaries = Self {
+            module: target.join(BUILT_MODULE),
+            ..Self::in_dir(target)
+        };
         binaries.check()?;
         Ok(binaries)
     }
@@ -29,7 +32,10 @@ impl Binaries {
     /// Beside the test program that runs, which cargo puts in `target/PROFILE/deps`.
     pub fn of_this_test() -> Result<Self> {
         let test = std::env::current_exe().context("path of this test program")?;
-        let target = test.parent().and_then(Path::parent).context("directory of this test program")?;
+        let target = test
+            .parent()
+            .and_then(Path::parent)
+            .context("directory of this test program")?;
         Self::built_in(target)
     }
 
@@ -58,7 +64,11 @@ impl Binaries {
 
     fn check(&self) -> Result<()> {
         for path in self.all() {
-            ensure!(path.is_file(), "{} is not built: run `cargo xtask test`, which builds everything", path.display());
+            ensure!(
+                path.is_file(),
+                "{} is not built: run `cargo xtask test`, which builds everything",
+                path.display()
+            );
         }
         Ok(())
     }

@@ -26,5 +26,10 @@ pub(super) fn prepare(dir: &Path, binaries: &Binaries, sites: &[Site]) -> Result
 }
 
 pub(super) fn settle_argv(binaries: &Binaries, socket: &Path) -> Vec<String> {
-    vec![binaries.vfsxctl.display().to_string(), "settle".into(), "--socket".into(), socket.display().to_string()]
+    vec![
+        binaries.vfsxctl.display().to_string(),
+        "settle".into(),
+        "--socket".into(),
+        socket.display().to_string(),
+    ]
 }

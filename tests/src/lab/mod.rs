@@ -11,7 +11,9 @@ mod samba;
 mod site;
 
 pub use binaries::Binaries;
-pub use description::{Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription};
+pub use description::{
+    Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription,
+};
 pub use process::{READY_LIMIT, Service, tail};
 pub use site::Site;
 
@@ -37,7 +39,12 @@ pub struct LabOptions {
 
 impl LabOptions {
     pub fn new(binaries: Binaries) -> Self {
-        Self { binaries, sites: 1, vfs_objects: "vfsx".to_owned(), vfsxd: true }
+        Self {
+            binaries,
+            sites: 1,
+            vfs_objects: "vfsx".to_owned(),
+            vfsxd: true,
+        }
     }
 }
 
@@ -66,12 +73,16 @@ impl Lab {
 
     /// Writes every file of the lab and starts nothing but what the set-up itself needs.
     pub fn prepare(dir: &Path, options: &LabOptions) -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "the lab runs smbd and needs root: run it as root or with sudo");
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the lab runs smbd and needs root: run it as root or with sudo"
+        );
         ensure!(options.sites > 0, "the lab needs at least one recovery site");
         let dir = empty_dir(dir)?;
         samba::check_installed()?;
         for sub in ["bin", "log", "run", "sites", "start", "share/data", "share/plain"] {
-            fs::create_dir_all(dir.join(sub)).with_context(|| format!("create {}", dir.join(sub).display()))?;
+            fs::create_dir_all(dir.join(sub))
+                .with_context(|| format!("create {}", dir.join(sub).display()))?;
         }
         let user = samba::ensure_user()?;
         access::grant_traverse(&dir, &user)?;
@@ -83,7 +94,13 @@ impl Lab {
             sites.push(Site::prepare(&dir, number, &binaries)?);
         }
         let vfsxd = daemon::prepare(&dir, &binaries, &sites)?;
-        let (smb, smbd) = samba::prepare(&dir, &user, &binaries, &vfsxd.description.socket, &options.vfs_objects)?;
+        let (smb, smbd) = samba::prepare(
+            &dir,
+            &user,
+            &binaries,
+            &vfsxd.description.socket,
+            &options.vfs_objects,
+        )?;
         let description = Description {
             smb,
             settle: daemon::settle_argv(&binaries, &vfsxd.description.socket),
@@ -92,14 +109,27 @@ impl Lab {
             sites: sites.iter().map(|site| site.description.clone()).collect(),
         };
         description.write(&dir)?;
-        Ok(Self { dir, binaries, description, smbd, vfsxd: vfsxd.service, sites })
+        Ok(Self {
+            dir,
+            binaries,
+            description,
+            smbd,
+            vfsxd: vfsxd.service,
+            sites,
+        })
     }
 
     /// A lab started earlier, perhaps by another program.
     pub fn open(dir: &Path) -> Result<Self> {
-        let dir = dir.canonicalize().with_context(|| format!("open lab {}", dir.display()))?;
+        let dir = dir
+            .canonicalize()
+            .with_context(|| format!("open lab {}", dir.display()))?;
         let description = Description::read(&dir)?;
-        let sites = description.sites.iter().map(|site| Site::open(&dir, site)).collect();
+        let sites = description
+            .sites
+            .iter()
+            .map(|site| Site::open(&dir, site))
+            .collect();
         Ok(Self {
             smbd: service(&dir, "smbd"),
             vfsxd: service(&dir, "vfsxd"),
@@ -117,7 +147,9 @@ impl Lab {
     /// Directory on disk of a share of the lab.
     pub fn share(&self, name: &str) -> Result<&Path> {
         let share = self.description.smb.shares.get(name);
-        share.map(|share| share.path.as_path()).with_context(|| format!("the lab has no share {name}"))
+        share
+            .map(|share| share.path.as_path())
+            .with_context(|| format!("the lab has no share {name}"))
     }
 
     pub fn site(&self, name: &str) -> Result<&Site> {
@@ -159,7 +191,10 @@ fn service(dir: &Path, name: &str) -> Service {
 fn empty_dir(dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     if fs::read_dir(dir)?.next().is_some() {
-        bail!("{} is not empty: name a new directory, or end the lab in it with --stop and remove it", dir.display());
+        bail!(
+            "{} is not empty: name a new directory, or end the lab in it with --stop and remove it",
+            dir.display()
+        );
     }
     dir.canonicalize().with_context(|| dir.display().to_string())
 }

@@ -65,7 +65,12 @@ impl Service {
             .with_context(|| format!("start {}: {}", self.name, self.start_script.display()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{}; the end of {}:\n{}", said.trim(), self.log.display(), self.log_tail());
+            bail!(
+                "{}; the end of {}:\n{}",
+                said.trim(),
+                self.log.display(),
+                self.log_tail()
+            );
         }
         Ok(())
     }
@@ -122,10 +127,16 @@ impl Service {
 
 /// The last lines of a log file, indented.
 pub fn tail(log: &Path) -> String {
-    let text = fs::read(log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let text = fs::read(log)
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let from = lines.len().saturating_sub(TAIL_LINES);
-    lines.iter().skip(from).map(|line| format!("  {line}\n")).collect()
+    lines
+        .iter()
+        .skip(from)
+        .map(|line| format!("  {line}\n"))
+        .collect()
 }
 
 /// One word of a shell command.
@@ -140,7 +151,9 @@ fn quote_path(path: &Path) -> String {
 /// Processes whose process group is `leader`, the leader among them. A server is its group's leader because its
 /// script starts it by setsid.
 fn group_members(leader: Pid) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return vec![leader] };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return vec![leader];
+    };
     let mut members: Vec<_> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())

@@ -20,9 +20,12 @@ const PASSWORD: &str = "vfsx-lab-7c0d";
 const HELPER_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(super) fn check_installed() -> Result<()> {
-    for (program, package) in
-        [("smbd", "samba"), ("smbclient", "smbclient"), ("smbpasswd", "samba-common-bin"), ("setfacl", "acl")]
-    {
+    for (program, package) in [
+        ("smbd", "samba"),
+        ("smbclient", "smbclient"),
+        ("smbpasswd", "samba-common-bin"),
+        ("setfacl", "acl"),
+    ] {
         ensure!(
             in_path(program),
             "{program} is not installed: `apt-get install {package}`, or run `cargo xtask test`, which installs all it needs"
@@ -36,13 +39,25 @@ pub(super) fn ensure_user() -> Result<User> {
         return Ok(user);
     }
     let output = Command::new("useradd")
-        .args(["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"])
+        .args([
+            "--system",
+            "--no-create-home",
+            "--home-dir",
+            "/nonexistent",
+            "--shell",
+            "/usr/sbin/nologin",
+        ])
         .args(["--user-group", LAB_USER])
         .output()
         .context("run useradd (package passwd)")?;
     // Another lab that starts at the same time may have made it.
     let user = User::from_name(LAB_USER)?;
-    user.with_context(|| format!("useradd {LAB_USER}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    user.with_context(|| {
+        format!(
+            "useradd {LAB_USER}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )
+    })
 }
 
 /// Writes smb.conf, the password database and the start script. The shares' directories are given to the user.
@@ -73,14 +88,24 @@ pub(super) fn prepare(
         conf: dir.join("smb.conf"),
         pid_file: dir.join("run/smbd.pid"),
     };
-    fs::write(&description.conf, smb_conf(dir, &description, binaries, socket, vfs_objects))?;
+    fs::write(
+        &description.conf,
+        smb_conf(dir, &description, binaries, socket, vfs_objects),
+    )?;
     check_conf(&description.conf)?;
     write_auth_file(dir, &description)?;
     set_password(&description)?;
 
     let smbd = service(dir, "smbd");
     // The start script makes the session, which smbd would not do twice.
-    let argv = ["smbd", "--foreground", "--no-process-group", "--configfile", &path_text(&description.conf)].map(str::to_owned);
+    let argv = [
+        "smbd",
+        "--foreground",
+        "--no-process-group",
+        "--configfile",
+        &path_text(&description.conf),
+    ]
+    .map(str::to_owned);
     let ready = format!(
         "smbclient //{HOST}/plain -p {} -s /dev/null -A {} -c quit",
         description.port,
@@ -109,7 +134,13 @@ pub(super) fn stop(smbd: &Service, conf: &Path) -> Result<()> {
     )
 }
 
-fn smb_conf(dir: &Path, smb: &SmbDescription, binaries: &Binaries, socket: &Path, vfs_objects: &str) -> String {
+fn smb_conf(
+    dir: &Path,
+    smb: &SmbDescription,
+    binaries: &Binaries,
+    socket: &Path,
+    vfs_objects: &str,
+) -> String {
     let samba = dir.join("samba");
     let samba = samba.display();
     let module = path_text(&binaries.module);
@@ -152,7 +183,10 @@ fn smb_conf(dir: &Path, smb: &SmbDescription, binaries: &Binaries, socket: &Path
     );
     let share = |name: &str, objects: &str| {
         let path = dir.join("share").join(name);
-        format!("\n[{name}]\npath = {}\nread only = no\nvfs objects = {objects}\n", path.display())
+        format!(
+            "\n[{name}]\npath = {}\nread only = no\nvfs objects = {objects}\n",
+            path.display()
+        )
     };
     global + &share("data", &with_vfsx) + &share("plain", &without)
 }
@@ -165,7 +199,11 @@ fn objects(stack: &str, module: Option<&str>) -> String {
 }
 
 fn check_conf(conf: &Path) -> Result<()> {
-    let output = Command::new("testparm").arg("-s").arg(conf).output().context("run testparm")?;
+    let output = Command::new("testparm")
+        .arg("-s")
+        .arg(conf)
+        .output()
+        .context("run testparm")?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() || said.contains("Unknown parameter") {
         bail!("testparm refuses {}: {}", conf.display(), said.trim());
@@ -175,7 +213,10 @@ fn check_conf(conf: &Path) -> Result<()> {
 
 fn write_auth_file(dir: &Path, smb: &SmbDescription) -> Result<()> {
     let path = auth_file(dir);
-    fs::write(&path, format!("username = {}\npassword = {}\n", smb.user, smb.password))?;
+    fs::write(
+        &path,
+        format!("username = {}\npassword = {}\n", smb.user, smb.password),
+    )?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(())
 }
@@ -194,23 +235,39 @@ fn set_password(smb: &SmbDescription) -> Result<()> {
         write!(input, "{0}\n{0}\n", smb.password)?;
     }
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "smbpasswd: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "smbpasswd: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(())
 }
 
 /// Processes that have this configuration file on their command line.
 fn helpers(conf: &Path) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| mentions(*pid, &path_text(conf))).map(Pid::from_raw).collect()
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| mentions(*pid, &path_text(conf)))
+        .map(Pid::from_raw)
+        .collect()
 }
 
 fn mentions(pid: i32, conf: &str) -> bool {
-    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return false;
+    };
     let line = String::from_utf8_lossy(&line);
     let mut words = line.split('\0');
-    let program = words.next().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
-    (program.starts_with("samba") || program.starts_with("rpcd_") || program.starts_with("smbd")) && line.contains(conf)
+    let program = words
+        .next()
+        .and_then(|word| word.rsplit('/').next())
+        .unwrap_or_default();
+    (program.starts_with("samba") || program.starts_with("rpcd_") || program.starts_with("smbd"))
+        && line.contains(conf)
 }
 
 fn in_path(program: &str) -> bool {

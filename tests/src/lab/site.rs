@@ -39,7 +39,12 @@ impl Site {
         };
         fs::write(&config, restfs_toml(&dir, port))?;
         let site = Self::with(lab, &description, service);
-        let argv = [&site.restfs.display().to_string(), "serve", "--config", &config.display().to_string()];
+        let argv = [
+            &site.restfs.display().to_string(),
+            "serve",
+            "--config",
+            &config.display().to_string(),
+        ];
         let ready = ["x"];
         let _ = (argv, ready);
         Ok(site)
@@ -53,14 +58,24 @@ impl Site {
     pub fn restfs<S: AsRef<str>>(&self, arguments: &[S]) -> Result<String> {
         let output = self.restfs_output(arguments)?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "restfs at {}: {}", self.description.name, said.trim());
+        ensure!(
+            output.status.success(),
+            "restfs at {}: {}",
+            self.description.name,
+            said.trim()
+        );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     pub fn restfs_output<S: AsRef<str>>(&self, arguments: &[S]) -> Result<Output> {
         let mut command = Command::new(&self.restfs);
-        command.args(arguments.iter().map(AsRef::as_ref)).arg("--config").arg(&self.description.config);
-        command.output().with_context(|| format!("run {}", self.restfs.display()))
+        command
+            .args(arguments.iter().map(AsRef::as_ref))
+            .arg("--config")
+            .arg(&self.description.config);
+        command
+            .output()
+            .with_context(|| format!("run {}", self.restfs.display()))
     }
 
     fn with(lab: &Path, description: &SiteDescription, service: Service) -> Self {
@@ -77,7 +92,14 @@ impl Site {
 
 pub(super) fn export_argv(lab: &Path, binaries: &Binaries) -> Vec<String> {
     let config = lab.join("sites/{site}/restfs.toml");
-    let words = [&*binaries.restfs.to_string_lossy(), "restore", "--config", &config.to_string_lossy(), BUCKET, "{out}"];
+    let words = [
+        &*binaries.restfs.to_string_lossy(),
+        "restore",
+        "--config",
+        &config.to_string_lossy(),
+        BUCKET,
+        "{out}",
+    ];
     words.map(str::to_owned).to_vec()
 }
 

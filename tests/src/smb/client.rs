@@ -35,12 +35,24 @@ impl SmbClient {
     /// The same with `local` as smbclient's local directory.
     pub fn run_in<S: AsRef<str>>(&self, local: &Path, commands: &[S]) -> Result<String> {
         let output = self.output(local, commands)?;
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let refused = text.lines().find(|line| REFUSALS.iter().any(|word| line.contains(word)));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let refused = text
+            .lines()
+            .find(|line| REFUSALS.iter().any(|word| line.contains(word)));
         if let Some(line) = refused {
             bail!("smbclient {}: {}", self.unc, line.trim());
         }
-        ensure!(output.status.success(), "smbclient {}: {}: {}", self.unc, output.status, text.trim());
+        ensure!(
+            output.status.success(),
+            "smbclient {}: {}: {}",
+            self.unc,
+            output.status,
+            text.trim()
+        );
         Ok(text)
     }
 
@@ -56,7 +68,10 @@ impl SmbClient {
             .spawn()
             .context("run smbclient")?;
         let input = child.stdin.take().context("smbclient's input")?;
-        let script: String = commands.iter().map(|command| format!("{}\n", command.as_ref())).collect();
+        let script: String = commands
+            .iter()
+            .map(|command| format!("{}\n", command.as_ref()))
+            .collect();
         // Written beside the reading of its output: a long script and long answers would block each other.
         let writer = std::thread::spawn(move || {
             let mut input = input;
@@ -69,19 +84,33 @@ impl SmbClient {
 
     /// Copies everything in `local` to the share's directory `to`, which must exist.
     pub fn put_tree(&self, local: &Path, to: &str) -> Result<()> {
-        self.run_in(local, &[format!("cd {}", quote(to)), "prompt OFF".into(), "recurse ON".into(), "mput *".into()])?;
+        self.run_in(
+            local,
+            &[
+                format!("cd {}", quote(to)),
+                "prompt OFF".into(),
+                "recurse ON".into(),
+                "mput *".into(),
+            ],
+        )?;
         Ok(())
     }
 
     pub fn put(&self, local: &Path, to: &str) -> Result<()> {
-        self.run(&[format!("put {} {}", quote(&local.display().to_string()), quote(to))])?;
+        self.run(&[format!(
+            "put {} {}",
+            quote(&local.display().to_string()),
+            quote(to)
+        )])?;
         Ok(())
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         // The machine's own smb.conf has no say here.
-        command.args(["-s", "/dev/null", "-p", &self.port.to_string(), "-A"]).arg(&self.auth);
+        command
+            .args(["-s", "/dev/null", "-p", &self.port.to_string(), "-A"])
+            .arg(&self.auth);
         command
     }
 }

@@ -55,15 +55,22 @@ impl Session {
 
     /// `count` writes of `size` random bytes at distinct multiples of `size` below `span`; the same seed gives the
     /// same writes.
-    pub fn random_writes(&mut self, handle: Handle, count: u64, size: u64, span: u64, seed: u64) -> Result<()> {
-        let request =
-            json!({ "do": "random_writes", "handle": handle.0, "count": count, "size": size, "span": span, "seed": seed });
+    pub fn random_writes(
+        &mut self,
+        handle: Handle,
+        count: u64,
+        size: u64,
+        span: u64,
+        seed: u64,
+    ) -> Result<()> {
+        let request = json!({ "do": "random_writes", "handle": handle.0, "count": count, "size": size, "span": span, "seed": seed });
         self.tell(&request)
     }
 
     /// `length` random bytes from `offset` on, one after another.
     pub fn fill(&mut self, handle: Handle, offset: u64, length: u64, seed: u64) -> Result<()> {
-        let request = json!({ "do": "fill", "handle": handle.0, "offset": offset, "length": length, "seed": seed });
+        let request =
+            json!({ "do": "fill", "handle": handle.0, "offset": offset, "length": length, "seed": seed });
         self.tell(&request)
     }
 
@@ -123,7 +130,8 @@ impl Session {
         if self.output.read_line(&mut line)? == 0 {
             bail!("the SMB client has ended; its message is above");
         }
-        let answer: Value = serde_json::from_str(&line).with_context(|| format!("answer of the client: {line}"))?;
+        let answer: Value =
+            serde_json::from_str(&line).with_context(|| format!("answer of the client: {line}"))?;
         match (answer.get("ok"), answer.get("refused")) {
             (Some(ok), _) => Ok(ok.clone()),
             (None, Some(refused)) => bail!("refused by smbd: {refused}: {request}"),

@@ -1,0 +1,39 @@
+//! Repeatable noise: the same seed gives the same bytes, and they do not compress.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Debug, Clone)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+pub(super) fn write_file(path: &Path, length: u64, seed: u64) -> io::Result<()> {
+    const STEP: u64 = 1 << 20;
+    let mut random = Random(seed);
+    let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+    let mut left = length;
+    while left > 0 {
+        let step = left.min(STEP);
+        file.write_all(&random.bytes(step as usize))?;
+        left -= step;
+    }
+    file.flush()
+}
