@@ -1,1 +1,70 @@
-fn main() {}
+//! Project commands: what a person with the checkout runs.
+
+// A program has no outside: `pub` says what the other modules may use.
+#![allow(unreachable_pub)]
+
+mod build;
+mod check;
+mod demo;
+mod install;
+mod lab;
+mod packages;
+mod report;
+mod rights;
+mod samba_headers;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Project commands",
+    version
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole way of the data on this machine: share, changes, recovery site, restore, comparison.
+    ///
+    /// Installs missing packages, builds, starts a private smbd, vfsxd and restfs on loopback, copies a tree in with
+    /// real clients, changes it, restores the replica and compares everything. The last line of the output is one
+    /// JSON object. Exit code 0 only when the replica is identical.
+    Demo(demo::Arguments),
+    /// Installs what is missing, builds and runs every test: format, lints, unit, end to end on a real smbd.
+    Test,
+    /// Starts a private stack in DIR and leaves it running; `DIR/lab.json` says where everything is.
+    Lab(lab::Arguments),
+    /// Makes the headers of the installed Samba ready, which the module is built against.
+    SambaHeaders,
+    /// Installs the module, the programs, their units, manual pages, completions and example configurations.
+    Install {
+        /// Where programs, units, manual pages and completions go. The module goes to Samba's module directory and the
+        /// examples to /etc, in both cases beneath DESTDIR when that variable is set.
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test => check::run(),
+        Command::Lab(arguments) => lab::run(&arguments),
+        Command::SambaHeaders => samba_headers::ensure().map(|dir| println!("{}", dir.display())),
+        Command::Install { prefix } => install::run(&prefix),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", report::one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -179,6 +179,11 @@ impl Lab {
     }
 }
 
+/// Whether this process may run smbd.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 fn service(dir: &Path, name: &str) -> Service {
     Service {
         name: name.to_owned(),
