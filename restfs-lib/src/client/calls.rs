@@ -90,17 +90,24 @@ impl Client {
         object: ObjectAt,
         point: Option<u64>,
     ) -> Result<Vec<(Vec<u8>, Bytes)>, ClientError> {
-        let params = ObjectParams {
-            bucket: bucket.to_owned(),
+        let bucket = bucket.to_owned();
+        let mut params = AttributeListParams {
+            bucket,
             object,
             point,
+            after: None,
         };
-        let result = self.call::<AttributeList>(&params).await?;
-        Ok(result
-            .attributes
-            .into_iter()
-            .map(|a| (a.name.0, a.value.0))
-            .collect())
+        let mut attributes = Vec::new();
+        loop {
+            let result = self.call::<AttributeList>(&params).await?;
+            params.after = result.attributes.last().map(|a| a.name.clone());
+            attributes.extend(result.attributes.into_iter().map(|a| (a.name.0, a.value.0)));
+            match (result.more, &params.after) {
+                (false, _) => return Ok(attributes),
+                (true, Some(_)) => {}
+                (true, None) => return Err(self.odd("object.attribute.list: more promised, none sent")),
+            }
+        }
     }
 
     /// Segments with blocks, number `from` and above, and whether there are more.

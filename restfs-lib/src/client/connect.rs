@@ -1,7 +1,7 @@
 //! From an endpoint to a connection: socket, TLS, WebSocket.
 
 use super::connection::Connection;
-use super::wire_count::Counted;
+use super::wire_count::{Counted, WireCount};
 use super::{Client, ClientError, Endpoint, Url, tls};
 use crate::wire::limits::MAX_MESSAGE;
 use std::future::Future;
@@ -33,8 +33,9 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Client, ClientError> 
                 match tls {
                     false => upgrade(stream, endpoint).await,
                     true => {
-                        let counted = Counted::new(stream, endpoint.wire.clone());
-                        websocket(tls::connect(counted, host, endpoint).await?, endpoint).await
+                        let count = endpoint.wire.part();
+                        let counted = Counted::new(stream, count.clone());
+                        websocket(tls::connect(counted, host, endpoint).await?, count, endpoint).await
                     }
                 }
             }
@@ -75,10 +76,11 @@ async fn upgrade<S>(stream: S, endpoint: &Endpoint) -> Result<Client, ClientErro
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    websocket(Counted::new(stream, endpoint.wire.clone()), endpoint).await
+    let count = endpoint.wire.part();
+    websocket(Counted::new(stream, count.clone()), count, endpoint).await
 }
 
-async fn websocket<S>(stream: S, endpoint: &Endpoint) -> Result<Client, ClientError>
+async fn websocket<S>(stream: S, count: WireCount, endpoint: &Endpoint) -> Result<Client, ClientError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -90,7 +92,10 @@ where
     let (websocket, _) = client_async_with_config(request(endpoint)?, stream, Some(config))
         .await
         .map_err(|error| refused(endpoint, error))?;
-    Ok(Client::new(endpoint, Connection::start(websocket, endpoint)))
+    Ok(Client::new(
+        endpoint,
+        Connection::start(websocket, count, endpoint),
+    ))
 }
 
 fn request(endpoint: &Endpoint) -> Result<Request, ClientError> {

@@ -1,7 +1,7 @@
 //! One WebSocket: a task that writes, a task that reads, and the calls that wait for answers.
 
 use super::Endpoint;
-use super::wire_count::WireCount;
+use super::wire_count::{Life, Pulse, SILENT_INTERVALS, WireCount};
 use crate::wire::{Encoding, Id, Message, Payload, RpcError};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -16,8 +16,6 @@ use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 
 type Answer = Result<Payload, RpcError>;
 
-/// Silent intervals after which the other end is taken for gone.
-const SILENT_INTERVALS: u32 = 3;
 /// Messages handed to the writer; the permits of calls bound them already, pings come beside.
 const QUEUE: usize = 16;
 
@@ -47,7 +45,7 @@ struct Calls {
 }
 
 impl Connection {
-    pub(super) fn start<S>(websocket: WebSocketStream<S>, endpoint: &Endpoint) -> Self
+    pub(super) fn start<S>(websocket: WebSocketStream<S>, count: WireCount, endpoint: &Endpoint) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -59,7 +57,7 @@ impl Connection {
             shared: shared.clone(),
             encoding: endpoint.encoding,
             keepalive: endpoint.limits.keepalive,
-            wire: endpoint.wire.clone(),
+            count,
             pings: queue.downgrade(),
         };
         let writer = tokio::spawn(write(sink, frames, shared.clone()));
@@ -221,7 +219,7 @@ struct Reader<S> {
     shared: Arc<Shared>,
     encoding: Encoding,
     keepalive: Duration,
-    wire: WireCount,
+    count: WireCount,
     /// Weak, so that the writer ends when the last client is gone.
     pings: mpsc::WeakSender<Frame>,
 }
@@ -236,27 +234,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     }
 
     async fn read(&mut self) -> Result<std::convert::Infallible, String> {
-        let mut silent = 0;
-        let mut sent = self.wire.sent();
+        let mut pulse = Pulse::new(self.count.clone());
+        let mut look = tokio::time::interval(self.keepalive);
         loop {
-            match tokio::time::timeout(self.keepalive, self.stream.next()).await {
-                Ok(Some(Ok(frame))) => {
-                    silent = 0;
-                    self.take(frame)?;
-                }
-                Ok(Some(Err(error))) => return Err(format!("receiving failed: {error}")),
-                Ok(None) => return Err("the server closed the connection".to_owned()),
-                Err(_) => {
-                    // A long message on a slow link is a sign of life as long as the socket takes more of it.
-                    let before = std::mem::replace(&mut sent, self.wire.sent());
-                    let moving = self.shared.writing.load(Ordering::Relaxed) && sent > before;
-                    silent = if moving { 0 } else { silent + 1 };
-                    if silent >= SILENT_INTERVALS {
-                        let seconds = (self.keepalive * SILENT_INTERVALS).as_secs();
+            tokio::select! {
+                frame = self.stream.next() => match frame {
+                    Some(Ok(frame)) => self.take(frame)?,
+                    Some(Err(error)) => return Err(format!("receiving failed: {error}")),
+                    None => return Err("the server closed the connection".to_owned()),
+                },
+                _ = look.tick() => match pulse.look(self.shared.writing.load(Ordering::Relaxed)) {
+                    Life::Moving => {}
+                    Life::Silent => self.ping()?,
+                    Life::Gone => {
+                        let seconds = (self.keepalive * SILENT_INTERVALS).as_secs_f32();
                         return Err(format!("nothing came from the server for {seconds} s"));
                     }
-                    self.ping()?;
-                }
+                },
             }
         }
     }

@@ -45,7 +45,8 @@ pub struct Limits {
     pub connect: Duration,
     /// One call, from handing it over to its answer.
     pub call: Duration,
-    /// A ping is sent when nothing came for this long; when nothing comes for twice this long the connection is given up.
+    /// A ping is sent when nothing came for this long; when nothing comes for three times this long the connection is
+    /// given up.
     pub keepalive: Duration,
     /// Calls under way at once; more wait for their turn, within their own time limit.
     pub in_flight: usize,
@@ -55,7 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            call: Duration::from_secs(60),
+            call: Duration::from_secs(120),
             keepalive: Duration::from_secs(10),
             in_flight: 64,
         }

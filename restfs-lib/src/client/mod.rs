@@ -16,7 +16,7 @@ pub use calls::Entry;
 pub use endpoint::{DEFAULT_PORT, Endpoint, Limits, Trust, Url};
 pub use error::ClientError;
 pub use replication::Commit;
-pub use wire_count::WireCount;
+pub use wire_count::{Counted, Life, Pulse, SILENT_INTERVALS, WireCount};
 
 use crate::wire::{Encoding, Id, Message, Method, Payload};
 use connection::Connection;

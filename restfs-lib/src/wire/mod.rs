@@ -7,6 +7,7 @@ mod convert;
 mod encoding;
 mod envelope;
 mod error;
+mod failure;
 pub mod limits;
 pub mod method;
 pub mod values;

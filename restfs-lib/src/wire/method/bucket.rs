@@ -36,8 +36,12 @@ pub struct BucketCreateParams {
 #[serde(deny_unknown_fields)]
 pub struct BucketSetParams {
     pub bucket: String,
-    /// For files made from now on.
-    pub layout: Layout,
+    /// For files made by `bucket.apply` from now on; absent: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// Lets another source take the bucket over: for a primary that is lost for good. The old one must not come back.
+    #[serde(default)]
+    pub release_source: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,10 @@ pub struct Bucket {
     pub created: Time,
     /// Newest recovery point; 0: none yet.
     pub head: u64,
+    /// In the head's tree.
+    pub objects: u64,
+    /// Sum of the sizes of the head's files.
+    pub bytes: u64,
     /// The source that replicates into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<BucketSource>,
@@ -172,7 +180,12 @@ pub struct CommitInfo {
     pub last: u64,
     /// Every file in it is one moment's content; else files being written then may be torn.
     pub exact: bool,
+    /// A part of a resync by difference: the tree between the parts is no state that the source ever had.
+    pub resync: bool,
     pub ops: u64,
+    /// In the tree after it.
+    pub objects: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ methods! {
     /// A user attribute: names start with `restfs.`.
     AttributeSet = "object.attribute.set": AttributeSetParams => PointResult;
     AttributeGet = "object.attribute.get": AttributeParams => AttributeGetResult;
-    AttributeList = "object.attribute.list": ObjectParams => AttributeListResult;
+    AttributeList = "object.attribute.list": AttributeListParams => AttributeListResult;
     AttributeDelete = "object.attribute.delete": AttributeDeleteParams => PointResult;
 }
 
@@ -190,7 +190,21 @@ pub struct Attribute {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttributeListParams {
+    pub bucket: String,
+    pub object: ObjectAt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<u64>,
+    /// Attributes after this name; absent: from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Name>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttributeListResult {
-    /// All of them: extended attributes under their full names, and user attributes.
+    /// In ascending order of names: extended attributes under their full names, and user attributes.
     pub attributes: Vec<Attribute>,
+    /// They did not all fit into a message.
+    pub more: bool,
 }
