@@ -2,4 +2,4 @@
 
 mod source;
 
-pub use source::{ContentSource, Entry, SourceError};
+pub use source::{ContentSource, Entry, MAX_FETCH, Page, SourceError};

@@ -52,7 +52,12 @@ pub enum StoreError {
     Full { place: String, source: io::Error },
     /// The stored copy is not what was put. A `put` of the content writes it anew.
     #[error("block {} is damaged: pack {pack}, offset {offset}: {reason}", Hex(key))]
-    Corrupt { key: BlockKey, pack: u64, offset: u64, reason: String },
+    Corrupt {
+        key: BlockKey,
+        pack: u64,
+        offset: u64,
+        reason: String,
+    },
     #[error("block {} is not in the store", Hex(.0))]
     Missing(BlockKey),
     /// The caller's mistake, or damage on the way here: nothing was stored.

@@ -1,1 +1,384 @@
 //! Storage driver `fs`: blocks in append-only pack files, found through an index that can be rebuilt from them.
+//!
+//! `put` appends a record, `flush` syncs the newest pack, a thread enters synced records into the index. What the
+//! index does not have yet is in a bounded table in memory, and is read from the packs' ends at the next start.
+
+mod cache;
+mod index;
+mod indexer;
+mod log;
+mod pack;
+mod record;
+mod recovery;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use super::{BlockStore, MAX_BLOCK, StoreError, StoreStats};
+use bytes::Bytes;
+use cache::BlockCache;
+use index::{Index, Location};
+use indexer::Indexer;
+use log::{Log, Record};
+use pack::Packs;
+use record::{Encoding, RECORD_HEADER, RecordHeader};
+use restfs_lib::content;
+use restfs_lib::model::{BlockKey, Compression};
+use std::collections::HashSet;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Keys of damaged blocks that are remembered, so that they are asked for and written anew. Beyond it a damaged
+/// block is still never served, only not asked for by itself.
+const MAX_DAMAGED: usize = 64 * 1024;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A pack is left for a new one when the next record would make it longer than this.
+    pub pack_size: u64,
+    /// Memory for verified blocks.
+    pub cache_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pack_size: 256 * 1024 * 1024,
+            cache_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A place in a pack that should hold records and does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    pub pack: u64,
+    pub offset: u64,
+    pub length: u64,
+    pub reason: String,
+}
+
+/// What reading the packs brought to light.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Records entered into the index.
+    pub records: u64,
+    /// Bytes at the newest pack's end that were no whole record: nobody was told that they are stored.
+    pub cut_bytes: u64,
+    /// The first [`recovery::MAX_DAMAGES`] places.
+    pub damages: Vec<Damage>,
+}
+
+pub struct FsStore {
+    shared: Arc<Shared>,
+    recovery: Recovery,
+    // Dropped after the last use of the folder.
+    indexer: Indexer,
+    _lock: File,
+}
+
+struct Shared {
+    packs: Arc<Packs>,
+    index: Index,
+    log: Log,
+    cache: Mutex<BlockCache>,
+    damaged: Mutex<HashSet<BlockKey>>,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
+}
+
+impl FsStore {
+    /// Opens the store in `folder`, or makes one there. Takes in what was written last before a crash, cuts off what
+    /// was not written to its end.
+    pub fn open(folder: &Path, options: &Options) -> Result<Self, StoreError> {
+        Self::open_with(folder, options, Box::new(File::sync_data))
+    }
+
+    fn open_with(folder: &Path, options: &Options, sync: log::SyncFile) -> Result<Self, StoreError> {
+        let packs_folder = folder.join("packs");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&packs_folder)
+            .map_err(|e| pack::failed(|| format!("creating {}", packs_folder.display()), folder, e))?;
+        let lock = lock_folder(folder)?;
+        let packs = Arc::new(Packs::new(packs_folder));
+        let index = Index::open(&folder.join("index.db"))?;
+        let (end, recovery) = recovery::recover(&packs, &index)?;
+        let shared = Arc::new(Shared {
+            log: Log::new(Arc::clone(&packs), end, options.pack_size, sync),
+            packs,
+            index,
+            cache: Mutex::new(BlockCache::new(options.cache_bytes)),
+            damaged: Mutex::new(HashSet::new()),
+            cache_hits: AtomicU64::new(0),
+            cache_misses: AtomicU64::new(0),
+        });
+        let indexer = Indexer::start(Arc::clone(&shared))?;
+        Ok(Self {
+            shared,
+            recovery,
+            indexer,
+            _lock: lock,
+        })
+    }
+
+    /// What the start found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Makes the index anew from the records' headers alone. Flushes wait meanwhile; reads do not.
+    pub fn rebuild_index(&self) -> Result<Recovery, StoreError> {
+        let shared = &self.shared;
+        shared
+            .log
+            .while_still(|durable| recovery::rebuild(&shared.packs, &shared.index, durable))
+    }
+}
+
+impl BlockStore for FsStore {
+    fn put(&self, key: BlockKey, content: &[u8], compression: Compression) -> Result<(), StoreError> {
+        self.shared.put(key, content, compression)
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.shared.log.flush()?;
+        self.indexer.wake_when_due();
+        Ok(())
+    }
+
+    fn get(&self, key: BlockKey) -> Result<Bytes, StoreError> {
+        self.shared.get(key)
+    }
+
+    fn contains(&self, key: BlockKey) -> Result<bool, StoreError> {
+        Ok(self.shared.find(key)?.is_some())
+    }
+
+    fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, StoreError> {
+        self.shared.missing(keys)
+    }
+
+    fn stats(&self) -> Result<StoreStats, StoreError> {
+        self.shared.stats()
+    }
+}
+
+impl Shared {
+    fn put(&self, key: BlockKey, content: &[u8], compression: Compression) -> Result<(), StoreError> {
+        if content.len() > MAX_BLOCK {
+            return Err(StoreError::TooLong(content.len()));
+        }
+        if !content::verify(&key, content) {
+            return Err(StoreError::WrongKey {
+                key,
+                length: content.len(),
+            });
+        }
+        self.log.writable()?;
+        let damaged = lock(&self.damaged).contains(&key);
+        if !damaged && self.find(key)?.is_some() {
+            return Ok(());
+        }
+        self.log
+            .append(&Record::new(key, content, compression), damaged)?;
+        if damaged {
+            lock(&self.damaged).remove(&key);
+        }
+        if self.log.is_full_of_recent() {
+            self.log.flush()?;
+            self.enter_recent()?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: BlockKey) -> Result<Bytes, StoreError> {
+        if let Some(content) = lock(&self.cache).get(key) {
+            self.cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(content);
+        }
+        self.cache_misses.fetch_add(1, Ordering::Relaxed);
+        let location = self.find(key)?.ok_or(StoreError::Missing(key))?;
+        match self.read(key, location) {
+            Ok(content) => {
+                lock(&self.cache).put(key, content.clone());
+                Ok(content)
+            }
+            Err(ReadError::Damaged(reason)) => {
+                self.note_damage(key, location, &reason);
+                Err(StoreError::Corrupt {
+                    key,
+                    pack: location.pack,
+                    offset: location.offset,
+                    reason,
+                })
+            }
+            Err(ReadError::Io(source)) => Err(StoreError::Io {
+                what: format!("reading pack {}", location.pack),
+                source,
+            }),
+        }
+    }
+
+    fn find(&self, key: BlockKey) -> Result<Option<Location>, StoreError> {
+        // In this order: a record leaves the table of recent ones after it was entered into the index.
+        match self.log.find_recent(key) {
+            Some(location) => Ok(Some(location)),
+            None => self.index.find(key),
+        }
+    }
+
+    fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, StoreError> {
+        let not_recent: Vec<BlockKey> = keys
+            .iter()
+            .copied()
+            .filter(|key| self.log.find_recent(*key).is_none())
+            .collect();
+        let indexed = self.index.contains(&not_recent)?;
+        let absent: HashSet<BlockKey> = not_recent
+            .into_iter()
+            .zip(indexed)
+            .filter(|(_, known)| !known)
+            .map(|(key, _)| key)
+            .collect();
+        let damaged = lock(&self.damaged);
+        let mut told = HashSet::new();
+        let wanted = |key: &BlockKey| absent.contains(key) || damaged.contains(key);
+        Ok(keys
+            .iter()
+            .copied()
+            .filter(|key| wanted(key) && told.insert(*key))
+            .collect())
+    }
+
+    fn stats(&self) -> Result<StoreStats, StoreError> {
+        let (packs, stored_bytes) = self.packs.bytes().map_err(|source| StoreError::Io {
+            what: format!("listing {}", self.packs.folder().display()),
+            source,
+        })?;
+        let totals = self.index.totals()?;
+        let recent = self.log.recent_totals();
+        Ok(StoreStats {
+            blocks: totals.blocks + recent.blocks,
+            plain_bytes: totals.plain_bytes + recent.plain_bytes,
+            stored_bytes,
+            packs,
+            damaged_blocks: lock(&self.damaged).len() as u64,
+            cache_hits: self.cache_hits.load(Ordering::Relaxed),
+            cache_misses: self.cache_misses.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Enters what was synced into the index.
+    fn enter_recent(&self) -> Result<(), StoreError> {
+        self.log.take_synced(|batch| {
+            self.index.update(|update| {
+                for entry in batch {
+                    update.put(entry.key, entry.location)?;
+                    update.mark(entry.location.pack, entry.record_end())?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn read(&self, key: BlockKey, at: Location) -> Result<Bytes, ReadError> {
+        let file = self.packs.for_reading(at.pack).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => ReadError::Damaged("the pack file is gone".to_owned()),
+            _ => ReadError::Io(e),
+        })?;
+        let mut bytes = vec![0; RECORD_HEADER + at.stored as usize];
+        file.read_exact_at(&mut bytes, at.offset)?;
+        decode_record(key, at, bytes)
+    }
+
+    fn note_damage(&self, key: BlockKey, at: Location, reason: &str) {
+        let mut damaged = lock(&self.damaged);
+        if damaged.len() < MAX_DAMAGED && damaged.insert(key) {
+            tracing::error!(
+                pack = at.pack,
+                offset = at.offset,
+                "block {} is damaged: {reason}; it will be asked for again",
+                hex::encode(key.0)
+            );
+        }
+    }
+}
+
+enum ReadError {
+    /// Reading again will not help.
+    Damaged(String),
+    Io(io::Error),
+}
+
+/// `EIO`: the medium no longer has the bytes.
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        let medium = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Damaged("the pack file ends before it".to_owned()),
+            _ if medium => Self::Damaged(error.to_string()),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// The content of a record, checked from the outside in: header, payload, content.
+fn decode_record(key: BlockKey, at: Location, mut bytes: Vec<u8>) -> Result<Bytes, ReadError> {
+    let damaged = |reason: &str| ReadError::Damaged(reason.to_owned());
+    let header = bytes
+        .first_chunk::<RECORD_HEADER>()
+        .and_then(|header| RecordHeader::decode(header, at.pack, at.offset))
+        .ok_or_else(|| damaged("its header does not match its checksum"))?;
+    if header.key != key || header.stored != at.stored || header.plain != at.plain {
+        return Err(damaged("another record is in its place; rebuild the index"));
+    }
+    let payload = bytes.split_off(RECORD_HEADER);
+    if crc32c::crc32c(&payload) != header.payload_crc {
+        return Err(damaged("its payload does not match its checksum"));
+    }
+    let content = match Encoding::from_number(header.encoding) {
+        Some(Encoding::Plain) => payload,
+        Some(Encoding::Zstd) if header.plain as usize <= MAX_BLOCK => {
+            content::decompress(&payload, header.plain as usize)
+                .map_err(|e| ReadError::Damaged(e.to_string()))?
+        }
+        Some(Encoding::Zstd) => return Err(damaged("it is longer than a block can be")),
+        None => return Err(damaged("its encoding is unknown to this version")),
+    };
+    if !content::verify(&key, &content) {
+        return Err(damaged("its content does not match its key"));
+    }
+    Ok(Bytes::from(content))
+}
+
+/// Keeps a second process out until the file is closed.
+fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("lock");
+    let io = |source| StoreError::Io {
+        what: format!("locking {}", path.display()),
+        source,
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(folder.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while holding it left a whole value: each critical section changes its value last.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

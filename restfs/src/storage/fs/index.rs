@@ -1,0 +1,314 @@
+//! Where each block is: an SQLite file derived from the packs. Losing it costs a rebuild, never a block.
+
+use crate::storage::StoreError;
+use restfs_lib::model::BlockKey;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Connections for lookups, so that readers seldom wait for one another.
+const READERS: usize = 4;
+/// SQLite's page cache of one connection, KiB.
+const CACHE_KIB: i64 = 8 * 1024;
+/// A lookup never waits for a writer in WAL mode; this bounds the wait for another process (a backup).
+const BUSY: Duration = Duration::from_secs(10);
+/// `PRAGMA user_version` of the tables below. Another one: the index is made anew.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS block(
+        key BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL,
+        plain INTEGER NOT NULL, stored INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS pack(number INTEGER PRIMARY KEY, indexed_to INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS total(one INTEGER PRIMARY KEY CHECK(one = 1),
+        blocks INTEGER NOT NULL, plain INTEGER NOT NULL);
+    INSERT OR IGNORE INTO total VALUES(1, 0, 0);";
+
+/// Where a block's newest record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) pack: u64,
+    /// Of the record's header.
+    pub(super) offset: u64,
+    pub(super) plain: u32,
+    pub(super) stored: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Totals {
+    pub(super) blocks: u64,
+    pub(super) plain_bytes: u64,
+}
+
+pub(super) struct Index {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    readers: Vec<Mutex<Connection>>,
+    next_reader: AtomicUsize,
+}
+
+impl Index {
+    /// Opens or creates. One that is damaged or of another version is put aside and an empty one made; the caller
+    /// fills it from the packs as for a new one.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        match Self::open_existing(path) {
+            Err(StoreError::Index { source, .. }) if is_unusable(&source) => {
+                tracing::warn!(
+                    "block index {}: {source}; making it anew from the packs",
+                    path.display()
+                );
+                put_aside(path)?;
+                Self::open_existing(path)
+            }
+            result => result,
+        }
+    }
+
+    fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let fail = |source| failed(path, source);
+        let writer = connect(path).map_err(fail)?;
+        prepare(&writer).map_err(fail)?;
+        let readers = (0..READERS)
+            .map(|_| connect(path).map(Mutex::new))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            readers,
+            next_reader: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn find(&self, key: BlockKey) -> Result<Option<Location>, StoreError> {
+        let connection = self.reader();
+        self.checked(find(&connection, key))
+    }
+
+    /// For each key in order, whether it is there.
+    pub(super) fn contains(&self, keys: &[BlockKey]) -> Result<Vec<bool>, StoreError> {
+        let connection = self.reader();
+        self.checked(
+            keys.iter()
+                .map(|key| Ok(find(&connection, *key)?.is_some()))
+                .collect(),
+        )
+    }
+
+    pub(super) fn totals(&self) -> Result<Totals, StoreError> {
+        let connection = self.reader();
+        self.checked(
+            connection.query_row("SELECT blocks, plain FROM total", [], |row| {
+                Ok(Totals {
+                    blocks: unsigned(row.get(0)?),
+                    plain_bytes: unsigned(row.get(1)?),
+                })
+            }),
+        )
+    }
+
+    /// Pack numbers with the offset up to which each one's records are in the index.
+    pub(super) fn marks(&self) -> Result<Vec<(u64, u64)>, StoreError> {
+        let connection = self.reader();
+        let read = || {
+            connection
+                .prepare("SELECT number, indexed_to FROM pack ORDER BY number")?
+                .query_map([], |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))))?
+                .collect()
+        };
+        self.checked(read())
+    }
+
+    /// One transaction: all of `change` or nothing.
+    pub(super) fn update(
+        &self,
+        change: impl FnOnce(&mut Update<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut connection = lock(&self.writer);
+        let transaction = self.checked(connection.transaction())?;
+        let mut update = Update {
+            index: self,
+            transaction: &transaction,
+            added: Totals::default(),
+        };
+        change(&mut update)?;
+        let Totals { blocks, plain_bytes } = update.added;
+        self.checked(transaction.execute(
+            "UPDATE total SET blocks = blocks + ?1, plain = plain + ?2",
+            params![signed(blocks), signed(plain_bytes)],
+        ))?;
+        self.checked(transaction.commit())
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        let start = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        let free = (0..READERS).find_map(|i| self.readers[(start + i) % READERS].try_lock().ok());
+        free.unwrap_or_else(|| lock(&self.readers[start % READERS]))
+    }
+
+    fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|source| failed(&self.path, source))
+    }
+}
+
+fn failed(path: &Path, source: rusqlite::Error) -> StoreError {
+    let place = path.display().to_string();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full {
+            place,
+            source: std::io::ErrorKind::StorageFull.into(),
+        },
+        _ => StoreError::Index { place, source },
+    }
+}
+
+/// Writes of one transaction.
+pub(super) struct Update<'a> {
+    index: &'a Index,
+    transaction: &'a Connection,
+    added: Totals,
+}
+
+impl Update<'_> {
+    /// A later record of a key takes the place of an earlier one.
+    pub(super) fn put(&mut self, key: BlockKey, at: Location) -> Result<(), StoreError> {
+        let run = || {
+            let known = find(self.transaction, key)?.is_some();
+            self.transaction
+                .prepare_cached("INSERT OR REPLACE INTO block VALUES(?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    &key.0[..],
+                    signed(at.pack),
+                    signed(at.offset),
+                    at.plain,
+                    at.stored
+                ])?;
+            Ok(known)
+        };
+        if !self.index.checked(run())? {
+            self.added.blocks += 1;
+            self.added.plain_bytes += u64::from(at.plain);
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark(&mut self, pack: u64, indexed_to: u64) -> Result<(), StoreError> {
+        let run = || {
+            self.transaction
+                .prepare_cached("INSERT OR REPLACE INTO pack VALUES(?1, ?2)")?
+                .execute([signed(pack), signed(indexed_to)])
+        };
+        self.index.checked(run()).map(|_| ())
+    }
+
+    /// Forgets what a pack that lost its end, or is gone, does not have any more: records ending beyond `length`.
+    pub(super) fn cut(&mut self, pack: u64, length: u64) -> Result<usize, StoreError> {
+        let run = || {
+            let gone = self.transaction.execute(
+                "DELETE FROM block WHERE pack = ?1 AND offset + ?2 + stored > ?3",
+                params![signed(pack), super::record::RECORD_HEADER as i64, signed(length)],
+            )?;
+            self.transaction.execute(
+                "UPDATE total SET (blocks, plain) = (SELECT COUNT(*), COALESCE(SUM(plain), 0) FROM block)",
+                [],
+            )?;
+            match length {
+                0 => self
+                    .transaction
+                    .execute("DELETE FROM pack WHERE number = ?1", [signed(pack)])?,
+                _ => self.transaction.execute(
+                    "UPDATE pack SET indexed_to = ?2 WHERE number = ?1",
+                    [signed(pack), signed(length)],
+                )?,
+            };
+            Ok(gone)
+        };
+        // The new count has what this transaction put before.
+        self.added = Totals::default();
+        self.index.checked(run())
+    }
+
+    pub(super) fn clear(&mut self) -> Result<(), StoreError> {
+        let sql = "DELETE FROM block; DELETE FROM pack; UPDATE total SET blocks = 0, plain = 0;";
+        self.added = Totals::default();
+        self.index.checked(self.transaction.execute_batch(sql))
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A power cut may take the last transactions, never their order: the marks go back with the rows.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != VERSION {
+        connection.execute_batch(
+            "DROP TABLE IF EXISTS block; DROP TABLE IF EXISTS pack; DROP TABLE IF EXISTS total;",
+        )?;
+        connection.pragma_update(None, "user_version", VERSION)?;
+    }
+    connection.execute_batch(TABLES)
+}
+
+fn find(connection: &Connection, key: BlockKey) -> rusqlite::Result<Option<Location>> {
+    connection
+        .prepare_cached("SELECT pack, offset, plain, stored FROM block WHERE key = ?1")?
+        .query_row([&key.0[..]], |row| {
+            Ok(Location {
+                pack: unsigned(row.get(0)?),
+                offset: unsigned(row.get(1)?),
+                plain: row.get(2)?,
+                stored: row.get(3)?,
+            })
+        })
+        .optional()
+}
+
+fn is_unusable(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    )
+}
+
+/// Keeps the damaged file for a look at it, and removes what belongs to it.
+fn put_aside(path: &Path) -> Result<(), StoreError> {
+    let with = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let io = |source| StoreError::Io {
+        what: format!("putting aside {}", path.display()),
+        source,
+    };
+    std::fs::rename(path, with(".damaged")).map_err(io)?;
+    for suffix in ["-wal", "-shm"] {
+        match std::fs::remove_file(with(suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// SQLite's integers are signed; the bits go back and forth unchanged.
+fn signed(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn unsigned(value: i64) -> u64 {
+    value.cast_unsigned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,466 @@
+//! The end of the packs: appends, syncs, and the records that the index does not have yet.
+
+use super::index::{Location, Totals};
+use super::lock;
+use super::pack::{self, Packs};
+use super::record::{Encoding, FILE_HEADER, KIND_BLOCK, RECORD_HEADER, RecordHeader};
+use crate::storage::StoreError;
+use restfs_lib::content;
+use restfs_lib::model::{BlockKey, Compression};
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Records waiting for the index, at about 150 bytes each. A `put` beyond it enters them itself.
+const MAX_RECENT: usize = 64 * 1024;
+/// Records entered into the index in one transaction.
+pub(super) const INDEX_BATCH: usize = 4096;
+
+/// Makes a file's content durable; replaced in tests.
+pub(super) type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
+/// Where the next record goes.
+pub(super) struct End {
+    pub(super) pack: u64,
+    pub(super) file: File,
+    pub(super) offset: u64,
+}
+
+/// Taken in the order `turn`, pass of the gate, `writer`, `recent`; the mutex `gate` is held for moments only.
+pub(super) struct Log {
+    packs: Arc<Packs>,
+    pack_size: u64,
+    sync: SyncFile,
+    gate: Mutex<Gate>,
+    gate_free: Condvar,
+    writer: Mutex<Writer>,
+    /// Newest location of each record that is in the queue.
+    recent: RwLock<HashMap<BlockKey, Newest>>,
+    /// Held by who enters records into the index, so that they get there in order.
+    turn: Mutex<()>,
+    /// Position up to which all records are durable: `synced <= writer.position`.
+    synced: AtomicU64,
+    failed: AtomicBool,
+}
+
+/// One thread at a time syncs; who waits meanwhile finds its records synced by it or by the next one.
+struct Gate {
+    busy: bool,
+    /// End of the durable part of the newest pack.
+    offset: u64,
+    failure: String,
+}
+
+/// The right to sync and to leave a pack for the next.
+struct Pass<'a>(&'a Log);
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.gate).busy = false;
+        self.0.gate_free.notify_all();
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    location: Location,
+    /// It takes the place of a damaged record, so it is not one block more.
+    again: bool,
+}
+
+struct Writer {
+    pack: u64,
+    file: Arc<File>,
+    offset: u64,
+    /// Bytes appended since the start, over all packs.
+    position: u64,
+    /// A write failed and what it left could not be removed yet.
+    rest_to_cut: bool,
+    /// In the order of their positions.
+    queue: VecDeque<Recent>,
+}
+
+/// Up to where records survive a power cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Durable {
+    pub(super) pack: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recent {
+    pub(super) key: BlockKey,
+    pub(super) location: Location,
+    /// Position of the record's end.
+    position: u64,
+}
+
+impl Recent {
+    pub(super) fn record_end(&self) -> u64 {
+        self.location.offset + RECORD_HEADER as u64 + u64::from(self.location.stored)
+    }
+}
+
+/// A record but for its header, which depends on its place.
+pub(super) struct Record {
+    key: BlockKey,
+    plain: u32,
+    encoding: Encoding,
+    payload_crc: u32,
+    /// Room for the header, then the payload.
+    bytes: Vec<u8>,
+}
+
+impl Record {
+    pub(super) fn new(key: BlockKey, content: &[u8], compression: Compression) -> Self {
+        let (encoding, payload) = match content::compress(content, compression) {
+            Some(smaller) => (Encoding::Zstd, smaller),
+            None => (Encoding::Plain, content.to_vec()),
+        };
+        let payload_crc = crc32c::crc32c(&payload);
+        let mut bytes = Vec::with_capacity(RECORD_HEADER + payload.len());
+        bytes.resize(RECORD_HEADER, 0);
+        bytes.extend_from_slice(&payload);
+        Self {
+            key,
+            plain: narrow(content.len()),
+            encoding,
+            payload_crc,
+            bytes,
+        }
+    }
+
+    fn stored(&self) -> u32 {
+        narrow(self.bytes.len() - RECORD_HEADER)
+    }
+
+    fn header(&self) -> RecordHeader {
+        RecordHeader {
+            kind: KIND_BLOCK,
+            encoding: self.encoding.number(),
+            plain: self.plain,
+            stored: self.stored(),
+            key: self.key,
+            payload_crc: self.payload_crc,
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn new(packs: Arc<Packs>, end: End, pack_size: u64, sync: SyncFile) -> Self {
+        Self {
+            packs,
+            pack_size,
+            sync,
+            gate: Mutex::new(Gate {
+                busy: false,
+                offset: end.offset,
+                failure: String::new(),
+            }),
+            gate_free: Condvar::new(),
+            writer: Mutex::new(Writer {
+                pack: end.pack,
+                file: Arc::new(end.file),
+                offset: end.offset,
+                position: 0,
+                rest_to_cut: false,
+                queue: VecDeque::new(),
+            }),
+            recent: RwLock::new(HashMap::new()),
+            turn: Mutex::new(()),
+            synced: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn writable(&self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed(lock(&self.gate).failure.clone()));
+        }
+        Ok(())
+    }
+
+    /// Writes the record unless another thread has just written one of the same key (`again`: even then).
+    pub(super) fn append(&self, record: &Record, again: bool) -> Result<(), StoreError> {
+        let length = record.bytes.len() as u64;
+        loop {
+            self.writable()?;
+            let mut writer = lock(&self.writer);
+            if !again && self.recent().contains_key(&record.key) {
+                return Ok(());
+            }
+            if writer.has_room(length, self.pack_size) {
+                let location = writer
+                    .append(record)
+                    .map_err(|e| self.failed_writing(e, writer.pack))?;
+                self.recent_mut().insert(record.key, Newest { location, again });
+                return Ok(());
+            }
+            drop(writer);
+            self.next_pack(length)?;
+        }
+    }
+
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        let wanted = lock(&self.writer).position;
+        let Some(_pass) = self.pass_unless_synced(wanted)? else {
+            return Ok(());
+        };
+        // Only who has the pass leaves a pack for the next: what is not synced is in this one.
+        let (file, offset, position) = {
+            let writer = lock(&self.writer);
+            (Arc::clone(&writer.file), writer.offset, writer.position)
+        };
+        self.synced_to(offset, position, (self.sync)(&file))
+    }
+
+    pub(super) fn find_recent(&self, key: BlockKey) -> Option<Location> {
+        self.recent().get(&key).map(|newest| newest.location)
+    }
+
+    pub(super) fn recent_totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for newest in self.recent().values().filter(|newest| !newest.again) {
+            totals.blocks += 1;
+            totals.plain_bytes += u64::from(newest.location.plain);
+        }
+        totals
+    }
+
+    pub(super) fn is_full_of_recent(&self) -> bool {
+        lock(&self.writer).queue.len() >= MAX_RECENT
+    }
+
+    /// Whether a whole batch waits for the index.
+    pub(super) fn has_batch(&self) -> bool {
+        lock(&self.writer).queue.len() >= INDEX_BATCH
+    }
+
+    /// Gives synced records to `enter` in batches, and forgets them when it succeeds.
+    pub(super) fn take_synced(
+        &self,
+        mut enter: impl FnMut(&[Recent]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _turn = lock(&self.turn);
+        loop {
+            let synced = self.synced.load(Ordering::Acquire);
+            let batch: Vec<Recent> = {
+                let writer = lock(&self.writer);
+                writer
+                    .queue
+                    .iter()
+                    .take_while(|r| r.position <= synced)
+                    .take(INDEX_BATCH)
+                    .copied()
+                    .collect()
+            };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            enter(&batch)?;
+            self.forget_first(batch.len());
+        }
+    }
+
+    /// Runs `action` with the end of what is durable, while nothing is synced and nothing entered into the index.
+    pub(super) fn while_still<T>(
+        &self,
+        action: impl FnOnce(Durable) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _turn = lock(&self.turn);
+        let _pass = self.pass()?;
+        let durable = Durable {
+            pack: lock(&self.writer).pack,
+            offset: lock(&self.gate).offset,
+        };
+        action(durable)
+    }
+
+    /// Leaves the newest pack, every byte of it durable, for a new one.
+    fn next_pack(&self, length: u64) -> Result<(), StoreError> {
+        let _pass = self.pass()?;
+        let mut writer = lock(&self.writer);
+        if writer.has_room(length, self.pack_size) {
+            return Ok(());
+        }
+        writer
+            .cut_rest()
+            .map_err(|e| self.failed_writing(e, writer.pack))?;
+        let (offset, position) = (writer.offset, writer.position);
+        let result = (self.sync)(&writer.file);
+        if result.is_err() {
+            drop(writer);
+            return self.synced_to(offset, position, result);
+        }
+        self.synced_to(offset, position, result)?;
+        let pack = writer.pack + 1;
+        let file = self
+            .packs
+            .create(pack)
+            .map_err(|e| self.failed_writing(e, pack))?;
+        writer.pack = pack;
+        writer.file = Arc::new(file);
+        writer.offset = FILE_HEADER as u64;
+        lock(&self.gate).offset = writer.offset;
+        Ok(())
+    }
+
+    fn pass(&self) -> Result<Pass<'_>, StoreError> {
+        let pass = self.pass_unless_synced(u64::MAX)?;
+        Ok(pass.expect("no position reaches u64::MAX"))
+    }
+
+    /// `None`: everything before `wanted` is durable by now.
+    fn pass_unless_synced(&self, wanted: u64) -> Result<Option<Pass<'_>>, StoreError> {
+        let synced = || self.synced.load(Ordering::Acquire) >= wanted;
+        let mut gate = self
+            .gate_free
+            .wait_while(lock(&self.gate), |gate| gate.busy && !synced())
+            .unwrap_or_else(PoisonError::into_inner);
+        self.check(&gate)?;
+        if synced() {
+            return Ok(None);
+        }
+        gate.busy = true;
+        Ok(Some(Pass(self)))
+    }
+
+    /// Takes note of a sync's result; called with the pass.
+    fn synced_to(&self, offset: u64, position: u64, result: io::Result<()>) -> Result<(), StoreError> {
+        let mut gate = lock(&self.gate);
+        let Err(error) = result else {
+            gate.offset = offset;
+            self.synced.store(position, Ordering::Release);
+            return Ok(());
+        };
+        tracing::error!("syncing the newest pack failed: {error}; the store takes no more writes");
+        gate.failure = error.to_string();
+        self.failed.store(true, Ordering::Release);
+        let durable = gate.offset;
+        drop(gate);
+        self.forget_unsynced(durable);
+        Err(StoreError::Failed(error.to_string()))
+    }
+
+    /// After a failed sync the kernel may say that pages are clean which never reached the disk. Cutting them off
+    /// takes them out of its cache, so that the next start does not believe in them.
+    fn forget_unsynced(&self, durable: u64) {
+        let synced = self.synced.load(Ordering::Acquire);
+        let mut writer = lock(&self.writer);
+        let mut recent = self.recent_mut();
+        while writer.queue.back().is_some_and(|entry| entry.position > synced) {
+            if let Some(entry) = writer.queue.pop_back() {
+                recent.remove(&entry.key);
+            }
+        }
+        writer.offset = durable;
+        if let Err(error) = writer.file.set_len(durable) {
+            tracing::error!(
+                "cutting pack {} back to its durable part failed: {error}",
+                writer.pack
+            );
+        }
+    }
+
+    fn forget_first(&self, count: usize) {
+        let mut writer = lock(&self.writer);
+        let mut recent = self.recent_mut();
+        for entry in writer.queue.drain(..count) {
+            // A later record of the same key may have taken its place.
+            if recent
+                .get(&entry.key)
+                .is_some_and(|newest| newest.location == entry.location)
+            {
+                recent.remove(&entry.key);
+            }
+        }
+    }
+
+    fn check(&self, gate: &Gate) -> Result<(), StoreError> {
+        match self.failed.load(Ordering::Acquire) {
+            true => Err(StoreError::Failed(gate.failure.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn recent(&self) -> RwLockReadGuard<'_, HashMap<BlockKey, Newest>> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent_mut(&self) -> RwLockWriteGuard<'_, HashMap<BlockKey, Newest>> {
+        self.recent.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed_writing(&self, error: io::Error, pack: u64) -> StoreError {
+        pack::failed(|| format!("writing pack {pack}"), self.packs.folder(), error)
+    }
+}
+
+impl Writer {
+    fn has_room(&self, length: u64, pack_size: u64) -> bool {
+        self.offset + length <= pack_size || self.offset <= FILE_HEADER as u64
+    }
+
+    /// A failed write leaves the pack as it was.
+    fn append(&mut self, record: &Record) -> io::Result<Location> {
+        self.cut_rest()?;
+        // The header's place is known only now; the payload was made without the lock.
+        let header = record.header().encode(self.pack, self.offset);
+        let written = write_record(&self.file, self.offset, &header, &record.bytes[RECORD_HEADER..]);
+        if let Err(error) = written {
+            self.rest_to_cut = true;
+            // Tried again before the next write.
+            let _ = self.cut_rest();
+            return Err(error);
+        }
+        let location = Location {
+            pack: self.pack,
+            offset: self.offset,
+            plain: record.plain,
+            stored: record.stored(),
+        };
+        self.offset += record.bytes.len() as u64;
+        self.position += record.bytes.len() as u64;
+        self.queue.push_back(Recent {
+            key: record.key,
+            location,
+            position: self.position,
+        });
+        Ok(location)
+    }
+
+    fn cut_rest(&mut self) -> io::Result<()> {
+        if self.rest_to_cut {
+            self.file.set_len(self.offset)?;
+            self.rest_to_cut = false;
+        }
+        Ok(())
+    }
+}
+
+fn write_record(file: &File, offset: u64, header: &[u8], payload: &[u8]) -> io::Result<()> {
+    let mut parts = [io::IoSlice::new(header), io::IoSlice::new(payload)];
+    let mut parts = &mut parts[..];
+    let mut at = offset;
+    // Takes an empty payload out.
+    io::IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match rustix::io::pwritev(file, parts, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                at += count as u64;
+                io::IoSlice::advance_slices(&mut parts, count);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Of a block's length, at most [`crate::storage::MAX_BLOCK`].
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).expect("a block is shorter than 4 GiB")
+}
