@@ -69,3 +69,14 @@ pub trait KvTransaction: KvWrite {
     /// disk that fails in the middle): whoever goes on has to read what is there.
     fn commit(self: Box<Self>) -> Result<(), KvError>;
 }
+
+/// What every driver refuses.
+pub(crate) fn check_sizes(key: &[u8], value: &[u8]) -> Result<(), KvError> {
+    if key.len() > MAX_KEY {
+        return Err(KvError::KeyTooLong(key.len()));
+    }
+    if value.len() > MAX_VALUE {
+        return Err(KvError::ValueTooLong(value.len()));
+    }
+    Ok(())
+}

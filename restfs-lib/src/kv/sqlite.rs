@@ -1,7 +1,24 @@
-//! SQLite as a key-value store.
+//! SQLite as a key-value store: one table of blobs, one writer, readers on snapshots of the write-ahead log.
 
-use super::{Kv, KvError, KvRead, KvTransaction};
-use std::path::PathBuf;
+use super::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, check_sizes};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// "RfsM" in the file's header: this file is a RestFS metadata store.
+const APPLICATION_ID: i32 = 0x5266_734d;
+/// Of the table below. What is in keys and values has versions of its own.
+const FORMAT: i32 = 1;
+/// For locks of other processes (a backup tool): our own writers queue at the mutex.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections kept for the next readers. More are opened when more read at once.
+const IDLE_READERS: usize = 8;
+/// Bytes of the write-ahead log's file that stay allocated after a checkpoint.
+const WAL_KEPT: usize = 64 * 1024 * 1024;
+/// More than there are different statements here.
+const STATEMENTS: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synchronous {
@@ -19,26 +36,289 @@ pub struct SqliteOptions {
     pub cache_bytes: usize,
 }
 
-pub struct SqliteKv {}
+pub struct SqliteKv {
+    options: SqliteOptions,
+    writer: Mutex<Connection>,
+    idle: Mutex<Vec<Connection>>,
+}
 
 impl SqliteKv {
+    /// Opens the file, and makes it when it is not there. Its directory has to be.
     pub fn open(options: SqliteOptions) -> Result<Self, KvError> {
-        let _ = options;
-        todo!()
+        let writer = connect(&options, OpenFlags::SQLITE_OPEN_CREATE, options.cache_bytes)?;
+        prepare_file(&writer, &options)?;
+        Ok(Self {
+            options,
+            writer: Mutex::new(writer),
+            idle: Mutex::default(),
+        })
     }
 
     /// Moves the write-ahead log into the database as far as readers allow.
     pub fn checkpoint(&self) -> Result<(), KvError> {
-        todo!()
+        let writer = lock(&self.writer);
+        writer
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(kv_error)
+    }
+
+    fn reader(&self) -> Result<Connection, KvError> {
+        if let Some(idle) = lock(&self.idle).pop() {
+            return Ok(idle);
+        }
+        connect(&self.options, OpenFlags::empty(), self.options.cache_bytes / 4)
     }
 }
 
 impl Kv for SqliteKv {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, KvError> {
-        todo!()
+        let read = SqliteRead {
+            connection: Some(self.reader()?),
+            store: self,
+        };
+        run(read.connection(), "BEGIN DEFERRED")?;
+        // Only the first read takes the snapshot.
+        run(read.connection(), "SELECT 1 FROM kv LIMIT 1")?;
+        Ok(Box::new(read))
     }
 
     fn write(&self) -> Result<Box<dyn KvTransaction + '_>, KvError> {
-        todo!()
+        let connection = lock(&self.writer);
+        run(&connection, "BEGIN IMMEDIATE")?;
+        Ok(Box::new(SqliteWrite { connection }))
     }
 }
+
+struct SqliteRead<'a> {
+    store: &'a SqliteKv,
+    /// Given back on drop.
+    connection: Option<Connection>,
+}
+
+impl SqliteRead<'_> {
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("taken only by drop")
+    }
+}
+
+impl Drop for SqliteRead<'_> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let mut idle = lock(&self.store.idle);
+        if idle.len() < IDLE_READERS && run(&connection, "ROLLBACK").is_ok() {
+            idle.push(connection);
+        }
+    }
+}
+
+impl KvRead for SqliteRead<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        get(self.connection(), key)
+    }
+
+    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
+        scan(self.connection(), from, to, limit)
+    }
+}
+
+struct SqliteWrite<'a> {
+    connection: MutexGuard<'a, Connection>,
+}
+
+impl Drop for SqliteWrite<'_> {
+    fn drop(&mut self) {
+        // After a full disk SQLite may have rolled back by itself.
+        if !self.connection.is_autocommit()
+            && let Err(error) = run(&self.connection, "ROLLBACK")
+        {
+            tracing::error!(%error, "metadata transaction could not be rolled back");
+        }
+    }
+}
+
+impl KvRead for SqliteWrite<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        get(&self.connection, key)
+    }
+
+    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
+        scan(&self.connection, from, to, limit)
+    }
+}
+
+impl KvWrite for SqliteWrite<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), KvError> {
+        check_sizes(key, value)?;
+        let sql = "INSERT INTO kv(k, v) VALUES(?1, ?2) ON CONFLICT(k) DO UPDATE SET v = excluded.v";
+        execute(&self.connection, sql, &[&key, &value])
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), KvError> {
+        check_sizes(key, &[])?;
+        execute(&self.connection, "DELETE FROM kv WHERE k = ?1", &[&key])
+    }
+}
+
+impl KvTransaction for SqliteWrite<'_> {
+    fn commit(self: Box<Self>) -> Result<(), KvError> {
+        run(&self.connection, "COMMIT")
+    }
+}
+
+fn connect(options: &SqliteOptions, create: OpenFlags, cache_bytes: usize) -> Result<Connection, KvError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+    let at_path = |error| at_path(&options.path, kv_error(error));
+    let connection = Connection::open_with_flags(&options.path, flags).map_err(at_path)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(at_path)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let synchronous = match options.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    let kibibytes = cache_bytes / 1024;
+    let pragmas = format!("PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{kibibytes};");
+    connection.execute_batch(&pragmas).map_err(at_path)?;
+    Ok(connection)
+}
+
+/// Makes a new file's table; turns away files that are not ours.
+fn prepare_file(connection: &Connection, options: &SqliteOptions) -> Result<(), KvError> {
+    let path = &options.path;
+    let number = |pragma: &str| {
+        let value = connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+        value.map_err(|error| at_path(path, kv_error(error)))
+    };
+    match (number("application_id")?, number("user_version")?) {
+        (APPLICATION_ID, FORMAT) => {}
+        (APPLICATION_ID, other) => {
+            let text = format!(
+                "{}: metadata store of format {other}, this program knows {FORMAT}: use the program that wrote it",
+                path.display()
+            );
+            return Err(KvError::Format(text));
+        }
+        (0, 0) if number("schema_version")? == 0 => {
+            make_file(connection).map_err(|error| at_path(path, error))?
+        }
+        _ => {
+            return Err(KvError::Format(format!(
+                "{}: is not a RestFS metadata store",
+                path.display()
+            )));
+        }
+    }
+    // WAL is a property of the file, but a file restored from a backup may have lost it.
+    let set = format!("PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = {WAL_KEPT};");
+    connection
+        .execute_batch(&set)
+        .map_err(|error| at_path(path, kv_error(error)))
+}
+
+/// The id and the table come in one transaction: a half-made file is an empty one.
+fn make_file(connection: &Connection) -> Result<(), KvError> {
+    let sql = format!(
+        "PRAGMA journal_mode = WAL;
+         BEGIN IMMEDIATE;
+         CREATE TABLE kv(k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID;
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {FORMAT};
+         COMMIT;"
+    );
+    connection.execute_batch(&sql).map_err(kv_error)
+}
+
+fn get(connection: &Connection, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+    let mut statement = connection
+        .prepare_cached("SELECT v FROM kv WHERE k = ?1")
+        .map_err(kv_error)?;
+    statement
+        .query_row([key], |row| row.get(0))
+        .optional()
+        .map_err(kv_error)
+}
+
+fn scan(
+    connection: &Connection,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Pair>, KvError> {
+    // Bounds that are not used still have to name a parameter, so that their numbers stay.
+    let lower = match from {
+        Bound::Included(_) => "k >= ?1",
+        Bound::Excluded(_) => "k > ?1",
+        Bound::Unbounded => "?1 IS NULL",
+    };
+    let upper = match to {
+        Bound::Included(_) => "k <= ?2",
+        Bound::Excluded(_) => "k < ?2",
+        Bound::Unbounded => "?2 IS NULL",
+    };
+    let sql = format!("SELECT k, v FROM kv WHERE {lower} AND {upper} ORDER BY k LIMIT ?3");
+    let mut statement = connection.prepare_cached(&sql).map_err(kv_error)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement
+        .query_map(rusqlite::params![key_of(from), key_of(to), limit], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .map_err(kv_error)?;
+    rows.collect::<Result<_, _>>().map_err(kv_error)
+}
+
+fn key_of(bound: Bound<&[u8]>) -> Option<&[u8]> {
+    match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key),
+        Bound::Unbounded => None,
+    }
+}
+
+fn execute(connection: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> Result<(), KvError> {
+    let mut statement = connection.prepare_cached(sql).map_err(kv_error)?;
+    statement.execute(parameters).map(|_| ()).map_err(kv_error)
+}
+
+/// A statement without parameters, whose rows do not matter.
+fn run(connection: &Connection, sql: &str) -> Result<(), KvError> {
+    let mut statement = connection.prepare_cached(sql).map_err(kv_error)?;
+    let mut rows = statement.query([]).map_err(kv_error)?;
+    while rows.next().map_err(kv_error)?.is_some() {}
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic in the middle of a transaction rolls it back (drop): the connection is good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kv_error(error: rusqlite::Error) -> KvError {
+    use rusqlite::ffi::{ErrorCode, SQLITE_IOERR_SHMSIZE};
+    let text = error.to_string();
+    let rusqlite::Error::SqliteFailure(failure, _) = error else {
+        return KvError::Io(text);
+    };
+    match failure.code {
+        ErrorCode::DiskFull => KvError::Full(text),
+        // The WAL's index could not grow: SQLite reports its other writes that find no space as "full".
+        ErrorCode::SystemIoFailure if failure.extended_code == SQLITE_IOERR_SHMSIZE => KvError::Full(text),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => KvError::Conflict,
+        ErrorCode::DatabaseCorrupt => KvError::Corrupt(text),
+        ErrorCode::NotADatabase => KvError::Format("is not a RestFS metadata store".into()),
+        _ => KvError::Io(text),
+    }
+}
+
+fn at_path(path: &Path, error: KvError) -> KvError {
+    let path = path.display();
+    match error {
+        KvError::Full(text) => KvError::Full(format!("{path}: {text}")),
+        KvError::Io(text) => KvError::Io(format!("{path}: {text}")),
+        KvError::Corrupt(text) => KvError::Corrupt(format!("{path}: {text}")),
+        KvError::Format(text) => KvError::Format(format!("{path}: {text}")),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
