@@ -2,4 +2,5 @@
 //! and hands it to the replicator.
 
 pub mod catalog;
+pub mod config;
 pub mod journal;

@@ -1,0 +1,147 @@
+//! `/etc/vfsx/vfsxd.toml`: read, checked against the machine, and resolved. Documented in `docs/vfsxd.md`.
+
+mod file;
+mod units;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use units::{UnitError, parse_bytes, parse_duration, parse_rate};
+
+use restfs_lib::client::{Trust, Url};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub const DEFAULT_PATH: &str = "/etc/vfsx/vfsxd.toml";
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/vfsx";
+pub const DEFAULT_SOCKET: &str = "/run/vfsx/vfsxd.sock";
+pub const DEFAULT_CONTROL: &str = "/run/vfsx/control.sock";
+/// Dirty files are read this long after their first unread change, also while they stay open.
+pub const DEFAULT_AGE: Duration = Duration::from_secs(1);
+
+/// A configuration that can be started with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub state_dir: PathBuf,
+    /// Where the VFS modules connect.
+    pub socket: PathBuf,
+    /// Where `vfsxctl` connects.
+    pub control: PathBuf,
+    /// User ids that may report changes. smbd connects as root.
+    pub allow_uids: Vec<u32>,
+    /// Bytes of one share's journal.
+    pub journal_max: u64,
+    pub age: Duration,
+    /// Log filter as in `RUST_LOG`.
+    pub log: Option<String>,
+    pub shares: Vec<Share>,
+    pub sites: Vec<Site>,
+    /// What is allowed but should be looked at, one line each.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// As in `smb.conf`.
+    pub name: String,
+    /// Its root directory.
+    pub path: PathBuf,
+    pub mode: Mode,
+}
+
+/// How a share's changes are captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The module reports which ranges changed; the daemon reads them again.
+    #[default]
+    Map,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Map => "map",
+        }
+    }
+}
+
+/// A recovery site.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Site {
+    pub name: String,
+    pub url: Url,
+    pub token: Option<String>,
+    pub trust: Trust,
+    /// Bucket for all its shares; else each share's own name.
+    pub bucket: Option<String>,
+    /// Bytes per second for each share.
+    pub limit: Option<NonZeroU64>,
+    /// Shares that go there; `None`: all.
+    pub shares: Option<Vec<String>>,
+}
+
+impl Site {
+    pub fn takes(&self, share: &str) -> bool {
+        self.shares.as_ref().is_none_or(|names| names.iter().any(|name| name == share))
+    }
+
+    pub fn bucket_for<'a>(&'a self, share: &'a str) -> &'a str {
+        self.bucket.as_deref().unwrap_or(share)
+    }
+}
+
+/// Without the token.
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("bucket", &self.bucket)
+            .field("limit", &self.limit)
+            .field("shares", &self.shares)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One line: the file, the line where it is known, what is wrong and what helps.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error("configuration {path}: cannot be read: {why}")]
+    Unreadable { path: String, why: String },
+    #[error("configuration {path} line {line}: {why}")]
+    Syntax { path: String, line: usize, why: String },
+    #[error("configuration {path}: {why}")]
+    Invalid { path: String, why: String },
+}
+
+impl Config {
+    /// Reads and checks the file. Looks at the paths it names, connects to nothing.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
+        let file = file::parse(&text).map_err(|(line, why)| ConfigError::Syntax {
+            path: shown.clone(),
+            line,
+            why,
+        })?;
+        validate::resolve(file).map_err(|why| ConfigError::Invalid { path: shown, why })
+    }
+}
+
+/// Only where the control socket is, for `vfsxctl`: the rest may be invalid or unreadable to the caller.
+pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => file::parse(&text)
+            .map(|file| file.control())
+            .map_err(|(line, why)| ConfigError::Syntax { path: shown, line, why }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) => {
+            Ok(PathBuf::from(DEFAULT_CONTROL))
+        }
+        Err(e) => Err(ConfigError::Unreadable { path: shown, why: e.to_string() }),
+    }
+}
