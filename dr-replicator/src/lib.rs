@@ -1,12 +1,18 @@
 //! Ships a share's changes to its recovery sites. Knows `ChangeSource` (where changes come from) and `Site` (where they
 //! go); nothing of Samba, sockets or SQL.
 
+mod bandwidth;
 mod handle;
+mod meet;
 mod options;
+mod plan;
+mod resync;
+mod ship;
 mod site;
 mod source;
 mod status;
 mod task;
+mod trouble;
 
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use options::SiteOptions;

@@ -28,6 +28,8 @@ pub struct SiteOptions {
 impl SiteOptions {
     /// Many ops amortize the site's fsync; a commit is one message, so it must stay well below the largest one.
     pub const DEFAULT_MAX_OPS: usize = 4096;
+    /// What a site takes at most.
+    pub const MOST_OPS: usize = restfs_lib::wire::limits::MAX_OPS;
     pub const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
     pub const DEFAULT_CONCURRENCY: usize = 8;
     pub const DEFAULT_STOP_WITHIN: Duration = Duration::from_secs(10);

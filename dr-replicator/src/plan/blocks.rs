@@ -36,10 +36,19 @@ impl Blocks {
     pub(crate) fn of(ops: &[Op]) -> Self {
         let mut all = Self::default();
         for (op, named) in ops.iter().enumerate() {
-            let Op::PutBlocks { id, segment, blocks } = named else { continue };
+            let Op::PutBlocks { id, segment, blocks } = named else {
+                continue;
+            };
             for (index, (position, block)) in blocks.iter().enumerate() {
                 let Some(block) = *block else { continue };
-                all.add(BlockPlace { op, index, object: *id, segment: *segment, position: *position, block });
+                all.add(BlockPlace {
+                    op,
+                    index,
+                    object: *id,
+                    segment: *segment,
+                    position: *position,
+                    block,
+                });
             }
         }
         all
@@ -52,7 +61,11 @@ impl Blocks {
 
     /// Plain bytes, each key once.
     pub(crate) fn bytes(&self) -> u64 {
-        self.places.values().filter_map(|p| p.first()).map(|p| u64::from(p.block.length)).sum()
+        self.places
+            .values()
+            .filter_map(|p| p.first())
+            .map(|p| u64::from(p.block.length))
+            .sum()
     }
 
     /// Leaves only these, in the old order.
@@ -64,7 +77,10 @@ impl Blocks {
     /// One place of each block. When that one turns out to be something else by now, the block's [`Self::others`] may
     /// still have it.
     pub(crate) fn firsts(&self) -> Vec<BlockPlace> {
-        self.order.iter().filter_map(|key| self.places.get(key)?.first().copied()).collect()
+        self.order
+            .iter()
+            .filter_map(|key| self.places.get(key)?.first().copied())
+            .collect()
     }
 
     /// The next place of the same block after `place`.
@@ -88,8 +104,12 @@ impl Blocks {
 pub(crate) fn correct(ops: &mut Vec<Op>, found: &[(BlockPlace, Found)]) {
     let mut gone = Vec::new();
     for (place, found) in found {
-        let Some(Op::PutBlocks { blocks, .. }) = ops.get_mut(place.op) else { continue };
-        let Some((_, block)) = blocks.get_mut(place.index) else { continue };
+        let Some(Op::PutBlocks { blocks, .. }) = ops.get_mut(place.op) else {
+            continue;
+        };
+        let Some((_, block)) = blocks.get_mut(place.index) else {
+            continue;
+        };
         match found {
             Found::Newer(newer) => *block = Some(*newer),
             Found::Hole => *block = None,

@@ -4,8 +4,8 @@ mod blocks;
 mod rows;
 mod weight;
 
-pub(crate) use blocks::{BlockPlace, Blocks, Found};
-pub(crate) use rows::Rows;
+pub(crate) use blocks::{BlockPlace, Blocks, Found, correct};
+use rows::Rows;
 pub(crate) use weight::{named_bytes, weight};
 
 use crate::source::Change;
@@ -36,7 +36,10 @@ pub(crate) fn plan(changes: &[Change], max_bytes: u64) -> Option<Plan> {
     let mut rows = Rows::default();
     let mut noted_ns = Vec::with_capacity(changes.len());
     let mut last = first;
-    let mut load = Load { left: COMMIT_WEIGHT, bytes_left: max_bytes };
+    let mut load = Load {
+        left: COMMIT_WEIGHT,
+        bytes_left: max_bytes,
+    };
     for change in changes {
         let fits = load.take(&change.op) && rows.accepts(&change.op);
         if !fits && !noted_ns.is_empty() {
@@ -48,7 +51,13 @@ pub(crate) fn plan(changes: &[Change], max_bytes: u64) -> Option<Plan> {
     }
     let ops = rows.into_ops();
     let bytes = ops.iter().map(named_bytes).sum();
-    Some(Plan { first, last, noted_ns, ops, bytes })
+    Some(Plan {
+        first,
+        last,
+        noted_ns,
+        ops,
+        bytes,
+    })
 }
 
 /// What a commit still has room for.
@@ -59,7 +68,10 @@ struct Load {
 
 impl Load {
     fn take(&mut self, op: &Op) -> bool {
-        match (self.left.checked_sub(weight(op)), self.bytes_left.checked_sub(named_bytes(op))) {
+        match (
+            self.left.checked_sub(weight(op)),
+            self.bytes_left.checked_sub(named_bytes(op)),
+        ) {
             (Some(left), Some(bytes_left)) => {
                 *self = Self { left, bytes_left };
                 true
@@ -68,6 +80,3 @@ impl Load {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -59,7 +59,11 @@ impl Rows {
                 self.pending(id).attributes.insert(name, None);
             }
             Op::PutBlocks { id, segment, blocks } => {
-                self.pending(id).segments.entry(segment).or_default().extend(blocks);
+                self.pending(id)
+                    .segments
+                    .entry(segment)
+                    .or_default()
+                    .extend(blocks);
             }
         }
     }
@@ -72,7 +76,11 @@ impl Rows {
             pending.into_ops(id, &mut ops);
         }
         let (put, dropped): (Vec<_>, Vec<_>) = self.entries.into_iter().partition(|(_, c)| c.is_some());
-        ops.extend(dropped.into_iter().map(|((dir, name), _)| Op::DropEntry { dir, name }));
+        ops.extend(
+            dropped
+                .into_iter()
+                .map(|((dir, name), _)| Op::DropEntry { dir, name }),
+        );
         ops.extend(put.into_iter().filter_map(|((dir, name), child)| {
             let child = child?;
             Some(Op::PutEntry { dir, name, child })
@@ -109,7 +117,13 @@ impl Pending {
     fn into_ops(self, id: ObjectId, ops: &mut Vec<Op>) {
         if let Some(object) = self.object {
             if let Some(size) = self.smallest.filter(|s| *s < object.size) {
-                ops.push(Op::PutObject { id, object: Object { size, ..object.clone() } });
+                ops.push(Op::PutObject {
+                    id,
+                    object: Object {
+                        size,
+                        ..object.clone()
+                    },
+                });
             }
             ops.push(Op::PutObject { id, object });
         }
@@ -117,10 +131,14 @@ impl Pending {
             Some(value) => Op::PutAttribute { id, name, value },
             None => Op::DropAttribute { id, name },
         }));
-        ops.extend(self.segments.into_iter().map(|(segment, positions)| Op::PutBlocks {
-            id,
-            segment,
-            blocks: positions.into_iter().collect(),
-        }));
+        ops.extend(
+            self.segments
+                .into_iter()
+                .map(|(segment, positions)| Op::PutBlocks {
+                    id,
+                    segment,
+                    blocks: positions.into_iter().collect(),
+                }),
+        );
     }
 }

@@ -24,9 +24,11 @@ pub(crate) fn weight(op: &Op) -> usize {
 /// Plain bytes of the blocks that an op names.
 pub(crate) fn named_bytes(op: &Op) -> u64 {
     match op {
-        Op::PutBlocks { blocks, .. } => {
-            blocks.iter().filter_map(|(_, block)| block.as_ref()).map(|b| u64::from(b.length)).sum()
-        }
+        Op::PutBlocks { blocks, .. } => blocks
+            .iter()
+            .filter_map(|(_, block)| block.as_ref())
+            .map(|b| u64::from(b.length))
+            .sum(),
         _ => 0,
     }
 }

@@ -1,0 +1,176 @@
+//! Brings the blocks that ops name to a site.
+
+use crate::bandwidth::Bandwidth;
+use crate::plan::{BlockPlace, Blocks, Found, correct};
+use crate::site::{Commit, Committed, MAX_PUT_BYTES, Site, SiteError};
+use crate::source::{Block, ChangeSource, ReadBlock};
+use crate::trouble::Trouble;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use restfs_lib::model::Op;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So few blocks are sent without asking which are missing: it saves a round trip, which is most of a small change's
+/// time to the site.
+const DIRECT_BLOCKS: usize = 16;
+const DIRECT_BYTES: u64 = 256 * 1024;
+/// Plain bytes in messages under way; the blocks being read and one message being filled come on top.
+const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// A site that goes on naming missing blocks after this many times of sending them is broken.
+const COMMIT_ATTEMPTS: usize = 3;
+
+/// Whether to ask the site first which blocks it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    WhenItPays,
+    Always,
+}
+
+#[derive(Clone)]
+pub(crate) struct Shipper {
+    pub(crate) source: Arc<dyn ChangeSource>,
+    pub(crate) site: Arc<dyn Site>,
+    pub(crate) bandwidth: Arc<Bandwidth>,
+    pub(crate) concurrency: usize,
+    /// Plain bytes sent.
+    pub(crate) shipped: Arc<AtomicU64>,
+}
+
+impl Shipper {
+    /// When it returns the site has every block that `ops` name. Ops whose blocks have changed since are corrected.
+    /// Returns whether none was.
+    pub(crate) async fn ship(&self, ops: &mut Vec<Op>) -> Result<bool, Trouble> {
+        self.ship_asking(ops, Ask::WhenItPays).await
+    }
+
+    /// Commits; when blocks are missing at the site after all, sends them and tries again.
+    pub(crate) async fn commit(&self, commit: &mut Commit) -> Result<Committed, Trouble> {
+        for _ in 0..COMMIT_ATTEMPTS {
+            match self.site.commit(commit).await {
+                Err(SiteError::MissingBlocks(keys)) => {
+                    tracing::warn!(
+                        blocks = keys.len(),
+                        "the site misses blocks of a commit, sending them again"
+                    );
+                    commit.exact &= self.ship_asking(&mut commit.ops, Ask::Always).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(Trouble::Stuck(format!(
+            "the site refuses changes {} to {} for missing blocks, though they were sent {COMMIT_ATTEMPTS} times; \
+             look at the site's log",
+            commit.first, commit.last
+        )))
+    }
+
+    async fn ship_asking(&self, ops: &mut Vec<Op>, ask: Ask) -> Result<bool, Trouble> {
+        let mut blocks = Blocks::of(ops);
+        let few = blocks.keys().len() <= DIRECT_BLOCKS && blocks.bytes() <= DIRECT_BYTES;
+        if !blocks.keys().is_empty() && (ask == Ask::Always || !few) {
+            let missing: BTreeSet<_> = self.site.missing(blocks.keys()).await?.into_iter().collect();
+            blocks.retain(&missing);
+        }
+        let found = self.send(&blocks).await?;
+        correct(ops, &found);
+        Ok(found.is_empty())
+    }
+
+    /// Reads and sends, several at a time. Returns the places that were not what their op says.
+    async fn send(&self, blocks: &Blocks) -> Result<Vec<(BlockPlace, Found)>, Trouble> {
+        let concurrency = self.concurrency.clamp(1, 64);
+        let message_bytes = self
+            .bandwidth
+            .message_bytes((IN_FLIGHT_BYTES / concurrency).min(MAX_PUT_BYTES) as u64);
+        let mut waiting = VecDeque::from(blocks.firsts());
+        let mut reads = FuturesUnordered::new();
+        let mut sends = FuturesUnordered::new();
+        let mut message = Message::default();
+        let mut corrections = Vec::new();
+        loop {
+            while reads.len() < concurrency
+                && sends.len() < concurrency
+                && let Some(place) = waiting.pop_front()
+            {
+                reads.push(self.read(place));
+            }
+            if reads.is_empty() && waiting.is_empty() && !message.blocks.is_empty() {
+                sends.push(self.put(message.take()));
+            }
+            tokio::select! {
+                Some(sent) = sends.next() => sent?,
+                Some(read) = reads.next() => {
+                    let (place, read) = read?;
+                    if !matches!(read, ReadBlock::Same(_)) {
+                        waiting.extend(blocks.after(&place));
+                    }
+                    let (block, found) = sort(&place, read);
+                    corrections.extend(found.map(|found| (place, found)));
+                    if let Some(block) = block {
+                        if message.bytes + block.content.len() as u64 > message_bytes && !message.blocks.is_empty() {
+                            sends.push(self.put(message.take()));
+                        }
+                        message.add(block);
+                    }
+                }
+                else => return Ok(corrections),
+            }
+        }
+    }
+
+    async fn read(&self, place: BlockPlace) -> Result<(BlockPlace, ReadBlock), Trouble> {
+        let read = self
+            .source
+            .read_block(place.object, place.segment, place.position, place.block)
+            .await?;
+        Ok((place, read))
+    }
+
+    async fn put(&self, message: Message) -> Result<(), Trouble> {
+        self.bandwidth.take(message.bytes).await;
+        let on_wire = self.site.put_blocks(message.blocks).await?;
+        self.bandwidth.give_back(message.bytes.saturating_sub(on_wire));
+        self.shipped.fetch_add(message.bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// What is to be sent, and what is to be corrected.
+fn sort(place: &BlockPlace, read: ReadBlock) -> (Option<Block>, Option<Found>) {
+    match read {
+        ReadBlock::Same(content) => (
+            Some(Block {
+                key: place.block.key,
+                content,
+            }),
+            None,
+        ),
+        ReadBlock::Newer(newer, content) => (
+            Some(Block {
+                key: newer.key,
+                content,
+            }),
+            Some(Found::Newer(newer)),
+        ),
+        ReadBlock::Hole => (None, Some(Found::Hole)),
+        ReadBlock::Gone => (None, Some(Found::Gone)),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Message {
+    blocks: Vec<Block>,
+    bytes: u64,
+}
+
+impl Message {
+    fn add(&mut self, block: Block) {
+        self.bytes += block.content.len() as u64;
+        self.blocks.push(block);
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+}
