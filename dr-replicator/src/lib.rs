@@ -6,6 +6,7 @@ mod handle;
 mod meet;
 mod options;
 mod plan;
+mod restfs;
 mod resync;
 mod ship;
 mod site;
@@ -16,6 +17,7 @@ mod trouble;
 
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use options::SiteOptions;
+pub use restfs::RestfsSite;
 pub use site::{Commit, Committed, MAX_PUT_BYTES, Position, Site, SiteError};
 pub use source::{Batch, BatchLimits, Block, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 pub use status::{Lag, Pending, ResyncProgress, SiteState, SiteStatus, Verified};

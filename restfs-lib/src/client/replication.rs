@@ -54,18 +54,19 @@ impl Client {
     }
 
     /// Ships blocks, compressed where that is smaller, in as many messages as it takes. They are durable once a commit
-    /// that names them has been answered.
-    pub async fn put_blocks(&self, blocks: Vec<(BlockKey, Bytes)>) -> Result<(), ClientError> {
+    /// that names them has been answered. Returns the bytes they were encoded to.
+    pub async fn put_blocks(&self, blocks: Vec<(BlockKey, Bytes)>) -> Result<u64, ClientError> {
         let packed = tokio::task::spawn_blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>())
             .await
             .map_err(|e| ClientError::TooLarge {
                 method: BlockPut::NAME,
                 reason: e.to_string(),
             })?;
+        let encoded = packed.iter().map(|block| block.encoded_len(self.0.encoding) as u64).sum();
         for blocks in messages(packed, self.0.encoding) {
             self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
         }
-        Ok(())
+        Ok(encoded)
     }
 
     /// Plain content, verified, in the order asked.
@@ -135,15 +136,22 @@ impl Client {
         Ok(groups)
     }
 
-    /// All rows of a group.
-    pub async fn rows(&self, bucket: &str, group: u64) -> Result<Vec<(RowKey, Digest)>, ClientError> {
+    /// Rows of a group after `after`; fewer than `limit` only at the end.
+    pub async fn rows(
+        &self,
+        bucket: &str,
+        group: u64,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, ClientError> {
         let mut rows: Vec<(RowKey, Digest)> = Vec::new();
-        loop {
+        while rows.len() < limit {
+            let last = rows.last().map(|(row, _)| row.clone()).or_else(|| after.clone());
             let params = TreeRowsParams {
                 bucket: bucket.to_owned(),
                 group,
-                after: rows.last().map(|(row, _)| row.clone().into()),
-                limit: MAX_PAGE as u32,
+                after: last.map(Into::into),
+                limit: (limit - rows.len()).min(MAX_PAGE) as u32,
             };
             let result = self.call::<TreeRows>(&params).await?;
             if result.rows.is_empty() && result.more {
@@ -156,9 +164,10 @@ impl Client {
                 ));
             }
             if !result.more {
-                return Ok(rows);
+                break;
             }
         }
+        Ok(rows)
     }
 
     pub(super) fn odd(&self, reason: &str) -> ClientError {

@@ -1,0 +1,225 @@
+//! A bucket of a RestFS server as a site.
+
+use crate::site::{Commit, Committed, Position, Site, SiteError};
+use crate::source::Block;
+use async_trait::async_trait;
+use restfs_lib::client::{self, Client, ClientError, Endpoint, WireCount};
+use restfs_lib::model::{BlockKey, Digest, RowKey};
+use restfs_lib::wire::{Code, ErrorData};
+use tokio::sync::Mutex;
+
+/// One connection with many calls under way. It is made when it is first needed, and again when it has broken.
+pub struct RestfsSite {
+    endpoint: Endpoint,
+    bucket: String,
+    wire: WireCount,
+    /// Held while connecting, so that calls at the same time share one attempt.
+    client: Mutex<Option<Client>>,
+}
+
+impl RestfsSite {
+    /// Does not connect yet.
+    pub fn new(mut endpoint: Endpoint, bucket: impl Into<String>) -> Self {
+        let wire = endpoint.wire.part();
+        endpoint.wire = wire.clone();
+        Self {
+            endpoint,
+            bucket: bucket.into(),
+            wire,
+            client: Mutex::new(None),
+        }
+    }
+
+    async fn client(&self) -> Result<Client, SiteError> {
+        let mut kept = self.client.lock().await;
+        if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        let client = Client::connect(&self.endpoint).await?;
+        tracing::info!(url = client.url(), bucket = self.bucket, "connected");
+        Ok(kept.insert(client).clone())
+    }
+}
+
+#[async_trait]
+impl Site for RestfsSite {
+    async fn position(&self, source: &str) -> Result<Option<Position>, SiteError> {
+        let position = self.client().await?.position(&self.bucket, source).await?;
+        Ok(position.map(|p| Position {
+            epoch: p.epoch,
+            sequence: p.sequence,
+            point: p.point,
+        }))
+    }
+
+    async fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, SiteError> {
+        Ok(self.client().await?.missing(keys).await?)
+    }
+
+    async fn put_blocks(&self, blocks: Vec<Block>) -> Result<u64, SiteError> {
+        let blocks = blocks
+            .into_iter()
+            .map(|block| (block.key, block.content))
+            .collect();
+        Ok(self.client().await?.put_blocks(blocks).await?)
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, SiteError> {
+        let commit = client::Commit {
+            source: commit.source.clone(),
+            epoch: commit.epoch,
+            first: commit.first,
+            last: commit.last,
+            resync: commit.resync,
+            time_ns: commit.time_ns,
+            exact: commit.exact,
+            ops: commit.ops.clone(),
+        };
+        match self.client().await?.commit(&self.bucket, &commit).await {
+            Ok(point) => Ok(Committed { point }),
+            Err(ClientError::Remote {
+                code: Code::Invalid,
+                message,
+                ..
+            }) => Err(SiteError::Inapplicable(message)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn digest(&self) -> Result<Digest, SiteError> {
+        let (digest, _point) = self.client().await?.digest(&self.bucket).await?;
+        Ok(digest)
+    }
+
+    async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError> {
+        Ok(self.client().await?.groups(&self.bucket, after, limit).await?)
+    }
+
+    async fn rows(
+        &self,
+        group: u64,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, SiteError> {
+        Ok(self
+            .client()
+            .await?
+            .rows(&self.bucket, group, after, limit)
+            .await?)
+    }
+
+    fn wire_bytes(&self) -> u64 {
+        self.wire.total()
+    }
+}
+
+impl From<ClientError> for SiteError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unreachable { .. } | ClientError::Timeout { .. } => {
+                Self::Unreachable(error.to_string())
+            }
+            ClientError::Endpoint(_)
+            | ClientError::Tls { .. }
+            | ClientError::Unauthorized { .. }
+            | ClientError::Protocol { .. }
+            | ClientError::TooLarge { .. } => Self::Refused(error.to_string()),
+            ClientError::Remote {
+                code,
+                ref data,
+                ref message,
+                ..
+            } => answered(code, data, message).unwrap_or_else(|| Self::Refused(error.to_string())),
+        }
+    }
+}
+
+/// What the server's error means. `None`: a person is needed.
+fn answered(code: Code, data: &ErrorData, message: &str) -> Option<SiteError> {
+    match code {
+        Code::Full => Some(SiteError::Full(message.to_owned())),
+        Code::Unavailable => Some(SiteError::Unreachable(message.to_owned())),
+        Code::Fenced => Some(SiteError::Fenced {
+            epoch: data.epoch.unwrap_or(0),
+        }),
+        Code::OutOfOrder => Some(SiteError::OutOfOrder {
+            epoch: data.epoch.unwrap_or(0),
+            sequence: data.sequence.unwrap_or(0),
+        }),
+        Code::MissingBlocks => Some(SiteError::MissingBlocks(
+            data.missing.iter().map(|key| BlockKey(key.0)).collect(),
+        )),
+        Code::Parse
+        | Code::InvalidRequest
+        | Code::MethodNotFound
+        | Code::InvalidParams
+        | Code::Internal
+        | Code::Unauthorized
+        | Code::Forbidden
+        | Code::NotFound
+        | Code::Exists
+        | Code::Invalid
+        | Code::Conflict
+        | Code::Corrupt
+        | Code::TooLarge => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(code: Code, data: ErrorData) -> SiteError {
+        ClientError::Remote {
+            method: "replication.commit",
+            code,
+            message: "why".into(),
+            data,
+        }
+        .into()
+    }
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again_at_once() {
+        assert!(matches!(
+            remote(Code::Unavailable, ErrorData::default()),
+            SiteError::Unreachable(_)
+        ));
+        assert!(matches!(
+            remote(Code::Full, ErrorData::default()),
+            SiteError::Full(_)
+        ));
+        for code in [
+            Code::Unauthorized,
+            Code::Forbidden,
+            Code::NotFound,
+            Code::Internal,
+            Code::TooLarge,
+        ] {
+            let error = remote(code, ErrorData::default());
+            assert!(matches!(error, SiteError::Refused(_)), "{code:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn positions_come_through() {
+        let data = ErrorData {
+            epoch: Some(3),
+            sequence: Some(9),
+            ..ErrorData::default()
+        };
+        let error = remote(Code::OutOfOrder, data.clone());
+        assert!(
+            matches!(
+                error,
+                SiteError::OutOfOrder {
+                    epoch: 3,
+                    sequence: 9
+                }
+            ),
+            "{error:?}"
+        );
+        let error = remote(Code::Fenced, data);
+        assert!(matches!(error, SiteError::Fenced { epoch: 3 }), "{error:?}");
+    }
+}
