@@ -52,9 +52,10 @@ class Client:
     def random_writes(self, handle, count, size, span, seed):
         """`count` writes of `size` random bytes, each at its own multiple of `size` below `span`."""
         source = random.Random(seed)
-        for place in source.sample(range(span // size), count):
-            self._write(handle, source.randbytes(size), place * size)
-        return {}
+        offsets = [place * size for place in source.sample(range(span // size), count)]
+        for offset in offsets:
+            self._write(handle, source.randbytes(size), offset)
+        return {"offsets": offsets}
 
     def fill(self, handle, offset, length, seed):
         """Random bytes, one after another."""

@@ -1,7 +1,10 @@
 //! Harness of the end-to-end tests: a private smbd, vfsxd and recovery sites in one directory, clients that work on
 //! the share, and the comparison of a restored tree with the share.
 
+pub mod compare;
 pub mod lab;
+pub mod rpc;
 pub mod smb;
+pub mod testlab;
 pub mod wait;
 pub mod work;

@@ -26,11 +26,19 @@ impl LinkGroups {
         let names: BTreeSet<&PathBuf> = self.group_of.keys().chain(other.group_of.keys()).collect();
         let differs = |name: &&PathBuf| self.others(name).ne(other.others(name));
         let one = |name| (self.others(name).next(), other.others(name).next());
-        names.into_iter().filter(differs).map(|name| (name.as_path(), one(name).0, one(name).1)).collect()
+        names
+            .into_iter()
+            .filter(differs)
+            .map(|name| (name.as_path(), one(name).0, one(name).1))
+            .collect()
     }
 
     fn others<'a>(&'a self, name: &'a Path) -> impl Iterator<Item = &'a Path> {
         let group = self.group_of.get(name).and_then(|inode| self.groups.get(inode));
-        group.into_iter().flatten().map(PathBuf::as_path).filter(move |other| *other != name)
+        group
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .filter(move |other| *other != name)
     }
 }

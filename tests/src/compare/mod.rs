@@ -32,7 +32,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let ignored = ["security.selinux", "security.ima", "security.evm"];
-        Self { list_limit: 100, ignored_xattrs: ignored.map(OsString::from).to_vec(), sparseness: true, roots: true }
+        Self {
+            list_limit: 100,
+            ignored_xattrs: ignored.map(OsString::from).to_vec(),
+            sparseness: true,
+            roots: true,
+        }
     }
 }
 
@@ -74,7 +79,9 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     /// Compares what is in a directory of both trees; its directories go to `found`.
     fn directory(&mut self, path: &Path, found: &mut Vec<PathBuf>) {
-        let (Some(a), Some(b)) = (self.names(self.a, path), self.names(self.b, path)) else { return };
+        let (Some(a), Some(b)) = (self.names(self.a, path), self.names(self.b, path)) else {
+            return;
+        };
         for name in a.difference(&b) {
             self.report.add(&path.join(name), Aspect::OnlyA, String::new());
         }
@@ -83,7 +90,9 @@ impl Comparison<'_> {
         }
         for name in a.intersection(&b) {
             let path = path.join(name);
-            let (Some(a), Some(b)) = (self.node(self.a, &path), self.node(self.b, &path)) else { continue };
+            let (Some(a), Some(b)) = (self.node(self.a, &path), self.node(self.b, &path)) else {
+                continue;
+            };
             self.nodes(&path, &a, &b);
             if a.is_directory() && b.is_directory() {
                 found.push(path);
@@ -102,7 +111,12 @@ impl Comparison<'_> {
     }
 
     fn readable<T>(&mut self, root: &Path, path: &Path, result: io::Result<T>) -> Option<T> {
-        result.map_err(|error| self.report.add(path, Aspect::Unreadable, format!("{}: {error}", root.display()))).ok()
+        result
+            .map_err(|error| {
+                self.report
+                    .add(path, Aspect::Unreadable, format!("{}: {error}", root.display()))
+            })
+            .ok()
     }
 
     fn nodes(&mut self, path: &Path, a: &Node, b: &Node) {
@@ -110,7 +124,8 @@ impl Comparison<'_> {
         self.links_a.add(path, a);
         self.links_b.add(path, b);
         if a.kind() != b.kind() {
-            self.report.add(path, Aspect::Type, format!("{} / {}", a.kind(), b.kind()));
+            self.report
+                .add(path, Aspect::Type, format!("{} / {}", a.kind(), b.kind()));
             return;
         }
         for (aspect, detail) in a.differences(b) {
@@ -126,8 +141,13 @@ impl Comparison<'_> {
 
     fn xattrs(&mut self, path: &Path) {
         let ignored = &self.options.ignored_xattrs;
-        let (a, b) = (node::xattrs(&self.a.join(path), ignored), node::xattrs(&self.b.join(path), ignored));
-        let (Some(a), Some(b)) = (self.readable(self.a, path, a), self.readable(self.b, path, b)) else { return };
+        let (a, b) = (
+            node::xattrs(&self.a.join(path), ignored),
+            node::xattrs(&self.b.join(path), ignored),
+        );
+        let (Some(a), Some(b)) = (self.readable(self.a, path, a), self.readable(self.b, path, b)) else {
+            return;
+        };
         let names: BTreeSet<&OsString> = a.keys().chain(b.keys()).collect();
         for name in names {
             let said = match (a.get(name), b.get(name)) {
@@ -136,7 +156,8 @@ impl Comparison<'_> {
                 (Some(_), None) => "only in a".to_owned(),
                 (None, _) => "only in b".to_owned(),
             };
-            self.report.add(path, Aspect::Xattr, format!("{}: {said}", name.display()));
+            self.report
+                .add(path, Aspect::Xattr, format!("{}: {said}", name.display()));
         }
     }
 
@@ -150,16 +171,21 @@ impl Comparison<'_> {
         }
         match node::first_difference(&self.a.join(path), &self.b.join(path)) {
             Ok(None) => {}
-            Ok(Some(offset)) => self.report.add(path, Aspect::Content, format!("from byte {offset}")),
+            Ok(Some(offset)) => self
+                .report
+                .add(path, Aspect::Content, format!("from byte {offset}")),
             Err(error) => self.report.add(path, Aspect::Unreadable, error.to_string()),
         }
     }
 
     fn target(&mut self, path: &Path) {
         let (a, b) = (self.a.join(path).read_link(), self.b.join(path).read_link());
-        let (Some(a), Some(b)) = (self.readable(self.a, path, a), self.readable(self.b, path, b)) else { return };
+        let (Some(a), Some(b)) = (self.readable(self.a, path, a), self.readable(self.b, path, b)) else {
+            return;
+        };
         if a != b {
-            self.report.add(path, Aspect::Target, format!("{} / {}", a.display(), b.display()));
+            self.report
+                .add(path, Aspect::Target, format!("{} / {}", a.display(), b.display()));
         }
     }
 
@@ -169,7 +195,8 @@ impl Comparison<'_> {
                 Some(first) => format!("one file with {}", first.display()),
                 None => "a file of its own".to_owned(),
             };
-            self.report.add(path, Aspect::Links, format!("{} / {}", said(a), said(b)));
+            self.report
+                .add(path, Aspect::Links, format!("{} / {}", said(a), said(b)));
         }
     }
 }

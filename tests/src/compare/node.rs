@@ -78,13 +78,33 @@ impl Node {
                 found.push((aspect, detail));
             }
         };
-        check(Aspect::Size, !a.is_file() || a.size() == b.size(), format!("{} / {}", a.size(), b.size()));
-        check(Aspect::Mode, a.mode() == b.mode(), format!("{:o} / {:o}", a.mode() & 0o7777, b.mode() & 0o7777));
-        check(Aspect::Uid, a.uid() == b.uid(), format!("{} / {}", a.uid(), b.uid()));
-        check(Aspect::Gid, a.gid() == b.gid(), format!("{} / {}", a.gid(), b.gid()));
+        check(
+            Aspect::Size,
+            !a.is_file() || a.size() == b.size(),
+            format!("{} / {}", a.size(), b.size()),
+        );
+        check(
+            Aspect::Mode,
+            a.mode() == b.mode(),
+            format!("{:o} / {:o}", a.mode() & 0o7777, b.mode() & 0o7777),
+        );
+        check(
+            Aspect::Uid,
+            a.uid() == b.uid(),
+            format!("{} / {}", a.uid(), b.uid()),
+        );
+        check(
+            Aspect::Gid,
+            a.gid() == b.gid(),
+            format!("{} / {}", a.gid(), b.gid()),
+        );
         let same_time = (a.mtime(), a.mtime_nsec()) == (b.mtime(), b.mtime_nsec());
         check(Aspect::Mtime, same_time, format!("{} / {}", time(a), time(b)));
-        check(Aspect::Device, !device || a.rdev() == b.rdev(), format!("{} / {}", a.rdev(), b.rdev()));
+        check(
+            Aspect::Device,
+            !device || a.rdev() == b.rdev(),
+            format!("{} / {}", a.rdev(), b.rdev()),
+        );
         found
     }
 }
@@ -109,7 +129,10 @@ pub(super) fn xattrs(path: &Path, ignored: &[OsString]) -> io::Result<BTreeMap<O
         length => length?,
     };
     let mut found = BTreeMap::new();
-    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in list[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = OsString::from_vec(name.to_vec());
         if !ignored.contains(&name) {
             let mut value = vec![0; XATTR_MAX];

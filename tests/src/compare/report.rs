@@ -98,15 +98,28 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Difference { path, aspect, detail } in &self.differences {
-            writeln!(f, "{path}: {aspect}{}{detail}", if detail.is_empty() { "" } else { ": " })?;
+            writeln!(
+                f,
+                "{path}: {aspect}{}{detail}",
+                if detail.is_empty() { "" } else { ": " }
+            )?;
         }
         let left = self.total() - self.differences.len() as u64;
         if left > 0 {
             writeln!(f, "and {left} more")?;
         }
         let verdict = if self.identical { "identical" } else { "different" };
-        let Self { files, directories, others, bytes, .. } = self;
-        write!(f, "{verdict}: {files} files, {directories} directories, {others} others, {bytes} bytes")
+        let Self {
+            files,
+            directories,
+            others,
+            bytes,
+            ..
+        } = self;
+        write!(
+            f,
+            "{verdict}: {files} files, {directories} directories, {others} others, {bytes} bytes"
+        )
     }
 }
 

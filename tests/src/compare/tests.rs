@@ -16,9 +16,25 @@ impl Pair {
             fs::write(root.join("empty"), "").unwrap();
             fs::hard_link(root.join("dir/file"), root.join("dir/deeper/link")).unwrap();
             symlink("file", root.join("dir/symlink")).unwrap();
-            mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-            let same = ["dir/symlink", "dir/file", "empty", "fifo", "dir/deeper", "dir", ""];
-            same.iter().for_each(|name| set_time(&root.join(name), 1_000_000_000, 123_456_789));
+            mknodat(
+                CWD,
+                root.join("fifo"),
+                FileType::Fifo,
+                Mode::from_raw_mode(0o644),
+                0,
+            )
+            .unwrap();
+            let same = [
+                "dir/symlink",
+                "dir/file",
+                "empty",
+                "fifo",
+                "dir/deeper",
+                "dir",
+                "",
+            ];
+            same.iter()
+                .for_each(|name| set_time(&root.join(name), 1_000_000_000, 123_456_789));
         }
         pair
     }
@@ -44,13 +60,20 @@ impl Pair {
         }
         let report = pair.compare();
         assert_eq!(report.identical, report.differences.is_empty());
-        report.differences.into_iter().map(|d| (d.path, d.aspect)).collect()
+        report
+            .differences
+            .into_iter()
+            .map(|d| (d.path, d.aspect))
+            .collect()
     }
 }
 
 fn set_time(path: &Path, tv_sec: i64, tv_nsec: i64) {
     let time = Timespec { tv_sec, tv_nsec };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
@@ -69,14 +92,20 @@ fn equal_trees_are_identical_and_their_access_times_untouched() {
     let before = access(&pair.a());
     let report = pair.compare();
     assert!(report.identical, "{report}");
-    assert_eq!((report.files, report.directories, report.others, report.bytes), (3, 3, 2, 6 << 20));
+    assert_eq!(
+        (report.files, report.directories, report.others, report.bytes),
+        (3, 3, 2, 6 << 20)
+    );
     assert_eq!(access(&pair.a()), before);
 }
 
 #[test]
 fn one_changed_byte_is_found_though_size_and_time_are_the_same() {
     let found = Pair::after(|b| {
-        let file = fs::OpenOptions::new().write(true).open(b.join("dir/file")).unwrap();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(b.join("dir/file"))
+            .unwrap();
         file.write_all_at(&[8], (2 << 20) + 5).unwrap();
         keep_time(&b.join("dir/file"));
     });
@@ -90,7 +119,10 @@ fn names_in_one_tree_only_are_found() {
         fs::remove_file(b.join("empty")).unwrap();
         fs::create_dir(b.join("new")).unwrap();
     });
-    assert_eq!(found, [("empty".into(), Aspect::OnlyA), ("new".into(), Aspect::OnlyB)]);
+    assert_eq!(
+        found,
+        [("empty".into(), Aspect::OnlyA), ("new".into(), Aspect::OnlyB)]
+    );
 }
 
 #[test]
@@ -114,7 +146,8 @@ fn another_size_is_found() {
 #[test]
 fn another_mode_is_found_also_the_sticky_bits() {
     for (name, mode) in [("empty", 0o4644), ("dir/deeper", 0o1755), ("fifo", 0o600)] {
-        let found = Pair::after(|b| fs::set_permissions(b.join(name), fs::Permissions::from_mode(mode)).unwrap());
+        let found =
+            Pair::after(|b| fs::set_permissions(b.join(name), fs::Permissions::from_mode(mode)).unwrap());
         assert_eq!(found, [(name.to_owned(), Aspect::Mode)]);
     }
 }
@@ -126,11 +159,14 @@ fn another_owner_or_group_is_found_also_of_a_symlink() {
         return;
     }
     use std::os::unix::fs::lchown;
-    assert_eq!(Pair::after(|b| lchown(b.join("dir/symlink"), Some(7), None).unwrap()), [(
-        "dir/symlink".into(),
-        Aspect::Uid
-    )]);
-    assert_eq!(Pair::after(|b| lchown(b.join("empty"), None, Some(7)).unwrap()), [("empty".into(), Aspect::Gid)]);
+    assert_eq!(
+        Pair::after(|b| lchown(b.join("dir/symlink"), Some(7), None).unwrap()),
+        [("dir/symlink".into(), Aspect::Uid)]
+    );
+    assert_eq!(
+        Pair::after(|b| lchown(b.join("empty"), None, Some(7)).unwrap()),
+        [("empty".into(), Aspect::Gid)]
+    );
 }
 
 #[test]
@@ -188,7 +224,14 @@ fn another_device_number_is_found() {
     let pair = Pair::new();
     for (root, minor) in [(pair.a(), 3), (pair.b(), 5)] {
         let device = rustix::fs::makedev(1, minor);
-        mknodat(CWD, root.join("device"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), device).unwrap();
+        mknodat(
+            CWD,
+            root.join("device"),
+            FileType::CharacterDevice,
+            Mode::from_raw_mode(0o600),
+            device,
+        )
+        .unwrap();
         keep_time(&root.join("device"));
         keep_time(&root);
     }
@@ -204,7 +247,8 @@ fn a_copy_in_place_of_a_link_is_found_and_a_link_in_place_of_a_copy() {
         fs::copy(b.join("dir/file"), b.join("dir/deeper/link")).unwrap();
         keep_time(&b.join("dir/deeper/link"));
     };
-    let links = |names: &[&str]| -> Vec<_> { names.iter().map(|n| ((*n).to_owned(), Aspect::Links)).collect() };
+    let links =
+        |names: &[&str]| -> Vec<_> { names.iter().map(|n| ((*n).to_owned(), Aspect::Links)).collect() };
     assert_eq!(Pair::after(unlink), links(&["dir/deeper/link", "dir/file"]));
     let pair = Pair::new();
     for (root, first) in [(pair.a(), "one"), (pair.b(), "two")] {
@@ -224,10 +268,16 @@ fn a_copy_in_place_of_a_link_is_found_and_a_link_in_place_of_a_copy() {
 fn a_hole_that_was_filled_is_found_only_when_asked_for() {
     let pair = Pair::new();
     for root in [pair.a(), pair.b()] {
-        fs::File::create(root.join("sparse")).unwrap().set_len(8 << 20).unwrap();
+        fs::File::create(root.join("sparse"))
+            .unwrap()
+            .set_len(8 << 20)
+            .unwrap();
     }
     fs::write(pair.b().join("sparse"), vec![0; 8 << 20]).unwrap();
-    fs::File::open(pair.b().join("sparse")).unwrap().sync_all().unwrap();
+    fs::File::open(pair.b().join("sparse"))
+        .unwrap()
+        .sync_all()
+        .unwrap();
     for root in [pair.a(), pair.b()] {
         keep_time(&root.join("sparse"));
         keep_time(&root);
@@ -235,7 +285,10 @@ fn a_hole_that_was_filled_is_found_only_when_asked_for() {
     let report = pair.compare();
     assert_eq!(report.counts.get(&Aspect::Sparseness), Some(&1), "{report}");
     assert_eq!(report.total(), 1, "{report}");
-    let lenient = Options { sparseness: false, ..Options::default() };
+    let lenient = Options {
+        sparseness: false,
+        ..Options::default()
+    };
     assert!(compare(&pair.a(), &pair.b(), &lenient).unwrap().identical);
 }
 
@@ -246,7 +299,10 @@ fn the_list_is_bounded_and_the_counts_are_not() {
         fs::write(pair.b().join(format!("new{i}")), "").unwrap();
     }
     keep_time(&pair.b());
-    let options = Options { list_limit: 10, ..Options::default() };
+    let options = Options {
+        list_limit: 10,
+        ..Options::default()
+    };
     let report = compare(&pair.a(), &pair.b(), &options).unwrap();
     assert_eq!((report.differences.len(), report.total()), (10, 50));
     assert!(report.to_string().contains("and 40 more"));

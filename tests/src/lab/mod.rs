@@ -3,6 +3,7 @@
 
 mod access;
 mod binaries;
+mod control;
 mod daemon;
 mod description;
 mod ports;
@@ -103,7 +104,7 @@ impl Lab {
         )?;
         let description = Description {
             smb,
-            settle: daemon::settle_argv(&binaries, &vfsxd.description.socket),
+            settle: daemon::vfsxctl(&binaries, &vfsxd.description, &["settle"]),
             export: site::export_argv(&dir, &binaries),
             vfsxd: vfsxd.description,
             sites: sites.iter().map(|site| site.description.clone()).collect(),
@@ -155,6 +156,12 @@ impl Lab {
     pub fn site(&self, name: &str) -> Result<&Site> {
         let site = self.sites.iter().find(|site| site.description.name == name);
         site.with_context(|| format!("the lab has no site {name}"))
+    }
+
+    /// Every server of the lab, in the order of their starts.
+    pub fn services(&self) -> Vec<&Service> {
+        let sites = self.sites.iter().map(|site| &site.service);
+        sites.chain([&self.vfsxd, &self.smbd]).collect()
     }
 
     /// Ends everything, clients' side first, so that nothing is lost on the way. Goes on after an error and gives

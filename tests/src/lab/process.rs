@@ -97,6 +97,18 @@ impl Service {
         self.start()
     }
 
+    /// Bytes the server has read by system calls since its start, from files, sockets and its databases: more than
+    /// what it read of the share.
+    pub fn bytes_read(&self) -> Result<u64> {
+        let pid = self
+            .pid()
+            .with_context(|| format!("{} does not run", self.name))?;
+        let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        read.and_then(|text| text.parse().ok())
+            .context("no rchar in /proc/PID/io")
+    }
+
     /// The last lines of the log, indented.
     pub fn log_tail(&self) -> String {
         tail(&self.log)

@@ -179,7 +179,7 @@ fn smb_conf(
         port = smb.port,
         log = dir.join("log/smbd.log").display(),
         socket = socket.display(),
-        state = dir.join("run").display(),
+        state = dir.join(super::daemon::STATE).display(),
     );
     let share = |name: &str, objects: &str| {
         let path = dir.join("share").join(name);

@@ -3,7 +3,9 @@
 use super::description::SiteDescription;
 use super::process::Service;
 use super::{BUCKET, Binaries, ports, service};
-use anyhow::{Context, Result, ensure};
+use crate::rpc::Rpc;
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -52,6 +54,27 @@ impl Site {
 
     pub(super) fn open(lab: &Path, description: &SiteDescription) -> Self {
         Self::with(lab, description, service(lab, &description.name))
+    }
+
+    /// Unix socket of the running server, for the admin commands.
+    pub fn socket(&self) -> PathBuf {
+        self.description.config.with_file_name("data").join("restfs.sock")
+    }
+
+    /// Restores the bucket, as of `point` or its newest, into the new directory `out`.
+    pub fn restore(&self, point: Option<u64>, out: &Path) -> Result<()> {
+        let at = point.map(|point| format!("@{point}")).unwrap_or_default();
+        self.restfs(&["restore", &format!("{BUCKET}{at}"), &out.display().to_string()])
+            .map(drop)
+    }
+
+    /// The newest recovery point.
+    pub fn head(&self) -> Result<u64> {
+        let answer = Rpc::connect(self)?.call("bucket.info", json!({ "bucket": BUCKET }))?;
+        let info = answer.map_err(|error| anyhow!("bucket.info at {}: {error}", self.description.name))?;
+        info.get("head")
+            .and_then(Value::as_u64)
+            .context("bucket.info without head")
     }
 
     /// Runs `restfs` on this site's data.

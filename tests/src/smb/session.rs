@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// `count` writes of `size` random bytes at distinct multiples of `size` below `span`; the same seed gives the
-    /// same writes.
+    /// same writes. Returns their offsets.
     pub fn random_writes(
         &mut self,
         handle: Handle,
@@ -62,9 +62,15 @@ impl Session {
         size: u64,
         span: u64,
         seed: u64,
-    ) -> Result<()> {
-        let request = json!({ "do": "random_writes", "handle": handle.0, "count": count, "size": size, "span": span, "seed": seed });
-        self.tell(&request)
+    ) -> Result<Vec<u64>> {
+        let answer = self.ask(&json!({
+            "do": "random_writes", "handle": handle.0, "count": count, "size": size, "span": span, "seed": seed
+        }))?;
+        let offsets = answer
+            .get("offsets")
+            .and_then(Value::as_array)
+            .context("no offsets in the client's answer")?;
+        Ok(offsets.iter().filter_map(Value::as_u64).collect())
     }
 
     /// `length` random bytes from `offset` on, one after another.

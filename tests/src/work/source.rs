@@ -1,7 +1,9 @@
 //! A real tree to copy in: files of this machine's system, mixed sizes, chosen the same way every time.
 
 use super::random;
-use anyhow::{Context, Result};
+use crate::lab::Lab;
+use crate::smb::SmbClient;
+use anyhow::{Context, Result, bail};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -59,6 +61,26 @@ impl SourceTree {
         }
         tree.generate(wanted)?;
         Ok(tree)
+    }
+
+    /// Copies the tree to a share of the lab by real clients, one for each part, all at once.
+    pub fn copy_in(&self, lab: &Lab, share: &str) -> Result<()> {
+        let copy_part = |part: &String| {
+            let client = SmbClient::new(lab, share);
+            client.run(&[format!("mkdir {part}")])?;
+            client.put_tree(&self.dir.join(part), part)
+        };
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = self
+                .parts
+                .iter()
+                .map(|part| scope.spawn(move || copy_part(part)))
+                .collect();
+            let results = clients
+                .into_iter()
+                .map(|client| client.join().unwrap_or_else(|_| bail!("a client panicked")));
+            results.collect()
+        })
     }
 
     /// Copies files of one neighbourhood into one part.

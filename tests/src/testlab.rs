@@ -1,0 +1,94 @@
+//! A lab for one test: in a scratch directory, ended with the test.
+
+use crate::compare;
+use crate::lab::{Binaries, Lab, LabOptions, tail};
+use anyhow::{Result, ensure};
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a site may take to have everything. Tests move some hundred MiB at most.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+
+/// A lab that ends when it is dropped.
+pub struct TestLab {
+    lab: Lab,
+    dir: Option<tempfile::TempDir>,
+}
+
+/// Runs `test` on a lab as `options` say, by default with one site and everything started. After a failure the lab's
+/// files stay, and the ends of its logs are shown.
+///
+/// # Panics
+/// When the lab does not start or the test fails.
+pub fn with_lab(options: impl FnOnce(&mut LabOptions), test: impl FnOnce(&TestLab) -> Result<()>) {
+    let mut lab = match TestLab::start(options) {
+        Ok(lab) => lab,
+        Err(error) => panic!("start of the lab: {error:#}"),
+    };
+    if let Err(error) = test(&lab) {
+        lab.keep();
+        panic!("{error:#}");
+    }
+}
+
+impl TestLab {
+    pub fn start(change: impl FnOnce(&mut LabOptions)) -> Result<Self> {
+        let mut options = LabOptions::new(Binaries::of_this_test()?);
+        change(&mut options);
+        let dir = tempfile::Builder::new().prefix("vfsx-test-").tempdir()?;
+        let lab = Lab::start(dir.path(), &options)?;
+        Ok(Self { lab, dir: Some(dir) })
+    }
+
+    /// Waits until every site has what was done before.
+    pub fn settle(&self) -> Result<()> {
+        self.lab.settle(None, SETTLE_LIMIT)
+    }
+
+    /// Restores share `data` from `site` and compares it with the share as it is.
+    pub fn check_replica(&self, site: &str) -> Result<()> {
+        self.check_point(site, None, self.lab.share("data")?)
+    }
+
+    /// Restores share `data` as of `point`, or the newest one, and compares it with `expected`.
+    pub fn check_point(&self, site: &str, point: Option<u64>, expected: &Path) -> Result<()> {
+        let out = tempfile::Builder::new().prefix("vfsx-replica-").tempdir()?;
+        let out = out.path().join("tree");
+        self.lab.site(site)?.restore(point, &out)?;
+        let report = compare::compare(expected, &out, &compare::Options::default())?;
+        ensure!(
+            report.identical,
+            "the replica at {site} is not identical:\n{report}"
+        );
+        Ok(())
+    }
+
+    /// Leaves the lab's files in place, and shows the ends of its logs.
+    fn keep(&mut self) {
+        let Some(dir) = self.dir.take() else { return };
+        eprintln!("the lab's files are kept in {}", dir.keep().display());
+        for service in self.lab.services() {
+            eprintln!("the end of {}:\n{}", service.log.display(), tail(&service.log));
+        }
+    }
+}
+
+impl Deref for TestLab {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.lab
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        if let Err(error) = self.lab.stop() {
+            eprintln!("end of the lab: {error:#}");
+        }
+        if std::thread::panicking() {
+            self.keep();
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! `cargo xtask bench`: the benchmarks, each beside its peers in the same run.
+
+use crate::build::{self, Profile};
+use crate::packages;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The load of the 2012 RestFS benchmark.
+const CLIENTS: u32 = 50;
+const REQUESTS: u32 = 100_000;
+const QUICK_REQUESTS: u32 = 10_000;
+const VALUE_BYTES: u32 = 256;
+/// How long a server may take until it answers.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+const BUCKET: &str = "bench";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A tenth of the requests.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    /// What an answer to `set` promises.
+    durable: &'static str,
+    set_per_second: f64,
+    get_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    clients: u32,
+    requests: u32,
+    value_bytes: u32,
+    rows: Vec<Row>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    packages::ensure(&["redis-server", "redis-tools"])?;
+    build::cargo(&["build", "--release", "-p", "restfs", "--bins"])?;
+    let requests = if arguments.quick { QUICK_REQUESTS } else { REQUESTS };
+    let scratch = tempfile::tempdir().context("scratch directory")?;
+    let report = Report {
+        clients: CLIENTS,
+        requests,
+        value_bytes: VALUE_BYTES,
+        rows: vec![
+            restfs(scratch.path(), requests)?,
+            redis(
+                scratch.path(),
+                requests,
+                "redis, appendfsync always",
+                "on disk",
+                &["--appendonly", "yes", "--appendfsync", "always"],
+            )?,
+            redis(
+                scratch.path(),
+                requests,
+                "redis, no persistence",
+                "in memory",
+                &["--appendonly", "no"],
+            )?,
+        ],
+    };
+    print(&report);
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn print(report: &Report) {
+    println!(
+        "\n{} clients, {} set and {} get requests of {} bytes, one connection and one request under way each",
+        report.clients, report.requests, report.requests, report.value_bytes
+    );
+    println!("{:<30} {:<10} {:>12} {:>12}", "", "set is", "set/s", "get/s");
+    for row in &report.rows {
+        println!(
+            "{:<30} {:<10} {:>12.0} {:>12.0}",
+            row.name, row.durable, row.set_per_second, row.get_per_second
+        );
+    }
+    if let [restfs, peers @ ..] = &*report.rows {
+        for peer in peers {
+            println!(
+                "restfs / {:<21} {:<10} {:>11.2}x {:>11.2}x",
+                peer.name.trim_start_matches("redis, "),
+                "",
+                restfs.set_per_second / peer.set_per_second,
+                restfs.get_per_second / peer.get_per_second
+            );
+        }
+    }
+}
+
+fn restfs(scratch: &Path, requests: u32) -> Result<Row> {
+    let programs = build::target(Profile::Release)?;
+    let restfs = programs.join("restfs");
+    let port = free_port()?;
+    let data = scratch.join("restfs");
+    let config = scratch.join("restfs.toml");
+    fs::write(
+        &config,
+        format!("data_dir = {data:?}\nlisten = \"127.0.0.1:{port}\"\n"),
+    )?;
+    let admin = |words: &[&str]| output(Command::new(&restfs).args(words).arg("--config").arg(&config));
+    admin(&["bucket", "create", BUCKET])?;
+    let token = admin(&["token", "create", "--role", "writer", "--bucket", BUCKET, "bench"])?;
+    let token_file = scratch.join("token");
+    let secret = token.split_whitespace().find(|word| word.starts_with("restfs_"));
+    fs::write(
+        &token_file,
+        secret.context("`restfs token create` printed no token")?,
+    )?;
+    let _server = Server::start(
+        Command::new(&restfs).arg("serve").arg("--config").arg(&config),
+        port,
+    )?;
+    let text = output(
+        Command::new(programs.join("restfs-bench"))
+            .args([
+                "--json",
+                "--url",
+                &format!("ws://127.0.0.1:{port}"),
+                "--bucket",
+                BUCKET,
+            ])
+            .args([
+                "--clients",
+                &CLIENTS.to_string(),
+                "--requests",
+                &requests.to_string(),
+            ])
+            .args(["--size", &VALUE_BYTES.to_string()])
+            .arg("--token-file")
+            .arg(&token_file),
+    )?;
+    let figures: serde_json::Value = serde_json::from_str(&text).context("figures of restfs-bench")?;
+    let per_second = |kind: &str| {
+        figures[kind]["per_second"]
+            .as_f64()
+            .context("figures of restfs-bench")
+    };
+    Ok(Row {
+        name: "restfs",
+        durable: "on disk",
+        set_per_second: per_second("set")?,
+        get_per_second: per_second("get")?,
+    })
+}
+
+fn redis(
+    scratch: &Path,
+    requests: u32,
+    name: &'static str,
+    durable: &'static str,
+    options: &[&str],
+) -> Result<Row> {
+    let port = free_port()?;
+    let dir = scratch.join(format!("redis-{port}"));
+    fs::create_dir(&dir)?;
+    let _server = Server::start(
+        Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+            ])
+            .arg(&dir)
+            .args(options),
+        port,
+    )?;
+    let text = output(
+        Command::new("redis-benchmark")
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-t",
+                "set,get",
+                "--csv",
+            ])
+            .args([
+                "-n",
+                &requests.to_string(),
+                "-c",
+                &CLIENTS.to_string(),
+                "-d",
+                &VALUE_BYTES.to_string(),
+            ]),
+    )?;
+    Ok(Row {
+        name,
+        durable,
+        set_per_second: redis_figure(&text, "SET")?,
+        get_per_second: redis_figure(&text, "GET")?,
+    })
+}
+
+/// Second column of the line of a test in `redis-benchmark --csv`.
+fn redis_figure(csv: &str, test: &str) -> Result<f64> {
+    let prefix = format!("\"{test}\",\"");
+    let rest = csv.lines().find_map(|line| line.strip_prefix(&prefix));
+    let figure = rest
+        .and_then(|rest| rest.split('"').next())
+        .and_then(|text| text.parse().ok());
+    figure.with_context(|| format!("redis-benchmark printed no figure for {test}:\n{csv}"))
+}
+
+/// A server process that ends with this value.
+struct Server(Child);
+
+impl Server {
+    fn start(command: &mut Command, port: u16) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut server = Self(child.with_context(|| format!("start {name}"))?);
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Some(status) = server.0.try_wait()? {
+                bail!("{name} ended at its start ({status})");
+            }
+            if started.elapsed() > READY_LIMIT {
+                bail!("{name} does not answer on port {port}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run {name}"))?;
+    if !output.status.success() {
+        bail!(
+            "{name} failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

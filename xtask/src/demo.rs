@@ -1,5 +1,0 @@
-#[derive(clap::Args)]
-pub struct Arguments {}
-pub fn run(_a: &Arguments) -> anyhow::Result<()> {
-    anyhow::bail!("later")
-}

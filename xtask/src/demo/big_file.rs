@@ -1,0 +1,71 @@
+//! 1 MiB changed at random places of a big file: what is read and shipped for it.
+
+use crate::report::{Report, size};
+use anyhow::Result;
+use std::collections::HashSet;
+use vfsx_tests::lab::{Lab, Site};
+use vfsx_tests::smb::Session;
+
+const SIZE: u64 = 4 << 30;
+/// Where the disk has little space: the file, its blocks at the site and a restored copy need three times its size.
+const SMALL_SIZE: u64 = 256 << 20;
+const SPACE: u64 = 4 * SIZE;
+const WRITE: u64 = 4096;
+const WRITES: u64 = 256;
+/// Block size of the site: the unit that is shipped.
+const BLOCK: u64 = 64 << 10;
+const NAME: &str = "big-file";
+
+pub struct Shipped {
+    pub written: u64,
+    /// Bytes of the blocks that the writes fell into.
+    pub changed: u64,
+    /// Bytes on the wire for them, in both directions.
+    pub wire: u64,
+}
+
+pub fn play(report: &Report, lab: &Lab, site: &Site) -> Result<Shipped> {
+    let site = site.description.name.as_str();
+    let bytes = if free_space(lab)? > SPACE {
+        SIZE
+    } else {
+        SMALL_SIZE
+    };
+    let mut session = Session::connect(lab, "data")?;
+    let handle = session.create(NAME, "create")?;
+    session.fill(handle, 0, bytes, 1)?;
+    session.close(handle)?;
+    report.line(format!("a file of {} of random bytes written", size(bytes)));
+    super::settle(report, lab)?;
+
+    let (wire, read) = (lab.wire_bytes(site)?, lab.vfsxd.bytes_read()?);
+    let handle = session.create(NAME, "open")?;
+    let offsets = session.random_writes(handle, WRITES, WRITE, bytes, 2)?;
+    session.close(handle)?;
+    super::settle(report, lab)?;
+    let (wire, read) = (lab.wire_bytes(site)? - wire, lab.vfsxd.bytes_read()? - read);
+
+    let blocks: HashSet<_> = offsets.iter().map(|offset| offset / BLOCK).collect();
+    let shipped = Shipped {
+        written: WRITES * WRITE,
+        changed: blocks.len() as u64 * BLOCK,
+        wire,
+    };
+    report.line(format!(
+        "{WRITES} writes of {WRITE} bytes, in {} blocks, {} together",
+        blocks.len(),
+        size(shipped.changed)
+    ));
+    report.line(format!(
+        "{} on the wire, {:.2} times that; vfsxd read {} of everything",
+        size(wire),
+        wire as f64 / shipped.changed as f64,
+        size(read)
+    ));
+    Ok(shipped)
+}
+
+fn free_space(lab: &Lab) -> Result<u64> {
+    let stat = rustix::fs::statvfs(lab.dir())?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
