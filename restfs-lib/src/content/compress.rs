@@ -19,15 +19,19 @@ pub fn compress(bytes: &[u8], compression: Compression) -> Option<Vec<u8>> {
         Compression::None => None,
         Compression::Zstd => {
             // A failure of the compressor costs space, never content.
-            zstd::bulk::compress(bytes, LEVEL).ok().filter(|packed| packed.len() < bytes.len())
+            zstd::bulk::compress(bytes, LEVEL)
+                .ok()
+                .filter(|packed| packed.len() < bytes.len())
         }
     }
 }
 
 /// The plain content, at most `limit` bytes: what comes from outside cannot blow up memory.
 pub fn decompress(packed: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
-    zstd::bulk::decompress(packed, limit)
-        .map_err(|error| ContentError::Decompress { limit, why: error.to_string() })
+    zstd::bulk::decompress(packed, limit).map_err(|error| ContentError::Decompress {
+        limit,
+        why: error.to_string(),
+    })
 }
 
 #[cfg(test)]

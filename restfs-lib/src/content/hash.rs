@@ -13,7 +13,11 @@ pub fn hash_block(bytes: &[u8], algorithm: HashAlgorithm) -> BlockRef {
         HashAlgorithm::Sha1 => Hash::Sha1(Sha1::digest(bytes).into()),
     };
     let length = u32::try_from(bytes.len()).expect("a block is at most 4 MiB");
-    BlockRef { key: BlockKey(key), length, hash }
+    BlockRef {
+        key: BlockKey(key),
+        length,
+        hash,
+    }
 }
 
 /// Whether this is the content that the key names.
@@ -36,7 +40,10 @@ mod tests {
             of(HashAlgorithm::Sha256).hash.to_string(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!(of(HashAlgorithm::Sha1).hash.to_string(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(
+            of(HashAlgorithm::Sha1).hash.to_string(),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
     }
 
     #[test]

@@ -22,7 +22,9 @@ impl Layout {
 
     /// Index of the block at a position of a segment.
     pub fn block_at(&self, segment: u64, position: u32) -> u64 {
-        segment.saturating_mul(u64::from(self.segment_blocks)).saturating_add(u64::from(position))
+        segment
+            .saturating_mul(u64::from(self.segment_blocks))
+            .saturating_add(u64::from(position))
     }
 
     /// Blocks of an object of this many bytes.
@@ -49,7 +51,11 @@ mod tests {
 
     #[test]
     fn the_last_block_is_short_and_the_next_is_empty() {
-        let layout = Layout { block_size: 4096, segment_blocks: 2, ..Layout::default() };
+        let layout = Layout {
+            block_size: 4096,
+            segment_blocks: 2,
+            ..Layout::default()
+        };
         assert_eq!(layout.blocks_in(0), 0);
         assert_eq!(layout.segments_in(0), 0);
         assert_eq!(layout.blocks_in(8193), 3);

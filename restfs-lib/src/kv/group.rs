@@ -1,7 +1,7 @@
 //! Many small write closures -> one transaction.
 
 use super::transact::{MAX_TRIES, Watched, back_off};
-use super::{Kv, KvError, KvRead, KvWrite, Overlay};
+use super::{Kv, KvError, KvWrite, Overlay};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -222,7 +222,7 @@ fn run_one(job: &mut dyn Job, txn: &mut dyn KvWrite) -> Result<usize, KvError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{KvTransaction, MemoryKv, Pair};
+    use super::super::{KvRead, KvTransaction, MemoryKv, Pair};
     use super::*;
     use std::ops::Bound;
     use std::sync::Mutex;

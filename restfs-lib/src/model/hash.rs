@@ -14,7 +14,10 @@ pub struct ParseError {
 impl ParseError {
     pub(super) fn new(given: &str, expected: &'static str) -> Self {
         // A text from outside is shown, but not without bound.
-        Self { given: given.chars().take(80).collect(), expected }
+        Self {
+            given: given.chars().take(80).collect(),
+            expected,
+        }
     }
 }
 
@@ -112,7 +115,10 @@ impl Digest {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let mut words = [0; 4];
         for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = chunk.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            *word = chunk
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         }
         Self(words)
     }
@@ -225,7 +231,10 @@ mod tests {
     #[test]
     fn a_hash_of_another_length_is_refused() {
         assert_eq!(Hash::from_bytes(HashAlgorithm::Sha1, &[7; 32]), None);
-        assert_eq!(Hash::from_bytes(HashAlgorithm::Sha1, &[7; 20]), Some(Hash::Sha1([7; 20])));
+        assert_eq!(
+            Hash::from_bytes(HashAlgorithm::Sha1, &[7; 20]),
+            Some(Hash::Sha1([7; 20]))
+        );
     }
 
     proptest! {

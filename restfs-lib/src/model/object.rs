@@ -123,7 +123,8 @@ pub enum LayoutError {
 
 impl Layout {
     pub fn validate(&self) -> Result<(), LayoutError> {
-        if !self.block_size.is_power_of_two() || !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&self.block_size) {
+        if !self.block_size.is_power_of_two() || !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&self.block_size)
+        {
             return Err(LayoutError::BlockSize(self.block_size));
         }
         if !(1..=MAX_SEGMENT_BLOCKS).contains(&self.segment_blocks) {
@@ -186,11 +187,17 @@ mod tests {
     fn a_layout_outside_the_limits_is_refused() {
         assert_eq!(Layout::default().validate(), Ok(()));
         for block_size in [0, 1, 2048, 5000, 8 * 1024 * 1024] {
-            let layout = Layout { block_size, ..Layout::default() };
+            let layout = Layout {
+                block_size,
+                ..Layout::default()
+            };
             assert_eq!(layout.validate(), Err(LayoutError::BlockSize(block_size)));
         }
         for segment_blocks in [0, 1025] {
-            let layout = Layout { segment_blocks, ..Layout::default() };
+            let layout = Layout {
+                segment_blocks,
+                ..Layout::default()
+            };
             assert_eq!(layout.validate(), Err(LayoutError::SegmentBlocks(segment_blocks)));
         }
     }

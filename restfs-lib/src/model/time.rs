@@ -24,9 +24,18 @@ impl Time {
     /// Nanoseconds since the epoch; beyond what 64 bit seconds can say, the nearest time that they can.
     pub fn from_ns(ns: i128) -> Self {
         match i64::try_from(ns.div_euclid(NS)) {
-            Ok(seconds) => Self { seconds, nanoseconds: ns.rem_euclid(NS) as u32 },
-            Err(_) if ns < 0 => Self { seconds: i64::MIN, nanoseconds: 0 },
-            Err(_) => Self { seconds: i64::MAX, nanoseconds: NS as u32 - 1 },
+            Ok(seconds) => Self {
+                seconds,
+                nanoseconds: ns.rem_euclid(NS) as u32,
+            },
+            Err(_) if ns < 0 => Self {
+                seconds: i64::MIN,
+                nanoseconds: 0,
+            },
+            Err(_) => Self {
+                seconds: i64::MAX,
+                nanoseconds: NS as u32 - 1,
+            },
         }
     }
 }
@@ -38,7 +47,10 @@ mod tests {
 
     #[test]
     fn half_a_second_before_the_epoch_counts_up_from_minus_one() {
-        let time = Time { seconds: -1, nanoseconds: 500_000_000 };
+        let time = Time {
+            seconds: -1,
+            nanoseconds: 500_000_000,
+        };
         assert_eq!(time.ns(), -500_000_000);
         assert_eq!(Time::from_ns(-500_000_000), time);
         assert_eq!(Time::new(0, 1_000_000_000), None);

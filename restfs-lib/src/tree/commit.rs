@@ -1,9 +1,13 @@
 //! Commits: the points of a bucket, and how far its sources have come.
 
-use super::{Applied, Checks, History, Totals, TreeError};
+use super::keys::{self, Key, KeyParts};
+use super::{Applied, Checks, History, Totals, Tree, TreeError, apply_all, bucket, codec};
 use crate::kv::{KvRead, KvWrite};
-use crate::model::{BucketId, Op};
-use std::ops::RangeInclusive;
+use crate::model::{BucketId, ObjectId, Op};
+use std::ops::{Bound, RangeInclusive};
+
+/// Longest name of a source in bytes.
+pub const MAX_SOURCE: usize = 255;
 
 /// What a commit says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,13 +56,38 @@ pub fn commit(
     info: CommitInfo,
     ops: &[Op],
 ) -> Result<(Commit, Applied), TreeError> {
-    let _ = (txn, bucket, checks, info, ops, History::Keep);
-    todo!()
+    if info.source.len() > MAX_SOURCE {
+        return Err(TreeError::Invalid(format!(
+            "a source's name has at most {MAX_SOURCE} bytes"
+        )));
+    }
+    let mut record = bucket::existing(txn, bucket)?;
+    let point = record.head + 1;
+    let applied = apply_all(txn, bucket, point, History::Keep, checks, ops)?;
+    let totals = Tree::head(txn, bucket).totals()?;
+    let commit = Commit {
+        point,
+        info,
+        ops: ops.len() as u64,
+        totals,
+    };
+    txn.put(&keys::commit(bucket, point), &codec::encode_commit(&commit))?;
+    txn.put(
+        &keys::commit_time(bucket, commit.info.time_ns, point),
+        &codec::PRESENT,
+    )?;
+    record.head = point;
+    record.epoch = record.epoch.max(commit.info.epoch);
+    record.next_object = record.next_object.max(behind_last(ops));
+    bucket::put(txn, &record)?;
+    Ok((commit, applied))
 }
 
 pub fn get(kv: &dyn KvRead, bucket: BucketId, point: u64) -> Result<Option<Commit>, TreeError> {
-    let _ = (kv, bucket, point);
-    todo!()
+    let record = kv.get(&keys::commit(bucket, point))?;
+    record
+        .map(|value| codec::decode_commit(point, &value))
+        .transpose()
 }
 
 /// Commits with a point in the range, newest first.
@@ -68,20 +97,37 @@ pub fn list(
     points: RangeInclusive<u64>,
     limit: usize,
 ) -> Result<Vec<Commit>, TreeError> {
-    let _ = (kv, bucket, points, limit);
-    todo!()
+    let (newest, oldest) = (
+        keys::commit(bucket, *points.end()),
+        keys::commit(bucket, *points.start()),
+    );
+    let rows = kv.scan(Bound::Included(&newest), Bound::Included(&oldest), limit)?;
+    let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        let mut parts = KeyParts::new(key);
+        parts.number()?;
+        codec::decode_commit(parts.falling()?, value)
+    };
+    rows.iter().map(read).collect()
 }
 
 /// The point that shows the tree as it was at this time: of all commits not later than it the latest, of several
 /// with that time the newest. `None` when all are later.
 pub fn point_at(kv: &dyn KvRead, bucket: BucketId, time_ns: i64) -> Result<Option<u64>, TreeError> {
-    let _ = (kv, bucket, time_ns);
-    todo!()
+    let start = keys::commit_time(bucket, time_ns, u64::MAX);
+    let end = keys::of_bucket(keys::COMMIT_TIME, bucket).end();
+    let rows = kv.scan(Bound::Included(&start), Bound::Excluded(&end), 1)?;
+    let Some((key, _)) = rows.first() else {
+        return Ok(None);
+    };
+    let mut parts = KeyParts::new(key);
+    parts.number()?;
+    parts.falling()?;
+    Ok(Some(parts.falling()?))
 }
 
 pub fn position(kv: &dyn KvRead, bucket: BucketId, source: &str) -> Result<Option<Position>, TreeError> {
-    let _ = (kv, bucket, source);
-    todo!()
+    let value = kv.get(&position_key(bucket, source)?)?;
+    value.map(|value| codec::decode_position(&value)).transpose()
 }
 
 pub fn set_position(
@@ -90,12 +136,38 @@ pub fn set_position(
     source: &str,
     position: Position,
 ) -> Result<(), TreeError> {
-    let _ = (txn, bucket, source, position);
-    todo!()
+    Ok(txn.put(&position_key(bucket, source)?, &codec::encode_position(position))?)
 }
 
 /// All sources that ever wrote into the bucket.
 pub fn positions(kv: &dyn KvRead, bucket: BucketId) -> Result<Vec<(String, Position)>, TreeError> {
-    let _ = (kv, bucket);
-    todo!()
+    let rows = keys::of_bucket(keys::POSITION, bucket);
+    let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        let mut parts = KeyParts::new(key);
+        parts.number()?;
+        Ok((
+            String::from_utf8_lossy(parts.name()?).into_owned(),
+            codec::decode_position(value)?,
+        ))
+    };
+    let found = kv.scan(Bound::Included(&rows), Bound::Excluded(&rows.end()), usize::MAX)?;
+    found.iter().map(read).collect()
+}
+
+fn position_key(bucket: BucketId, source: &str) -> Result<Key, TreeError> {
+    if source.is_empty() || source.len() > MAX_SOURCE || source.contains('\0') {
+        return Err(TreeError::Invalid(format!(
+            "a source's name has 1 to {MAX_SOURCE} bytes, none of them NUL"
+        )));
+    }
+    Ok(keys::position(bucket, source))
+}
+
+/// The first object id behind those that the ops use.
+fn behind_last(ops: &[Op]) -> ObjectId {
+    let used = ops.iter().map(|op| match op {
+        Op::PutObject { id, .. } => id.0,
+        _ => 0,
+    });
+    ObjectId(used.max().unwrap_or_default() + 1)
 }

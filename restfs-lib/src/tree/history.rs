@@ -1,8 +1,10 @@
 //! What happened to an object.
 
-use super::TreeError;
+use super::read::back_link;
+use super::{TreeError, keys, revision};
 use crate::kv::KvRead;
 use crate::model::{BucketId, ObjectId};
+use std::collections::BTreeMap;
 
 /// What one point changed of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,7 +24,8 @@ pub struct Changes {
     pub unnamed: Vec<(ObjectId, Vec<u8>)>,
 }
 
-/// The newest `limit` points below `before` that changed the object, newest first.
+/// The newest `limit` points below `before` that changed the object, newest first. Reads all revisions of the
+/// object's rows.
 pub fn history(
     kv: &dyn KvRead,
     bucket: BucketId,
@@ -30,6 +33,61 @@ pub fn history(
     before: Option<u64>,
     limit: usize,
 ) -> Result<Vec<Changes>, TreeError> {
-    let _ = (kv, bucket, id, before, limit);
-    todo!()
+    let mut newest = Newest {
+        points: BTreeMap::new(),
+        before: before.unwrap_or(u64::MAX),
+        limit,
+    };
+    let of_object = |first| keys::of_object(first, bucket, id);
+    revision::each_revision(kv, &of_object(keys::OBJECT), |_, point, value| {
+        newest.note(point, |changes| match value {
+            Some(_) => changes.properties = true,
+            None => changes.removed = true,
+        });
+        Ok(())
+    })?;
+    revision::each_revision(kv, &of_object(keys::ATTRIBUTE), |row, point, _| {
+        let name = keys::last_name(&row)?;
+        newest.note(point, |changes| changes.attributes.push(name.to_vec()));
+        Ok(())
+    })?;
+    revision::each_revision(kv, &of_object(keys::SEGMENT), |_, point, _| {
+        newest.note(point, |changes| changes.segments += 1);
+        Ok(())
+    })?;
+    revision::each_revision(kv, &of_object(keys::BACK_LINK), |row, point, value| {
+        let (dir, name) = back_link(&row)?;
+        newest.note(point, |changes| {
+            let names = if value.is_some() {
+                &mut changes.named
+            } else {
+                &mut changes.unnamed
+            };
+            names.push((dir, name.to_vec()));
+        });
+        Ok(())
+    })?;
+    Ok(newest.points.into_values().rev().collect())
+}
+
+/// Keeps the newest points only: the history of a busy file is long.
+struct Newest {
+    points: BTreeMap<u64, Changes>,
+    before: u64,
+    limit: usize,
+}
+
+impl Newest {
+    fn note(&mut self, point: u64, change: impl FnOnce(&mut Changes)) {
+        if point >= self.before {
+            return;
+        }
+        change(self.points.entry(point).or_insert_with(|| Changes {
+            point,
+            ..Changes::default()
+        }));
+        if self.points.len() > self.limit {
+            self.points.pop_first();
+        }
+    }
 }
