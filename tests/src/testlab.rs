@@ -2,6 +2,8 @@
 
 use crate::compare;
 use crate::lab::{Binaries, Lab, LabOptions, tail};
+use crate::wait;
+use crate::work::{self, SourceTree, Wanted};
 use anyhow::{Result, ensure};
 use std::ops::Deref;
 use std::path::Path;
@@ -41,9 +43,44 @@ impl TestLab {
         Ok(Self { lab, dir: Some(dir) })
     }
 
+    /// A tree of this machine's files beside the share, not yet in it.
+    pub fn source_tree(&self, files: usize, mebibytes: u64) -> Result<SourceTree> {
+        let wanted = Wanted {
+            files,
+            bytes: mebibytes << 20,
+            parts: 4,
+        };
+        SourceTree::make(&self.lab.dir().join("source"), wanted)
+    }
+
+    /// Names in share `data`, at any depth.
+    pub fn names(&self) -> usize {
+        let share = self.lab.share("data").ok();
+        // Clients work on the tree while it is walked: what cannot be listed is counted at the next look.
+        share
+            .and_then(|share| work::walk(share).ok())
+            .map_or(0, |(files, dirs)| files.len() + dirs.len())
+    }
+
+    /// Waits until share `data` has at least `count` names.
+    pub fn wait_for_names(&self, count: usize) -> Result<()> {
+        let what = format!("{count} names in the share");
+        wait::until(
+            &what,
+            SETTLE_LIMIT,
+            || (self.names() >= count).then_some(()),
+            || format!("{}", self.names()),
+        )
+    }
+
     /// Waits until every site has what was done before.
     pub fn settle(&self) -> Result<()> {
         self.lab.settle(None, SETTLE_LIMIT)
+    }
+
+    /// Waits until one site has what was done before.
+    pub fn settle_site(&self, site: &str) -> Result<()> {
+        self.lab.settle(Some(site), SETTLE_LIMIT)
     }
 
     /// Restores share `data` from `site` and compares it with the share as it is.

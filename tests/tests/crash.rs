@@ -1,0 +1,147 @@
+//! Something is killed in the middle of a copy: nothing is lost, nothing is scanned again.
+
+use anyhow::{Result, anyhow, ensure};
+use serde_json::Value;
+use vfsx_tests::lab::{READY_LIMIT, Service};
+use vfsx_tests::smb::Session;
+use vfsx_tests::testlab::{TestLab, with_lab};
+use vfsx_tests::wait;
+use vfsx_tests::work::Lag;
+
+/// Names the copy has made when the kill comes, and how many more it makes before the restart.
+const BEFORE: usize = 150;
+const MEANWHILE: usize = 150;
+const FILES: usize = 1500;
+const MEBIBYTES: u64 = 60;
+
+/// Runs `incident` while clients copy a tree in; then everything must be at the site.
+fn during_a_copy(lab: &TestLab, incident: impl FnOnce() -> Result<()>) -> Result<()> {
+    let tree = lab.source_tree(FILES, MEBIBYTES)?;
+    std::thread::scope(|scope| {
+        let copy = scope.spawn(|| tree.copy_in(lab, "data"));
+        lab.wait_for_names(BEFORE)?;
+        incident()?;
+        ensure!(
+            !copy.is_finished(),
+            "the copy was over before the incident: it showed nothing"
+        );
+        copy.join().unwrap_or_else(|_| Err(anyhow!("the copy panicked")))
+    })
+}
+
+fn kill_and_start(lab: &TestLab, service: &Service) -> Result<()> {
+    service.kill9()?;
+    lab.wait_for_names(lab.names() + MEANWHILE)?;
+    service.start()
+}
+
+/// No gap, and no walk over the share since the one that brought the (then empty) share over.
+fn check_nothing_was_missed(lab: &TestLab) -> Result<()> {
+    let status = lab.status()?;
+    ensure!(
+        status.get("gap") == Some(&Value::Null),
+        "there is a gap: {status}"
+    );
+    let scans = status.get("scans").and_then(Value::as_u64);
+    ensure!(
+        scans == Some(0),
+        "the share was scanned since the start of vfsxd: {status}"
+    );
+    Ok(())
+}
+
+#[test]
+fn vfsxd_killed_in_a_copy_loses_nothing_and_scans_nothing() {
+    with_lab(
+        |_| {},
+        |lab| {
+            lab.settle()?;
+            during_a_copy(lab, || kill_and_start(lab, &lab.vfsxd))?;
+            lab.settle()?;
+            check_nothing_was_missed(lab)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+#[test]
+fn restfs_killed_in_a_copy_loses_nothing_and_scans_nothing() {
+    with_lab(
+        |_| {},
+        |lab| {
+            lab.settle()?;
+            during_a_copy(lab, || kill_and_start(lab, &lab.site("site1")?.service))?;
+            lab.settle()?;
+            check_nothing_was_missed_by_site(lab)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+fn check_nothing_was_missed_by_site(lab: &TestLab) -> Result<()> {
+    let status = lab.status()?;
+    ensure!(
+        status.get("gap") == Some(&Value::Null),
+        "there is a gap: {status}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_site_that_is_down_all_the_time_does_not_delay_the_other() {
+    with_lab(
+        |options| options.sites = 2,
+        |lab| {
+            lab.settle()?;
+            let down = lab.site("site2")?;
+            down.service.kill9()?;
+            during_a_copy(lab, || {
+                kill_and_start(lab, &lab.vfsxd)?;
+                kill_and_start(lab, &lab.site("site1")?.service)
+            })?;
+            lab.settle_site("site1")?;
+            lab.check_replica("site1")?;
+            let lag = Lag::measure(lab, lab.site("site1")?, "lag", 50)?;
+            ensure!(
+                lag.quantile_ms(0.5) < 1000.0,
+                "site1 lags by {} ms while site2 is down",
+                lag.quantile_ms(0.5)
+            );
+            let state = lab.site_status("site2")?;
+            ensure!(
+                state.get("state").and_then(Value::as_str) == Some("unreachable"),
+                "{state}"
+            );
+
+            down.service.start()?;
+            lab.settle()?;
+            check_nothing_was_missed(lab)?;
+            lab.check_replica("site1")?;
+            lab.check_replica("site2")
+        },
+    );
+}
+
+#[test]
+fn an_smbd_process_killed_in_a_write_leaves_nothing_behind() {
+    with_lab(
+        |_| {},
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            let handle = session.create("torn", "create")?;
+            session.fill(handle, 0, 8 << 20, 1)?;
+            lab.settle()?;
+            // Written and not closed, so nothing but the end of the process tells that it is over.
+            session.random_writes(handle, 200, 4096, 8 << 20, 2)?;
+            lab.smbd.kill9()?;
+            wait::until(
+                "restart of smbd",
+                READY_LIMIT,
+                || lab.smbd.start().ok(),
+                || lab.smbd.log_tail(),
+            )?;
+            lab.settle()?;
+            lab.check_replica("site1")
+        },
+    );
+}
