@@ -15,7 +15,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn payload(body: Body) -> String {
-    let record = Record { sequence: 1, time_ns: 0, session: Session::DAEMON, session_sequence: 0, body };
+    let record = Record {
+        sequence: 1,
+        time_ns: 0,
+        session: Session::DAEMON,
+        session_sequence: 0,
+        body,
+    };
     let mut bytes = Vec::new();
     encode_record(&record, &mut bytes).expect("small");
     hex(&bytes[49..])
@@ -28,7 +34,10 @@ fn the_bytes_of_a_record_stay_as_they_are() {
         time_ns: -2,
         session: Session([0xAB; 16]),
         session_sequence: 5,
-        body: Body::Gap { since_ns: 1, reason: GapReason::DaemonAbsent },
+        body: Body::Gap {
+            since_ns: 1,
+            reason: GapReason::DaemonAbsent,
+        },
     };
     let mut bytes = Vec::new();
     encode_record(&record, &mut bytes).expect("small");
@@ -50,12 +59,34 @@ fn the_bytes_of_a_record_stay_as_they_are() {
 
 #[test]
 fn the_bytes_of_every_kind_of_payload_stay_as_they_are() {
-    let node = NodeRef { dev: 1, ino: 2, btime_ns: 3 };
-    let dir = || DirRef { node, path_hint: b"p".to_vec() };
+    let node = NodeRef {
+        dev: 1,
+        ino: 2,
+        btime_ns: 3,
+    };
+    let dir = || DirRef {
+        node,
+        path_hint: b"p".to_vec(),
+    };
     let name = || b"n".to_vec();
     let all = [
-        (Body::Create { dir: dir(), name: name(), node, kind: NodeKind::Special }, "000102060170016e01020603"),
-        (Body::Link { dir: dir(), name: name(), node }, "010102060170016e010206"),
+        (
+            Body::Create {
+                dir: dir(),
+                name: name(),
+                node,
+                kind: NodeKind::Special,
+            },
+            "000102060170016e01020603",
+        ),
+        (
+            Body::Link {
+                dir: dir(),
+                name: name(),
+                node,
+            },
+            "010102060170016e010206",
+        ),
         (
             Body::Rename {
                 from: dir(),
@@ -67,9 +98,29 @@ fn the_bytes_of_every_kind_of_payload_stay_as_they_are() {
             },
             "020102060170016e0102060170016e01020601010206",
         ),
-        (Body::Unlink { dir: dir(), name: name(), node }, "030102060170016e010206"),
-        (Body::Look { dir: dir(), name: name() }, "040102060170016e"),
-        (Body::Opened { handle: 9, node, path_hint: name() }, "0509010206016e"),
+        (
+            Body::Unlink {
+                dir: dir(),
+                name: name(),
+                node,
+            },
+            "030102060170016e010206",
+        ),
+        (
+            Body::Look {
+                dir: dir(),
+                name: name(),
+            },
+            "040102060170016e",
+        ),
+        (
+            Body::Opened {
+                handle: 9,
+                node,
+                path_hint: name(),
+            },
+            "0509010206016e",
+        ),
         (
             Body::Dirty {
                 handle: 9,
@@ -82,10 +133,38 @@ fn the_bytes_of_every_kind_of_payload_stay_as_they_are() {
         ),
         (Body::Flushed { handle: 9, node }, "0709010206"),
         (Body::Closed { handle: 9, node }, "0809010206"),
-        (Body::Touched { node, path_hint: name(), changed: Changed { stat: true, xattrs: false } }, "09010206016e0100"),
-        (Body::Gap { since_ns: 0, reason: GapReason::Unknown }, "0a0007"),
-        (Body::SessionStarted { pid: 7, samba: "4".into(), module: "m".into() }, "0b070134016d"),
-        (Body::SessionEnded { how: SessionEnd::NotBack }, "0c01"),
+        (
+            Body::Touched {
+                node,
+                path_hint: name(),
+                changed: Changed {
+                    stat: true,
+                    xattrs: false,
+                },
+            },
+            "09010206016e0100",
+        ),
+        (
+            Body::Gap {
+                since_ns: 0,
+                reason: GapReason::Unknown,
+            },
+            "0a0007",
+        ),
+        (
+            Body::SessionStarted {
+                pid: 7,
+                samba: "4".into(),
+                module: "m".into(),
+            },
+            "0b070134016d",
+        ),
+        (
+            Body::SessionEnded {
+                how: SessionEnd::NotBack,
+            },
+            "0c01",
+        ),
     ];
     let found: Vec<String> = all.iter().map(|(body, _)| payload(body.clone())).collect();
     let expected: Vec<&str> = all.iter().map(|(_, bytes)| *bytes).collect();
@@ -98,8 +177,16 @@ fn the_bytes_of_a_header_stay_as_they_are() {
         first: 42,
         broken: true,
         sessions: vec![
-            SessionRow { session: Session([1; 16]), sequence: 7, state: State::Open },
-            SessionRow { session: Session([2; 16]), sequence: 8, state: State::Ended },
+            SessionRow {
+                session: Session([1; 16]),
+                sequence: 7,
+                state: State::Open,
+            },
+            SessionRow {
+                session: Session([2; 16]),
+                sequence: 8,
+                state: State::Ended,
+            },
         ],
     };
     let bytes = encode_header(&header);
@@ -127,7 +214,11 @@ fn the_bytes_of_a_header_stay_as_they_are() {
 
 #[test]
 fn any_flipped_bit_of_a_header_is_found() {
-    let header = Header { first: 42, broken: false, sessions: vec![] };
+    let header = Header {
+        first: 42,
+        broken: false,
+        sessions: vec![],
+    };
     let bytes = encode_header(&header);
     for bit in 0..bytes.len() * 8 {
         let mut bad = bytes.clone();

@@ -7,7 +7,11 @@ use crate::journal::{Body, Draft, GapReason, Journal, Options, Record, Session, 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const OPTIONS: Options = Options { segment_bytes: 700, max_bytes: 1 << 20, floor: 0 };
+const OPTIONS: Options = Options {
+    segment_bytes: 700,
+    max_bytes: 1 << 20,
+    floor: 0,
+};
 const SESSIONS: u8 = 3;
 const ROUNDS: u64 = 20;
 
@@ -25,24 +29,37 @@ struct Model {
 
 /// Appends, syncs and trims; stops when the storage has stopped. Goes on after other errors as the daemon does.
 fn work(storage: &Faulty, model: &mut Model, base: u64) {
-    let Ok(journal) = Journal::open_on(Arc::new(storage.clone()), OPTIONS) else { return };
-    let mut sent: BTreeMap<u8, u64> =
-        (1..=SESSIONS).map(|s| (s, journal.acknowledged(Session([s; 16])))).collect();
+    let Ok(journal) = Journal::open_on(Arc::new(storage.clone()), OPTIONS) else {
+        return;
+    };
+    let mut sent: BTreeMap<u8, u64> = (1..=SESSIONS)
+        .map(|s| (s, journal.acknowledged(Session([s; 16]))))
+        .collect();
     for round in base..base + ROUNDS {
         for session in 1..=SESSIONS {
             let last = sent.get_mut(&session).expect("filled above");
             let count = (round * u64::from(session)) % 4;
             let mut drafts: Vec<Draft> = (1..=count).map(|i| event(session, *last + i)).collect();
             if round % 5 == 4 {
-                let body = Body::SessionEnded { how: SessionEnd::Closed };
-                drafts.push(Draft { session_sequence: 0, body, ..event(session, 0) });
+                let body = Body::SessionEnded {
+                    how: SessionEnd::Closed,
+                };
+                drafts.push(Draft {
+                    session_sequence: 0,
+                    body,
+                    ..event(session, 0)
+                });
             }
             let head = journal.status().head;
             let appended = journal.append(drafts.clone()).is_ok();
             // Of a batch that the stop came into, any part may be there.
             if appended || storage.stopped() {
                 for (sequence, draft) in (head + 1..).zip(drafts) {
-                    model.written.entry(sequence).or_default().push(of(draft, sequence));
+                    model
+                        .written
+                        .entry(sequence)
+                        .or_default()
+                        .push(of(draft, sequence));
                 }
             }
             if appended {
@@ -90,17 +107,33 @@ impl Model {
             assert!(pair[0].sequence < pair[1].sequence, "{context}: out of order");
         }
         for record in &found {
-            let known = self.written.get(&record.sequence).is_some_and(|v| v.contains(record));
-            let doubt = matches!(record.body, Body::Gap { reason: GapReason::JournalDamaged, .. });
+            let known = self
+                .written
+                .get(&record.sequence)
+                .is_some_and(|v| v.contains(record));
+            let doubt = matches!(
+                record.body,
+                Body::Gap {
+                    reason: GapReason::JournalDamaged,
+                    ..
+                }
+            );
             assert!(known || (doubt && may_doubt), "{context}: invented {record:?}");
         }
         let found: BTreeMap<u64, Record> = found.into_iter().map(|r| (r.sequence, r)).collect();
         for (sequence, record) in self.synced.range(self.trimmed + 1..) {
-            assert_eq!(found.get(sequence), Some(record), "{context}: a synced record is missing");
+            assert_eq!(
+                found.get(sequence),
+                Some(record),
+                "{context}: a synced record is missing"
+            );
         }
         for (session, acknowledged) in &self.acknowledged {
             let now = journal.acknowledged(*session);
-            assert!(now >= *acknowledged, "{context}: acknowledged {acknowledged}, now only {now}");
+            assert!(
+                now >= *acknowledged,
+                "{context}: acknowledged {acknowledged}, now only {now}"
+            );
         }
     }
 }
@@ -117,14 +150,23 @@ fn read_all(journal: &Journal, from: u64) -> Vec<Record> {
     }
 }
 
-const LOSSES: [Loss; 6] =
-    [Loss::None, Loss::All, Loss::Torn, Loss::Some(0x9E37_79B9), Loss::Some(0xDEAD_BEEF), Loss::Some(77)];
+const LOSSES: [Loss; 6] = [
+    Loss::None,
+    Loss::All,
+    Loss::Torn,
+    Loss::Some(0x9E37_79B9),
+    Loss::Some(0xDEAD_BEEF),
+    Loss::Some(77),
+];
 
 fn calls_of_workload() -> usize {
     let storage = Faulty::default();
     work(&storage, &mut Model::default(), 0);
     let calls = storage.calls();
-    assert!(calls > 100, "the workload is too small to mean anything: {calls} calls");
+    assert!(
+        calls > 100,
+        "the workload is too small to mean anything: {calls} calls"
+    );
     calls
 }
 
@@ -153,7 +195,11 @@ fn work_after_a_restart_survives_the_next_crash() {
             work(&storage, &mut model, 0);
             let restarted = storage.after_crash(loss);
             work(&restarted, &mut model, ROUNDS);
-            model.check(&restarted.after_crash(Loss::All), matches!(loss, Loss::Some(_)), &context);
+            model.check(
+                &restarted.after_crash(Loss::All),
+                matches!(loss, Loss::Some(_)),
+                &context,
+            );
         }
     }
 }

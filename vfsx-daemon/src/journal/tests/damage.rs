@@ -6,7 +6,11 @@ use crate::journal::segment::{list, name};
 use crate::journal::{Body, GapReason, Journal, Options, Record, Session, Storage};
 use std::sync::Arc;
 
-const OPTIONS: Options = Options { segment_bytes: 500, max_bytes: 1 << 20, floor: 0 };
+const OPTIONS: Options = Options {
+    segment_bytes: 500,
+    max_bytes: 1 << 20,
+    floor: 0,
+};
 
 /// A journal of `count` synced events in several segments.
 fn filled(count: u64) -> Faulty {
@@ -53,12 +57,24 @@ fn read(journal: &Journal) -> Vec<Record> {
 fn gaps(records: &[Record]) -> usize {
     records
         .iter()
-        .filter(|r| matches!(r.body, Body::Gap { reason: GapReason::JournalDamaged, .. }))
+        .filter(|r| {
+            matches!(
+                r.body,
+                Body::Gap {
+                    reason: GapReason::JournalDamaged,
+                    ..
+                }
+            )
+        })
         .count()
 }
 
 fn events(records: &[Record]) -> Vec<u64> {
-    records.iter().filter(|r| r.session_sequence > 0).map(|r| r.session_sequence).collect()
+    records
+        .iter()
+        .filter(|r| r.session_sequence > 0)
+        .map(|r| r.session_sequence)
+        .collect()
 }
 
 #[test]
@@ -75,7 +91,10 @@ fn a_flipped_byte_in_an_old_segment_costs_the_rest_of_that_segment_and_a_gap() {
     assert_eq!(gaps(&records), 1);
     let missing: Vec<u64> = (1..=40).filter(|s| !seen.contains(s)).collect();
     assert!(!missing.is_empty());
-    assert!(missing.iter().all(|s| (firsts[1]..firsts[2]).contains(s)), "missing {missing:?}");
+    assert!(
+        missing.iter().all(|s| (firsts[1]..firsts[2]).contains(s)),
+        "missing {missing:?}"
+    );
 }
 
 #[test]
@@ -87,7 +106,11 @@ fn damage_in_the_newest_segment_before_whole_records_is_not_cut_off_silently() {
     assert_eq!(gaps(&records), 1, "one gap, not one per finder");
     assert!(!events(&records).contains(&count));
     assert!(journal.status().head > count, "sequences are not used again");
-    assert_eq!(gaps(&read(&open(&storage, 0))), 1, "and still one after the next start");
+    assert_eq!(
+        gaps(&read(&open(&storage, 0))),
+        1,
+        "and still one after the next start"
+    );
 }
 
 #[test]

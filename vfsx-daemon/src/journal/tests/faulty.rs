@@ -99,8 +99,15 @@ impl Faulty {
         });
         let names = disk.names_after(loss, &mut chance);
         let files: Vec<FileState> = disk.files.iter().map(|f| f.after(loss, &mut chance)).collect();
-        let after = Disk { files, names: names.clone(), durable_names: names, ..Disk::default() };
-        Self { disk: Arc::new(Mutex::new(after)) }
+        let after = Disk {
+            files,
+            names: names.clone(),
+            durable_names: names,
+            ..Disk::default()
+        };
+        Self {
+            disk: Arc::new(Mutex::new(after)),
+        }
     }
 
     /// Changes a file behind the journal's back.
@@ -152,7 +159,11 @@ impl FileState {
                 }
             }
         }
-        Self { visible: content.clone(), durable: content, pending: Vec::new() }
+        Self {
+            visible: content.clone(),
+            durable: content,
+            pending: Vec::new(),
+        }
     }
 }
 
@@ -178,7 +189,9 @@ impl Disk {
             return Err(io::Error::other("the machine has stopped"));
         }
         self.calls += 1;
-        let Some((_, fault)) = self.fault.filter(|(at, _)| *at == self.calls) else { return Ok(None) };
+        let Some((_, fault)) = self.fault.filter(|(at, _)| *at == self.calls) else {
+            return Ok(None);
+        };
         match fault {
             Fault::Stop => {
                 self.stopped = true;
@@ -248,14 +261,20 @@ impl Storage for Faulty {
         let id = disk.files.len();
         disk.files.push(FileState::default());
         disk.change_names(NameChange::Put(name.to_owned(), id));
-        Ok(Arc::new(Open { disk: Arc::clone(&self.disk), id }))
+        Ok(Arc::new(Open {
+            disk: Arc::clone(&self.disk),
+            id,
+        }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let mut disk = self.lock();
         disk.plain_call()?;
         let id = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(Open { disk: Arc::clone(&self.disk), id }))
+        Ok(Arc::new(Open {
+            disk: Arc::clone(&self.disk),
+            id,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

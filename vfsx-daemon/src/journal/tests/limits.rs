@@ -6,7 +6,11 @@ use crate::journal::{AppendError, Body, GapReason, Journal, Options, ReadError, 
 use std::sync::Arc;
 use std::time::Duration;
 
-const OPTIONS: Options = Options { segment_bytes: 500, max_bytes: 4_000, floor: 0 };
+const OPTIONS: Options = Options {
+    segment_bytes: 500,
+    max_bytes: 4_000,
+    floor: 0,
+};
 
 fn journal() -> Journal {
     Journal::open_on(Arc::new(Faulty::default()), OPTIONS).expect("opens")
@@ -16,7 +20,9 @@ fn journal() -> Journal {
 fn events_sent_again_are_dropped() {
     let journal = journal();
     journal.append(vec![event(1, 1), event(1, 2)]).expect("appends");
-    let again = journal.append(vec![event(1, 1), event(1, 2), event(1, 3), event(1, 3)]).expect("appends");
+    let again = journal
+        .append(vec![event(1, 1), event(1, 2), event(1, 3), event(1, 3)])
+        .expect("appends");
     assert_eq!((again.duplicates, again.last, again.hole), (3, 3, false));
 }
 
@@ -28,7 +34,13 @@ fn a_hole_in_a_session_is_a_gap_ahead_of_what_follows_it() {
     assert!(appended.hole);
     journal.sync().expect("syncs");
     let records = journal.read_from(2).expect("reads").read(9).expect("reads");
-    assert!(matches!(records[0].body, Body::Gap { reason: GapReason::SessionHole, .. }));
+    assert!(matches!(
+        records[0].body,
+        Body::Gap {
+            reason: GapReason::SessionHole,
+            ..
+        }
+    ));
     assert_eq!(records[1].session_sequence, 5);
 }
 
@@ -48,9 +60,8 @@ fn nothing_is_acknowledged_or_given_out_before_it_is_synced() {
 #[test]
 fn a_full_journal_refuses_and_takes_again_after_trimming() {
     let journal = journal();
-    let full = (1..1_000).find(|n| {
-        matches!(journal.append(vec![event(1, *n)]), Err(AppendError::Full { .. }))
-    });
+    let full =
+        (1..1_000).find(|n| matches!(journal.append(vec![event(1, *n)]), Err(AppendError::Full { .. })));
     let full = full.expect("the bound is never reached");
     assert!(journal.status().bytes <= OPTIONS.max_bytes);
     journal.sync().expect("syncs");
@@ -63,7 +74,11 @@ fn a_full_journal_refuses_and_takes_again_after_trimming() {
 fn real_files_keep_what_the_thread_has_synced() {
     let scratch = tempfile::tempdir().expect("scratch");
     let path = scratch.path().join("journal");
-    let options = Options { segment_bytes: 10_000, max_bytes: 1 << 20, floor: 0 };
+    let options = Options {
+        segment_bytes: 10_000,
+        max_bytes: 1 << 20,
+        floor: 0,
+    };
     {
         let journal = Journal::open(&path, options).expect("opens");
         let _thread = SyncThread::start(&journal).expect("starts");
@@ -78,5 +93,8 @@ fn real_files_keep_what_the_thread_has_synced() {
     let journal = Journal::open(&path, options).expect("opens again");
     let records = journal.read_from(1).expect("reads").read(1_000).expect("reads");
     assert_eq!(records.len(), 500);
-    assert!(std::fs::read_dir(&path).expect("lists").count() > 2, "several segments");
+    assert!(
+        std::fs::read_dir(&path).expect("lists").count() > 2,
+        "several segments"
+    );
 }

@@ -16,7 +16,11 @@ pub(super) fn event(session: u8, sequence: u64) -> Draft {
         session_sequence: sequence,
         body: Body::Opened {
             handle: sequence,
-            node: NodeRef { dev: 1, ino: sequence, btime_ns: 3 },
+            node: NodeRef {
+                dev: 1,
+                ino: sequence,
+                btime_ns: 3,
+            },
             path_hint: vec![session; 1 + (sequence % 37) as usize],
         },
     }

@@ -1,0 +1,170 @@
+//! Gap flag files: what a module leaves behind when no vfsxd was there to be told.
+//!
+//! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..}`.
+
+use super::pending_gap::PendingGap;
+use crate::journal::GapReason;
+use serde::Deserialize;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Files taken in one go; more wait for the next second.
+const AT_ONCE: usize = 1_000;
+const UNFINISHED: &str = "new";
+/// Writing a flag takes one sync.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+/// A flag is one line.
+const MAX_BYTES: u64 = 4096;
+
+#[derive(Deserialize)]
+struct Line {
+    since_ns: i64,
+    #[serde(default)]
+    reason: String,
+}
+
+/// The flags of a share; each is to be removed after it is in the journal.
+pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<(PathBuf, PendingGap)>> {
+    let mut found = Vec::new();
+    for directory in directories(gaps, share)? {
+        for entry in fs::read_dir(directory)?.take(AT_ONCE) {
+            let entry = entry?;
+            if !entry.file_type()?.is_file() || is_being_written(&entry) {
+                continue;
+            }
+            match parse(&entry.path()) {
+                Ok(gap) => found.push((entry.path(), gap)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A module writes to this name first and renames then. One that stays was left by a process that did not get that far.
+fn is_being_written(entry: &fs::DirEntry) -> bool {
+    let unfinished = entry.path().extension().is_some_and(|e| e == UNFINISHED);
+    let age = entry
+        .metadata()
+        .and_then(|m| m.modified())
+        .map(|time| time.elapsed().unwrap_or_default());
+    unfinished && age.is_ok_and(|age| age < WRITTEN_WITHIN)
+}
+
+/// Samba does not tell share names apart by case.
+fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(gaps) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let same = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.eq_ignore_ascii_case(share));
+        if same && entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// One that cannot be understood still says that there was a gap, since the file's own time at the latest.
+fn parse(path: &Path) -> io::Result<PendingGap> {
+    let metadata = fs::symlink_metadata(path)?;
+    let modified = metadata
+        .mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(metadata.mtime_nsec());
+    let unknown = PendingGap {
+        since_ns: modified,
+        reason: GapReason::Unknown,
+    };
+    if metadata.len() > MAX_BYTES {
+        return Ok(unknown);
+    }
+    let text = fs::read(path)?;
+    Ok(match serde_json::from_slice::<Line>(&text) {
+        Ok(line) => PendingGap {
+            since_ns: line.since_ns,
+            reason: reason(&line.reason),
+        },
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "gap flag cannot be understood; taken as a gap");
+            unknown
+        }
+    })
+}
+
+/// Spelling is taken lightly: `ring-full`, `ring_full` and `RingFull` are one.
+fn reason(text: &str) -> GapReason {
+    let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
+    match letters.to_ascii_lowercase().as_str() {
+        "ringfull" => GapReason::RingFull,
+        "daemonabsent" => GapReason::DaemonAbsent,
+        "panic" => GapReason::Panic,
+        "unrepresentable" => GapReason::Unrepresentable,
+        _ => GapReason::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_found_whatever_the_case_of_the_share_and_whatever_they_hold() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        assert!(
+            read(&scratch.path().join("none"), "data")
+                .expect("nothing there")
+                .is_empty()
+        );
+        let directory = scratch.path().join("Data");
+        fs::create_dir(&directory).expect("makes");
+        fs::create_dir(scratch.path().join("other")).expect("makes");
+        fs::write(
+            directory.join("aa"),
+            r#"{"since_ns":7,"reason":"daemon-absent","pid":3}"#,
+        )
+        .expect("writes");
+        fs::write(directory.join("bb"), "").expect("writes");
+        fs::write(directory.join("cc.new"), "half").expect("writes");
+        fs::write(scratch.path().join("other/dd"), "").expect("writes");
+        let mut found = read(scratch.path(), "data").expect("reads");
+        found.sort_by_key(|(path, _)| path.clone());
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            found[0].1,
+            PendingGap {
+                since_ns: 7,
+                reason: GapReason::DaemonAbsent
+            }
+        );
+        assert_eq!(found[1].1.reason, GapReason::Unknown);
+        assert!(
+            found[1].1.since_ns > 1_000_000_000_000_000_000,
+            "the file's own time"
+        );
+
+        let unfinished = fs::File::options()
+            .write(true)
+            .open(directory.join("cc.new"))
+            .expect("opens");
+        unfinished
+            .set_modified(std::time::SystemTime::now() - WRITTEN_WITHIN * 2)
+            .expect("sets");
+        assert_eq!(
+            read(scratch.path(), "data").expect("reads").len(),
+            3,
+            "one left behind is a gap too"
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! Takes in what the modules report: one connection per tree connect of each smbd process, whose events go into the
+//! share's journal and are acknowledged when they are on disk.
+//!
+//! Reading from a module never waits for anything but the append to the journal, and when that fails the events are
+//! read and dropped: a slow or broken disk here never blocks smbd.
+
+mod arrivals;
+mod connection;
+mod flags;
+mod handshakes;
+mod pending_gap;
+mod share;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+pub use pending_gap::PendingGap;
+pub use share::{BarrierError, COMES_BACK_WITHIN, ShareIntake, now_ns};
+pub use socket::{BindError, bind};
+
+use connection::Door;
+use handshakes::Handshakes;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use vfsx_proto::{Hello, SessionId, ToDaemon};
+
+/// How often a share is tended.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+/// Modules that were connected to a vfsxd before this one, or to none, try again within two seconds. A barrier made
+/// earlier after the start would miss what they hold.
+const ALL_CONNECTED_AFTER: Duration = Duration::from_millis(2_500);
+/// Pause after a failed accept (no file descriptors): the queue of the socket holds the others meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ONLY_ROOT: u32 = 0;
+
+/// The running intake. Dropping it closes the socket and all connections; what is not acknowledged stays with the
+/// modules.
+pub struct Intake {
+    barriers: Barriers,
+    tasks: JoinSet<()>,
+}
+
+impl Intake {
+    /// Listens at `path`. Needs a tokio runtime with several threads.
+    pub fn start(path: &Path, allow_uids: &[u32], shares: Vec<Arc<ShareIntake>>) -> Result<Self, BindError> {
+        // The peer's user is checked on each connection; the mode only keeps others from trying.
+        let mode = if allow_uids.iter().all(|uid| *uid == ONLY_ROOT) {
+            0o600
+        } else {
+            0o666
+        };
+        let listener = bind(path, mode)?;
+        let listener = UnixListener::from_std(listener).map_err(|source| BindError::Io {
+            path: path.display().to_string(),
+            what: "wait on it",
+            source,
+        })?;
+        let handshakes = Handshakes::new();
+        let mut tasks = JoinSet::new();
+        for share in &shares {
+            tasks.spawn(Arc::clone(share).acknowledge_synced());
+            tasks.spawn(tend(Arc::clone(share)));
+        }
+        let door = Arc::new(Door {
+            shares,
+            allow_uids: allow_uids.to_vec(),
+        });
+        tasks.spawn(accept(listener, door, handshakes.clone()));
+        let barriers = Barriers {
+            path: path.to_owned(),
+            handshakes,
+            from: Instant::now() + ALL_CONNECTED_AFTER,
+        };
+        Ok(Self { barriers, tasks })
+    }
+
+    pub fn barriers(&self) -> Barriers {
+        self.barriers.clone()
+    }
+
+    /// Takes no more connections and closes all.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        // Nobody listens there any more; a file left behind would be taken for stale.
+        let _ = std::fs::remove_file(&self.barriers.path);
+    }
+}
+
+/// Makes barriers; for those who do not hold the intake.
+#[derive(Clone)]
+pub struct Barriers {
+    path: PathBuf,
+    handshakes: Handshakes,
+    /// All modules have had the time to connect.
+    from: Instant,
+}
+
+impl Barriers {
+    /// Waits until everything that clients did on the share before this call is in its journal, as far as modules are
+    /// connected; returns the newest record then.
+    pub async fn barrier(&self, share: &ShareIntake, deadline: Instant) -> Result<u64, BarrierError> {
+        let timeout = |_| BarrierError::Timeout {
+            share: share.name().to_owned(),
+            waiting: 1,
+        };
+        tokio::time::sleep_until(self.from.min(deadline)).await;
+        tokio::time::timeout_at(deadline, probe(&self.path))
+            .await
+            .map_err(timeout)?
+            .map_err(BarrierError::OwnSocket)?;
+        tokio::time::timeout_at(deadline, self.handshakes.ended_before_now())
+            .await
+            .map_err(timeout)?;
+        share.barrier(deadline).await
+    }
+}
+
+/// Connections are accepted in their order, so when this one is answered all earlier ones are accepted.
+async fn probe(path: &Path) -> io::Result<()> {
+    let mut stream = UnixStream::connect(path).await?;
+    let mut hello = vfsx_proto::preamble().to_vec();
+    let nobody = Hello {
+        session: SessionId([0; 16]),
+        share: String::new(),
+        pid: std::process::id(),
+        samba: String::new(),
+        module: String::new(),
+    };
+    vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
+    stream.write_all(&hello).await?;
+    let mut answer = [0; 64];
+    while stream.read(&mut answer).await? > 0 {}
+    Ok(())
+}
+
+async fn accept(listener: UnixListener, door: Arc<Door>, handshakes: Handshakes) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let handshake = handshakes.begin();
+                    connections.spawn(connection::serve(stream, Arc::clone(&door), handshake));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a module's connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn tend(share: Arc<ShareIntake>) {
+    loop {
+        let tended = Arc::clone(&share);
+        if tokio::task::spawn_blocking(move || tended.tend()).await.is_err() {
+            tracing::error!(share = share.name(), "tending the share panicked");
+        }
+        tokio::time::sleep(TEND_EVERY).await;
+    }
+}

@@ -1,0 +1,82 @@
+//! The barrier that settle begins with.
+
+use super::module::{Module, event};
+use super::{Fixture, NORMAL, PATIENCE, until};
+use crate::intake::BarrierError;
+use std::time::Duration;
+use tokio::time::Instant;
+use vfsx_proto::{ToDaemon, ToModule};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_module_holds_back_is_in_the_journal_after_a_barrier() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    let (quiet, _) = Module::welcome(&fixture.socket(), 2).await;
+    let (barriers, share) = (fixture.intake.barriers(), fixture.share.clone());
+    let barrier = tokio::spawn(async move { barriers.barrier(&share, Instant::now() + PATIENCE).await });
+    // Held back until it is asked for; one that has ended need not answer.
+    let ToModule::SendNow { token } = module.receive().await else {
+        panic!("not asked")
+    };
+    drop(quiet);
+    module.assert_nothing_comes().await;
+    assert!(!barrier.is_finished(), "it did not wait for the answer");
+    module.send(&ToDaemon::Events(vec![event(1)])).await;
+    module.send(&ToDaemon::Sent { token }).await;
+    let sequence = barrier.await.expect("runs").expect("all answered");
+    let records = fixture.records();
+    let held_back = records.iter().find(|r| r.session_sequence == 1).expect("taken");
+    assert!(sequence >= held_back.sequence);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_made_before_a_barrier_is_part_of_it_however_slow_its_hello_is() {
+    let fixture = Fixture::new(NORMAL);
+    let mut slow = Module::connect(&fixture.socket()).await;
+    let (barriers, share) = (fixture.intake.barriers(), fixture.share.clone());
+    let barrier = tokio::spawn(async move { barriers.barrier(&share, Instant::now() + PATIENCE).await });
+    slow.assert_nothing_comes().await;
+    slow.say_hello("data", 1).await;
+    assert!(matches!(slow.receive().await, ToModule::Welcome(_)));
+    let ToModule::SendNow { token } = slow.receive().await else {
+        panic!("not asked")
+    };
+    slow.send(&ToDaemon::Sent { token }).await;
+    barrier.await.expect("runs").expect("answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_does_not_answer_is_a_timeout() {
+    let fixture = Fixture::new(NORMAL);
+    let (_module, _) = Module::welcome(&fixture.socket(), 1).await;
+    let deadline = Instant::now() + super::super::ALL_CONNECTED_AFTER + Duration::from_millis(200);
+    let outcome = fixture.intake.barriers().barrier(&fixture.share, deadline).await;
+    assert!(
+        matches!(outcome, Err(BarrierError::Timeout { waiting: 1, .. })),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_a_barrier_waits_for_the_sessions_from_before() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=1).await;
+    module.acknowledged(1).await;
+    let fixture = fixture.kill_and_restart(NORMAL);
+    let (barriers, share) = (fixture.intake.barriers(), fixture.share.clone());
+    let barrier = tokio::spawn(async move { barriers.barrier(&share, Instant::now() + PATIENCE).await });
+    until("all others would be connected", || {
+        Instant::now() > fixture.intake.barriers.from + Duration::from_millis(100)
+    })
+    .await;
+    assert!(!barrier.is_finished(), "it did not wait");
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    let ToModule::SendNow { token } = module.receive().await else {
+        panic!("not asked")
+    };
+    module.events(2..=2).await;
+    module.send(&ToDaemon::Sent { token }).await;
+    let sequence = barrier.await.expect("runs").expect("answered");
+    assert_eq!(sequence, fixture.journal.status().head);
+}

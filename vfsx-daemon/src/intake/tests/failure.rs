@@ -1,0 +1,86 @@
+//! The journal cannot be written; gaps.
+
+use super::module::Module;
+use super::{Fixture, NORMAL, PATIENCE, Settings, until};
+use crate::journal::{Body, Draft, GapReason, Journal, Record, Session};
+
+fn gaps(records: &[Record]) -> Vec<GapReason> {
+    let gap = |r: &Record| match r.body {
+        Body::Gap { reason, .. } => Some(reason),
+        _ => None,
+    };
+    records.iter().filter_map(gap).collect()
+}
+
+const SMALL: Settings = Settings {
+    journal_max: 40_000,
+    ..NORMAL
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_does_not_hold_up_modules_and_is_a_gap_that_ends_in_sending_again() {
+    let fixture = Fixture::new(SMALL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=10).await;
+    module.acknowledged(10).await;
+    fill(&fixture.journal);
+    // Far more than sockets hold: each of these writes would block if the daemon stopped reading.
+    for hundred in 0..200 {
+        module.events(hundred * 100 + 11..=hundred * 100 + 110).await;
+    }
+    until("a gap is pending", || fixture.share.pending_gap().is_some()).await;
+    let (_other, acknowledged) = Module::welcome(&fixture.socket(), 9).await;
+    assert_eq!(acknowledged, 0, "connections are still taken");
+
+    // Survives a kill, as it is not in the journal yet.
+    let fixture = fixture.kill_and_restart(SMALL);
+    assert!(fixture.share.pending_gap().is_some());
+    let (mut module, acknowledged) = Module::welcome(&fixture.socket(), 1).await;
+    assert_eq!(acknowledged, 10);
+    module.events(acknowledged + 1..=acknowledged + 1).await;
+    module.assert_nothing_comes().await;
+
+    let head = fixture.journal.status().head;
+    assert_eq!(fixture.journal.wait_synced(head - 1, PATIENCE), head);
+    fixture.journal.trim(head).expect("trims");
+    module.assert_closed().await;
+    let (mut module, again) = Module::welcome(&fixture.socket(), 1).await;
+    assert_eq!(again, acknowledged, "what was dropped is asked for again");
+    module.events(again + 1..=again + 1).await;
+    module.acknowledged(again + 1).await;
+    assert_eq!(fixture.share.pending_gap(), None);
+    fixture.journal.sync().expect("syncs");
+    let mut reader = fixture.journal.read_from(head + 1).expect("not trimmed");
+    assert_eq!(
+        gaps(&reader.read(100).expect("reads")),
+        [GapReason::JournalFailed]
+    );
+}
+
+/// Until not even a gap fits.
+fn fill(journal: &Journal) {
+    let body = || Body::Gap {
+        since_ns: 0,
+        reason: GapReason::Unknown,
+    };
+    let filler = || Draft {
+        time_ns: 0,
+        session: Session::DAEMON,
+        session_sequence: 0,
+        body: body(),
+    };
+    while journal.append(vec![filler()]).is_ok() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_flag_becomes_a_record_and_goes() {
+    let fixture = Fixture::new(NORMAL);
+    let flag = fixture.directory.path().join("gaps/data").join("ab".repeat(16));
+    std::fs::write(&flag, r#"{"since_ns":17,"reason":"DaemonAbsent","pid":1}"#).expect("writes");
+    until("it is taken", || !flag.exists()).await;
+    let records = fixture.records();
+    assert_eq!(gaps(&records), [GapReason::DaemonAbsent]);
+    assert!(matches!(records[0].body, Body::Gap { since_ns: 17, .. }));
+    fixture.share.tend();
+    assert_eq!(gaps(&fixture.records()).len(), 1, "once");
+}

@@ -1,0 +1,138 @@
+//! A fake module.
+
+use super::PATIENCE;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use vfsx_proto::{
+    Decoder, Event, Hello, NodeRef, PREAMBLE, SessionId, Stamped, ToDaemon, ToModule, check_preamble, encode,
+    preamble,
+};
+
+pub(super) struct Module {
+    pub(super) stream: UnixStream,
+    decoder: Decoder,
+}
+
+pub(super) fn session(n: u8) -> SessionId {
+    SessionId([n; 16])
+}
+
+/// Event `sequence` of a session.
+pub(super) fn event(sequence: u64) -> Stamped {
+    let node = NodeRef {
+        dev: 1,
+        ino: sequence,
+        btime_ns: 0,
+    };
+    Stamped {
+        sequence,
+        time_ns: 1_000 + sequence as i64,
+        event: Event::Closed {
+            handle: sequence,
+            node,
+        },
+    }
+}
+
+impl Module {
+    /// Preambles only.
+    pub(super) async fn connect(socket: &Path) -> Self {
+        let mut stream = UnixStream::connect(socket).await.expect("connects");
+        stream.write_all(&preamble()).await.expect("writes");
+        let mut peer = [0; PREAMBLE];
+        stream.read_exact(&mut peer).await.expect("the daemon's preamble");
+        check_preamble(&peer).expect("the same version");
+        Self {
+            stream,
+            decoder: Decoder::default(),
+        }
+    }
+
+    /// Connects and says hello; the answer to it.
+    pub(super) async fn hello(socket: &Path, share: &str, n: u8) -> (Self, ToModule) {
+        let mut module = Self::connect(socket).await;
+        module.say_hello(share, n).await;
+        let answer = module.receive().await;
+        (module, answer)
+    }
+
+    /// Connects for share `data`; what is acknowledged.
+    pub(super) async fn welcome(socket: &Path, n: u8) -> (Self, u64) {
+        match Self::hello(socket, "data", n).await {
+            (module, ToModule::Welcome(welcome)) => (module, welcome.acknowledged),
+            (_, other) => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    pub(super) async fn say_hello(&mut self, share: &str, n: u8) {
+        let hello = Hello {
+            session: session(n),
+            share: share.into(),
+            pid: 4,
+            samba: "4.17".into(),
+            module: "0".into(),
+        };
+        self.send(&ToDaemon::Hello(hello)).await;
+    }
+
+    pub(super) async fn events(&mut self, sequences: std::ops::RangeInclusive<u64>) {
+        self.send(&ToDaemon::Events(sequences.map(event).collect())).await;
+    }
+
+    pub(super) async fn send(&mut self, message: &ToDaemon) {
+        let mut frame = Vec::new();
+        encode(message, &mut frame).expect("encodes");
+        self.stream.write_all(&frame).await.expect("the daemon reads");
+    }
+
+    /// The next message; the test fails when none comes.
+    pub(super) async fn receive(&mut self) -> ToModule {
+        tokio::time::timeout(PATIENCE, self.next())
+            .await
+            .expect("a message in time")
+            .expect("a message")
+    }
+
+    /// The next message, `None` when the daemon has closed.
+    pub(super) async fn next(&mut self) -> Option<ToModule> {
+        loop {
+            if let Some(message) = self.decoder.next().expect("whole frames") {
+                return Some(message);
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => self.decoder.push(&buffer[..n]),
+            }
+        }
+    }
+
+    pub(super) async fn acknowledged(&mut self, sequence: u64) {
+        loop {
+            match self.receive().await {
+                ToModule::Ack { sequence: up_to } if up_to >= sequence => {
+                    assert_eq!(up_to, sequence, "acknowledged more than was sent");
+                    return;
+                }
+                ToModule::Ack { .. } => {}
+                other => panic!("expected an acknowledgement, got {other:?}"),
+            }
+        }
+    }
+
+    /// That nothing comes cannot be waited for; this long is enough for what would be wrong.
+    pub(super) async fn assert_nothing_comes(&mut self) {
+        let came = tokio::time::timeout(Duration::from_millis(150), self.next()).await;
+        assert!(came.is_err(), "got {came:?}");
+    }
+
+    /// The daemon closes the connection.
+    pub(super) async fn assert_closed(&mut self) {
+        let closed = async { while self.next().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, closed)
+            .await
+            .expect("closed in time");
+    }
+}

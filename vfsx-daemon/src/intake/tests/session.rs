@@ -1,0 +1,240 @@
+//! Sessions: acknowledgements, restarts, duplicates, refusals.
+
+use super::module::{Module, session};
+use super::{Fixture, NORMAL, Settings, until};
+use crate::journal::{Body, GapReason, Record, Session, SessionEnd};
+use std::os::unix::process::CommandExt;
+use std::time::Instant;
+use vfsx_proto::{Refusal, ToDaemon, ToModule};
+
+fn events(records: &[Record]) -> Vec<u64> {
+    records
+        .iter()
+        .map(|r| r.session_sequence)
+        .filter(|s| *s > 0)
+        .collect()
+}
+
+fn ends(records: &[Record]) -> Vec<SessionEnd> {
+    let end = |r: &Record| match r.body {
+        Body::SessionEnded { how } => Some(how),
+        _ => None,
+    };
+    records.iter().filter_map(end).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_acknowledged_only_after_it_is_synced() {
+    let fixture = Fixture::new(Settings {
+        syncing: false,
+        ..NORMAL
+    });
+    let (mut module, acknowledged) = Module::welcome(&fixture.socket(), 1).await;
+    assert_eq!(acknowledged, 0);
+    module.events(1..=3).await;
+    until("the journal has them", || fixture.journal.status().head == 4).await;
+    module.assert_nothing_comes().await;
+    fixture.journal.sync().expect("syncs");
+    module.acknowledged(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_the_session_goes_on_where_the_disk_is() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=10).await;
+    module.acknowledged(10).await;
+
+    let fixture = fixture.kill_and_restart(NORMAL);
+    module.assert_closed().await;
+    let (mut module, acknowledged) = Module::welcome(&fixture.socket(), 1).await;
+    assert_eq!(acknowledged, 10);
+    // A module that did not hear the last acknowledgements sends more than needed.
+    module.events(7..=12).await;
+    module.acknowledged(12).await;
+    let records = fixture.records();
+    assert_eq!(
+        events(&records),
+        (1..=12).collect::<Vec<_>>(),
+        "no duplicates, no holes"
+    );
+    assert_eq!(ends(&records), [], "the session never ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_was_on_disk_already_is_acknowledged_when_it_is_sent_again() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=5).await;
+    module.acknowledged(5).await;
+    let (mut again, acknowledged) = Module::welcome(&fixture.socket(), 1).await;
+    assert_eq!(acknowledged, 5);
+    module.assert_closed().await;
+    again.events(4..=5).await;
+    again.events(6..=6).await;
+    again.acknowledged(6).await;
+    assert_eq!(
+        ends(&fixture.records()),
+        [],
+        "a newer connection takes the place of the old one"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_connection_ends_its_session() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=2).await;
+    drop(module);
+    until("the session has ended", || {
+        fixture.journal.open_sessions().is_empty()
+    })
+    .await;
+    let records = fixture.records();
+    assert_eq!(events(&records), [1, 2], "what was sent before the end is taken");
+    assert_eq!(ends(&records), [SessionEnd::Closed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_does_not_come_back_after_a_restart_ends() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut gone, _) = Module::welcome(&fixture.socket(), 1).await;
+    let (mut back, _) = Module::welcome(&fixture.socket(), 2).await;
+    gone.events(1..=1).await;
+    gone.acknowledged(1).await;
+    back.events(1..=1).await;
+    back.acknowledged(1).await;
+
+    let fixture = fixture.kill_and_restart(NORMAL);
+    let (_back, _) = Module::welcome(&fixture.socket(), 2).await;
+    fixture.share.tend_as_of(Instant::now());
+    assert_eq!(ends(&fixture.records()), [], "it still may");
+    fixture
+        .share
+        .tend_as_of(Instant::now() + super::super::COMES_BACK_WITHIN);
+    assert_eq!(ends(&fixture.records()), [SessionEnd::NotBack]);
+    assert_eq!(fixture.journal.open_sessions(), [Session::from(session(2))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_in_a_session_is_a_gap() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=1).await;
+    module.events(3..=3).await;
+    module.acknowledged(3).await;
+    let holes = fixture.records().into_iter().filter(|r| {
+        matches!(
+            r.body,
+            Body::Gap {
+                reason: GapReason::SessionHole,
+                ..
+            }
+        )
+    });
+    assert_eq!(holes.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_closes_its_connection_and_no_other() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut good, _) = Module::welcome(&fixture.socket(), 1).await;
+    let (mut bad, _) = Module::welcome(&fixture.socket(), 2).await;
+    tokio::io::AsyncWriteExt::write_all(&mut bad.stream, &[0xFF; 64])
+        .await
+        .expect("writes");
+    bad.assert_closed().await;
+    let mut early = Module::connect(&fixture.socket()).await;
+    early.send(&ToDaemon::Sent { token: 1 }).await;
+    early.assert_closed().await;
+    good.events(1..=1).await;
+    good.acknowledged(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_share_is_refused_by_name_and_case_does_not_matter() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, answer) = Module::hello(&fixture.socket(), "other", 1).await;
+    assert_eq!(
+        answer,
+        ToModule::Refused(Refusal::UnknownShare {
+            share: "other".into()
+        })
+    );
+    module.assert_closed().await;
+    let (_module, answer) = Module::hello(&fixture.socket(), "DATA", 1).await;
+    assert!(matches!(answer, ToModule::Welcome(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_is_not_allowed_is_turned_away() {
+    let fixture = Fixture::new(Settings {
+        allow: 12_345,
+        ..NORMAL
+    });
+    let mut module = Module::connect(&fixture.socket()).await;
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(
+        module.receive().await,
+        ToModule::Refused(Refusal::NotAllowed { uid })
+    );
+    module.assert_closed().await;
+    assert_eq!(fixture.journal.status().head, 0);
+}
+
+const NOBODY: u32 = 65_534;
+const SOCKET: &str = "VFSX_TEST_SOCKET";
+
+/// A real process of another user, which even has permission on the socket file.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unprivileged_process_is_turned_away() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become someone else; `a_user_that_is_not_allowed_is_turned_away` has covered the check.
+        return;
+    }
+    let fixture = Fixture::new(NORMAL);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(fixture.socket(), open).expect("mode");
+    let mut child = std::process::Command::new("/proc/self/exe");
+    child.uid(NOBODY).gid(NOBODY).env(SOCKET, fixture.socket());
+    child.args([
+        "--ignored",
+        "--exact",
+        &format!("{CHILD_MODULE}::child_that_says_hello"),
+    ]);
+    let output = tokio::task::spawn_blocking(move || child.output().expect("runs"))
+        .await
+        .expect("joins");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!(fixture.journal.status().head, 0);
+}
+
+/// This module as the test runner names it.
+const CHILD_MODULE: &str = {
+    let path = module_path!();
+    let (_, in_crate) = path.split_at(crate_name_length(path));
+    in_crate
+};
+
+const fn crate_name_length(path: &str) -> usize {
+    let bytes = path.as_bytes();
+    let mut at = 0;
+    while bytes[at] != b':' {
+        at += 1;
+    }
+    at + 2
+}
+
+#[tokio::test]
+#[ignore = "runs as another user, from an_unprivileged_process_is_turned_away"]
+async fn child_that_says_hello() {
+    assert_eq!(rustix::process::geteuid().as_raw(), NOBODY);
+    let socket = std::env::var_os(SOCKET).expect("given by the parent");
+    let mut module = Module::connect(socket.as_ref()).await;
+    assert_eq!(
+        module.receive().await,
+        ToModule::Refused(Refusal::NotAllowed { uid: NOBODY })
+    );
+    module.assert_closed().await;
+}
