@@ -1,0 +1,267 @@
+#include "shim.h"
+#include "lib/global_contexts.h"
+#include "lib/util/tevent_unix.h"
+#include "lib/util/tevent_ntstatus.h"
+
+/* Defined in Rust. */
+extern void vfsx_rs_socket_ready(uint64_t key, bool readable, bool writable);
+extern void vfsx_rs_timer(uint64_t key);
+extern void vfsx_rs_finished(uint64_t ticket, bool ok);
+extern void vfsx_rs_lost(uint64_t ticket);
+
+static int vfsx_debug_class = DBGC_VFS;
+#undef DBGC_CLASS
+#define DBGC_CLASS vfsx_debug_class
+
+void vfsx_shim_log_init(void)
+{
+	int class = debug_add_class("vfsx");
+	if (class != -1) {
+		vfsx_debug_class = class;
+	}
+}
+
+void vfsx_shim_log(int level, const char *text)
+{
+	DEBUG(level, ("vfsx: %s\n", text));
+}
+
+bool vfsx_shim_status_is_ok(NTSTATUS status)
+{
+	return NT_STATUS_IS_OK(status);
+}
+
+bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft)
+{
+	return is_omit_timespec(&ft->mtime) && is_omit_timespec(&ft->atime) && is_omit_timespec(&ft->create_time);
+}
+
+/* Event loop */
+
+struct vfsx_watch {
+	uint64_t key;
+	struct tevent_fd *socket;
+	struct tevent_timer *timer;
+};
+
+struct vfsx_watch *vfsx_shim_watch_new(struct vfs_handle_struct *handle, uint64_t key)
+{
+	struct vfsx_watch *watch = talloc_zero(handle, struct vfsx_watch);
+	if (watch != NULL) {
+		watch->key = key;
+	}
+	return watch;
+}
+
+static void vfsx_socket_handler(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *data)
+{
+	struct vfsx_watch *watch = talloc_get_type_abort(data, struct vfsx_watch);
+	vfsx_rs_socket_ready(watch->key, flags & TEVENT_FD_READ, flags & TEVENT_FD_WRITE);
+}
+
+void vfsx_shim_watch_no_socket(struct vfsx_watch *watch)
+{
+	TALLOC_FREE(watch->socket);
+}
+
+bool vfsx_shim_watch_socket(struct vfsx_watch *watch, int fd)
+{
+	TALLOC_FREE(watch->socket);
+	watch->socket = tevent_add_fd(global_event_context(), watch, fd, TEVENT_FD_READ, vfsx_socket_handler, watch);
+	return watch->socket != NULL;
+}
+
+void vfsx_shim_watch_writable(struct vfsx_watch *watch, bool want)
+{
+	if (watch->socket == NULL) {
+		return;
+	}
+	if (want) {
+		TEVENT_FD_WRITEABLE(watch->socket);
+	} else {
+		TEVENT_FD_NOT_WRITEABLE(watch->socket);
+	}
+}
+
+static void vfsx_timer_handler(struct tevent_context *ev, struct tevent_timer *te, struct timeval now, void *data)
+{
+	struct vfsx_watch *watch = talloc_get_type_abort(data, struct vfsx_watch);
+	TALLOC_FREE(watch->timer);
+	vfsx_rs_timer(watch->key);
+}
+
+bool vfsx_shim_watch_timer(struct vfsx_watch *watch, uint64_t microseconds)
+{
+	struct timeval at = timeval_current_ofs(microseconds / 1000000, microseconds % 1000000);
+	TALLOC_FREE(watch->timer);
+	watch->timer = tevent_add_timer(global_event_context(), watch, at, vfsx_timer_handler, watch);
+	return watch->timer != NULL;
+}
+
+void vfsx_shim_watch_free(struct vfsx_watch *watch)
+{
+	talloc_free(watch);
+}
+
+/* Asynchronous pairs */
+
+struct vfsx_async {
+	uint64_t ticket;
+	struct vfs_handle_struct *handle;
+	bool reported;
+	ssize_t ret;
+	off_t copied;
+	struct vfs_aio_state aio;
+};
+
+static void vfsx_report(struct vfsx_async *state, bool ok)
+{
+	if (!state->reported) {
+		state->reported = true;
+		vfsx_rs_finished(state->ticket, ok);
+	}
+}
+
+/* smbd frees a request that still runs in a thread when the client's last connection is gone. */
+static int vfsx_async_destructor(struct vfsx_async *state)
+{
+	if (!state->reported) {
+		state->reported = true;
+		vfsx_rs_lost(state->ticket);
+	}
+	return 0;
+}
+
+static struct tevent_req *vfsx_async_create(TALLOC_CTX *mem_ctx, struct vfs_handle_struct *handle, uint64_t ticket,
+	struct vfsx_async **pstate)
+{
+	struct tevent_req *req = tevent_req_create(mem_ctx, pstate, struct vfsx_async);
+	if (req == NULL) {
+		vfsx_rs_finished(ticket, false);
+		return NULL;
+	}
+	(*pstate)->ticket = ticket;
+	(*pstate)->handle = handle;
+	talloc_set_destructor(*pstate, vfsx_async_destructor);
+	return req;
+}
+
+/* Common end of the send functions: `subreq` is what the next module gave. */
+static struct tevent_req *vfsx_async_follow(struct tevent_req *req, struct vfsx_async *state, struct tevent_context *ev,
+	struct tevent_req *subreq, tevent_req_fn done)
+{
+	if (tevent_req_nomem(subreq, req)) {
+		vfsx_report(state, false);
+		return tevent_req_post(req, ev);
+	}
+	tevent_req_set_callback(subreq, done, req);
+	return req;
+}
+
+static void vfsx_pwrite_done(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+
+	state->ret = SMB_VFS_PWRITE_RECV(subreq, &state->aio);
+	TALLOC_FREE(subreq);
+	vfsx_report(state, state->ret >= 0);
+	tevent_req_done(req);
+}
+
+struct tevent_req *vfsx_shim_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
+	struct files_struct *fsp, const void *data, size_t n, off_t offset, uint64_t ticket)
+{
+	struct vfsx_async *state = NULL;
+	struct tevent_req *req = vfsx_async_create(mem_ctx, handle, ticket, &state);
+	if (req == NULL) {
+		return NULL;
+	}
+	return vfsx_async_follow(req, state, ev,
+		SMB_VFS_NEXT_PWRITE_SEND(state, ev, handle, fsp, data, n, offset), vfsx_pwrite_done);
+}
+
+ssize_t vfsx_shim_pwrite_recv(struct tevent_req *req, struct vfs_aio_state *aio)
+{
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+	ssize_t ret;
+
+	if (tevent_req_is_unix_error(req, &aio->error)) {
+		tevent_req_received(req);
+		return -1;
+	}
+	*aio = state->aio;
+	ret = state->ret;
+	tevent_req_received(req);
+	return ret;
+}
+
+static void vfsx_fsync_done(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+
+	state->ret = SMB_VFS_FSYNC_RECV(subreq, &state->aio);
+	TALLOC_FREE(subreq);
+	vfsx_report(state, state->ret == 0);
+	tevent_req_done(req);
+}
+
+struct tevent_req *vfsx_shim_fsync_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
+	struct files_struct *fsp, uint64_t ticket)
+{
+	struct vfsx_async *state = NULL;
+	struct tevent_req *req = vfsx_async_create(mem_ctx, handle, ticket, &state);
+	if (req == NULL) {
+		return NULL;
+	}
+	return vfsx_async_follow(req, state, ev, SMB_VFS_NEXT_FSYNC_SEND(state, ev, handle, fsp), vfsx_fsync_done);
+}
+
+int vfsx_shim_fsync_recv(struct tevent_req *req, struct vfs_aio_state *aio)
+{
+	return (int)vfsx_shim_pwrite_recv(req, aio);
+}
+
+static void vfsx_offload_write_done(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+	NTSTATUS status = SMB_VFS_NEXT_OFFLOAD_WRITE_RECV(state->handle, subreq, &state->copied);
+
+	TALLOC_FREE(subreq);
+	vfsx_report(state, NT_STATUS_IS_OK(status));
+	if (tevent_req_nterror(req, status)) {
+		return;
+	}
+	tevent_req_done(req);
+}
+
+struct tevent_req *vfsx_shim_offload_write_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx,
+	struct tevent_context *ev, uint32_t fsctl, DATA_BLOB *token, off_t transfer_offset, struct files_struct *dest_fsp,
+	off_t dest_off, off_t to_copy, uint64_t ticket)
+{
+	struct vfsx_async *state = NULL;
+	struct tevent_req *req = vfsx_async_create(mem_ctx, handle, ticket, &state);
+	if (req == NULL) {
+		return NULL;
+	}
+	return vfsx_async_follow(req, state, ev,
+		SMB_VFS_NEXT_OFFLOAD_WRITE_SEND(handle, state, ev, fsctl, token, transfer_offset, dest_fsp, dest_off, to_copy),
+		vfsx_offload_write_done);
+}
+
+NTSTATUS vfsx_shim_offload_write_recv(struct vfs_handle_struct *handle, struct tevent_req *req, off_t *copied)
+{
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+	NTSTATUS status;
+
+	/* A failed copy may have written: the caller is told how much. */
+	*copied = state->copied;
+	if (tevent_req_is_nterror(req, &status)) {
+		tevent_req_received(req);
+		return status;
+	}
+	tevent_req_received(req);
+	return NT_STATUS_OK;
+}

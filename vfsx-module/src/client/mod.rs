@@ -1,0 +1,346 @@
+//! The way to vfsxd: one connection per tree connect, and what vfsxd has not acknowledged yet.
+//!
+//! Nothing here waits but [`Client::finish`], which has a limit. The owner of the event loop calls
+//! [`Client::readable`] and [`Client::flush`] when the socket is ready, and [`Client::tick`] at [`Client::retry_at`].
+
+pub mod flag;
+mod link;
+mod ring;
+
+#[cfg(test)]
+mod tests;
+
+use crate::config::Config;
+use crate::os;
+use flag::Lost;
+use link::{Link, LinkError};
+use ring::{NotKept, Ring};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+use vfsx_proto::{Event, GapReason, Hello, Refusal, ToDaemon, ToModule, encode, preamble};
+
+/// How much is taken from the ring for one system call.
+const STAGE: usize = 64 * 1024;
+/// How long the end of a tree connect may wait for vfsxd's last acknowledgement. Data in the socket's buffer survives this
+/// process, but not a kill of vfsxd at the same moment; only an acknowledgement tells.
+pub const FINISH_LIMIT: Duration = Duration::from_millis(200);
+
+/// smbd's log levels.
+pub const ERROR: i32 = 0;
+pub const NOTICE: i32 = 1;
+pub const DETAIL: i32 = 3;
+
+/// What the client needs of the process it lives in.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// Runs a function with root's rights: smbd's requests run as the client's user.
+    pub as_root: fn(&mut dyn FnMut()),
+    /// One line for smbd's log.
+    pub log: fn(i32, &str),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Client {
+    config: Config,
+    host: Host,
+    hello: Hello,
+    ring: Ring,
+    link: Link,
+    /// Events were dropped and no `Gap` is in the ring yet.
+    lost: Option<Lost>,
+    /// `Sent` answers, each due after the event of that sequence.
+    answers: VecDeque<(u64, u64)>,
+    /// Taken from the ring for the present connection and not yet sent.
+    wire: Vec<u8>,
+    /// Ended sockets that the event loop may still watch.
+    ended: Vec<OwnedFd>,
+    /// Counts connections, so that the event loop sees a change even when the descriptor's number is the same.
+    connection: u64,
+    /// The last failure was logged; the next is news only after a success.
+    complained: bool,
+}
+
+/// What vfsxd asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Send what is held back, then call [`Client::answer`] with the token.
+    SendNow { token: u64 },
+    /// Events were dropped and the gap is now told: name open files again.
+    Announce,
+}
+
+impl Client {
+    /// Connects at once if vfsxd is there.
+    pub fn new(config: Config, host: Host, hello: Hello) -> Self {
+        let ring = Ring::new(config.ring);
+        let mut client = Self {
+            config,
+            host,
+            hello,
+            ring,
+            link: Link::new(),
+            lost: None,
+            answers: VecDeque::new(),
+            wire: Vec::new(),
+            ended: Vec::new(),
+            connection: 0,
+            complained: false,
+        };
+        client.connect();
+        client
+    }
+
+    /// vfsxd takes events.
+    pub fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// Keeps the event until vfsxd has acknowledged it. Sends nothing yet: see [`Client::flush`].
+    pub fn note(&mut self, event: Event) {
+        if self.lost.is_some() {
+            // Its place in the order is after the `Gap` that is not in the ring yet.
+            return;
+        }
+        match self.ring.push(event, os::wall_clock()) {
+            Ok(()) => {}
+            Err(NotKept::Full) => self.gap(GapReason::RingFull),
+            Err(NotKept::TooLarge) => self.gap(GapReason::Unrepresentable),
+        }
+    }
+
+    /// Changes may be missed from now on.
+    pub fn gap(&mut self, reason: GapReason) {
+        let since_ns = os::wall_clock();
+        (self.host.log)(ERROR, &format!("share {}: changes may be missed: {reason:?}", self.hello.share));
+        if self.ring.push(Event::Gap { since_ns, reason }, since_ns).is_err() && self.lost.is_none() {
+            self.lost = Some(Lost { since_ns, reason });
+        }
+    }
+
+    /// Sends what the socket takes.
+    pub fn flush(&mut self) -> Vec<Request> {
+        // Between connect and `Welcome` the answer may be there already, before the event loop looks.
+        let requests = if self.link.is_up() { Vec::new() } else { self.readable() };
+        self.send();
+        requests
+    }
+
+    /// Receives what is there.
+    pub fn readable(&mut self) -> Vec<Request> {
+        match self.link.receive() {
+            Ok(messages) => messages.into_iter().filter_map(|message| self.take(message)).collect(),
+            Err(why) => {
+                self.end(&why);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The answer to [`Request::SendNow`]: follows all events noted so far.
+    pub fn answer(&mut self, token: u64) {
+        self.answers.push_back((self.ring.last(), token));
+    }
+
+    /// Tries to connect when it is time.
+    pub fn tick(&mut self, now: Instant) {
+        if self.link.retry_at().is_some_and(|at| at <= now) {
+            self.connect();
+        }
+    }
+
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.link.retry_at()
+    }
+
+    /// What to watch: the connection's number, its socket, and whether it waits for room.
+    pub fn watch(&self) -> (u64, Option<RawFd>, bool) {
+        (self.connection, self.link.socket().map(AsRawFd::as_raw_fd), !self.wire.is_empty())
+    }
+
+    /// Closes ended sockets. Call when the event loop no longer watches them.
+    pub fn close_ended(&mut self) {
+        self.ended.clear();
+    }
+
+    /// Nothing is unacknowledged and nothing was lost.
+    pub fn is_settled(&self) -> bool {
+        self.ring.is_empty() && self.lost.is_none()
+    }
+
+    /// The tree connect ends: sends the rest, waits up to `limit` for the acknowledgement, and without it leaves the gap flag.
+    /// `keep_open` leaves the socket open until the process ends: its closing tells vfsxd that no thread writes any more.
+    pub fn finish(&mut self, limit: Duration, keep_open: bool) {
+        let deadline = Instant::now() + limit;
+        if self.link.socket().is_none() && !self.is_settled() {
+            self.connect();
+        }
+        loop {
+            for request in self.flush().into_iter().chain(self.readable()) {
+                if let Request::SendNow { token } = request {
+                    self.answer(token);
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(socket) = self.link.socket() else { break };
+            if self.is_settled() && self.wire.is_empty() || left.is_zero() {
+                break;
+            }
+            os::wait(socket, !self.wire.is_empty(), left);
+        }
+        if !self.is_settled() {
+            self.leave_flag();
+        }
+        if let Some(socket) = self.link.end(false)
+            && keep_open
+        {
+            std::mem::forget(socket);
+        }
+    }
+
+    fn take(&mut self, message: ToModule) -> Option<Request> {
+        match message {
+            ToModule::Welcome(welcome) => {
+                self.link.welcome();
+                self.ring.acknowledge(welcome.acknowledged);
+                self.ring.rewind();
+                let level = if self.complained { NOTICE } else { DETAIL };
+                self.complained = false;
+                (self.host.log)(level, &format!("share {}: vfsxd takes changes", self.hello.share));
+                self.tell_gap()
+            }
+            ToModule::Ack { sequence } => {
+                self.ring.acknowledge(sequence);
+                self.tell_gap()
+            }
+            ToModule::SendNow { token } => Some(Request::SendNow { token }),
+            ToModule::Refused(refusal) => {
+                self.refused(&refusal);
+                None
+            }
+        }
+    }
+
+    /// Puts the `Gap` of dropped events into the ring once half of it is free again.
+    fn tell_gap(&mut self) -> Option<Request> {
+        let Lost { since_ns, reason } = self.lost?;
+        if !self.ring.has_room() || self.ring.push(Event::Gap { since_ns, reason }, os::wall_clock()).is_err() {
+            return None;
+        }
+        self.lost = None;
+        Some(Request::Announce)
+    }
+
+    fn connect(&mut self) {
+        let mut result = Err(io::Error::from(io::ErrorKind::Other));
+        (self.host.as_root)(&mut || result = os::connect(&self.config.socket));
+        match result {
+            Ok(socket) => {
+                self.connection += 1;
+                self.link.greet(socket);
+                self.ring.rewind();
+                self.wire.clear();
+                self.wire.extend_from_slice(&preamble());
+                // Cannot fail: a share's name and two versions are far smaller than a frame.
+                if encode(&ToDaemon::Hello(self.hello.clone()), &mut self.wire).is_ok() {
+                    self.send();
+                }
+            }
+            Err(e) => self.end(&LinkError::Closed(e)),
+        }
+    }
+
+    fn send(&mut self) {
+        loop {
+            if self.wire.is_empty() {
+                self.stage();
+            }
+            let Some(socket) = self.link.socket() else { return };
+            if self.wire.is_empty() {
+                return;
+            }
+            match os::send(socket, &self.wire) {
+                Ok(n) => drop(self.wire.drain(..n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return self.end(&LinkError::Closed(e)),
+            }
+        }
+    }
+
+    /// Fills the empty wire with whole frames, each `Sent` right after the event it waits for.
+    fn stage(&mut self) {
+        if !self.link.is_up() {
+            return;
+        }
+        while self.wire.len() < STAGE {
+            if let Some(&(after, token)) = self.answers.front()
+                && after <= self.ring.last_given()
+            {
+                self.answers.pop_front();
+                // Cannot fail: two integers.
+                let _ = encode(&ToDaemon::Sent { token }, &mut self.wire);
+                continue;
+            }
+            let Some((_, frame)) = self.ring.give() else { return };
+            self.wire.extend_from_slice(frame);
+        }
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
+        let why = match refusal {
+            Refusal::UnknownShare { share } => {
+                format!("it has no share {share}: add it to vfsxd.toml, or take vfsx out of this share's vfs objects")
+            }
+            Refusal::NotAllowed { uid } => format!("user {uid} may not report changes"),
+        };
+        self.complain(&format!("vfsxd refuses this share: {why}"));
+        self.drop_link(true);
+    }
+
+    fn end(&mut self, why: &LinkError) {
+        let socket = self.config.socket.display().to_string();
+        match why {
+            LinkError::Closed(e) if self.link.is_up() => self.complain(&format!("vfsxd at {socket} went away: {e}")),
+            LinkError::Closed(e) => self.complain(&format!("no vfsxd at {socket}: {e}; changes are kept in memory")),
+            LinkError::Protocol(e) => self.complain(&format!("vfsxd at {socket}: {e}")),
+        }
+        self.drop_link(matches!(why, LinkError::Protocol(_)));
+    }
+
+    fn drop_link(&mut self, refused: bool) {
+        self.ended.extend(self.link.end(refused));
+        self.connection += 1;
+        self.ring.rewind();
+        self.wire.clear();
+        // A token belongs to the connection that it came over.
+        self.answers.clear();
+    }
+
+    fn complain(&mut self, text: &str) {
+        if !self.complained {
+            self.complained = true;
+            (self.host.log)(NOTICE, &format!("share {}: {text}", self.hello.share));
+        }
+    }
+
+    fn leave_flag(&self) {
+        let oldest = self.ring.oldest().map(|since_ns| Lost { since_ns, reason: GapReason::DaemonAbsent });
+        let Some(lost) = oldest.or(self.lost) else { return };
+        let path = flag::path(&self.config.state, &self.hello.share, self.hello.session);
+        let mut result = Ok(());
+        (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid));
+        let share = &self.hello.share;
+        let text = match result {
+            Ok(()) => format!("share {share}: vfsxd has not taken the last changes; flag left in {}", path.display()),
+            Err(e) => format!(
+                "share {share}: CHANGES ARE LOST without a trace: vfsxd has not taken them and {} cannot be written: {e}; \
+                 run `vfsxctl sync --share {share}`",
+                path.display()
+            ),
+        };
+        (self.host.log)(ERROR, &text);
+    }
+}

@@ -1,0 +1,204 @@
+//! Events that vfsxd has not acknowledged, in order, as the frames that go over the socket.
+
+use std::collections::VecDeque;
+use vfsx_proto::{Event, Stamped, ToDaemon, encode};
+
+/// What an entry costs beside its frame: the entry itself and the allocator's share.
+const ENTRY_OVERHEAD: usize = size_of::<Entry>() + 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotKept {
+    /// The limit is reached.
+    Full,
+    /// The event does not fit in a frame.
+    TooLarge,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sequence: u64,
+    time_ns: i64,
+    frame: Box<[u8]>,
+}
+
+/// Bounded by bytes. An entry leaves only by acknowledgement, so sequences have no holes.
+#[derive(Debug)]
+pub(super) struct Ring {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    limit: usize,
+    /// Sequence of the newest entry ever kept.
+    last: u64,
+    /// Entries before this index were given to the present connection.
+    given: usize,
+}
+
+impl Ring {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { entries: VecDeque::new(), bytes: 0, limit, last: 0, given: 0 }
+    }
+
+    pub(super) fn push(&mut self, event: Event, time_ns: i64) -> Result<(), NotKept> {
+        let sequence = self.last + 1;
+        let mut frame = Vec::with_capacity(128);
+        let message = ToDaemon::Events(vec![Stamped { sequence, time_ns, event }]);
+        encode(&message, &mut frame).map_err(|_| NotKept::TooLarge)?;
+        let cost = frame.len() + ENTRY_OVERHEAD;
+        if self.bytes + cost > self.limit {
+            return Err(NotKept::Full);
+        }
+        self.bytes += cost;
+        self.last = sequence;
+        self.entries.push_back(Entry { sequence, time_ns, frame: frame.into_boxed_slice() });
+        Ok(())
+    }
+
+    /// Drops what is on the daemon's disk.
+    pub(super) fn acknowledge(&mut self, sequence: u64) {
+        while let Some(entry) = self.entries.front()
+            && entry.sequence <= sequence
+        {
+            self.bytes -= entry.frame.len() + ENTRY_OVERHEAD;
+            self.entries.pop_front();
+            self.given = self.given.saturating_sub(1);
+        }
+        if self.entries.is_empty() {
+            // Gives back the memory of a long outage.
+            self.entries.shrink_to(64);
+        }
+    }
+
+    /// The next entry's sequence and frame for the present connection.
+    pub(super) fn give(&mut self) -> Option<(u64, &[u8])> {
+        let entry = self.entries.get(self.given)?;
+        self.given += 1;
+        Some((entry.sequence, &entry.frame))
+    }
+
+    /// A new connection: everything unacknowledged is given again.
+    pub(super) fn rewind(&mut self) {
+        self.given = 0;
+    }
+
+    /// Sequence of the newest entry ever kept; 0 when there was none.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Sequence of the newest entry given to the present connection, or acknowledged before.
+    pub(super) fn last_given(&self) -> u64 {
+        let waiting = self.entries.len() - self.given;
+        self.last - waiting as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When the oldest kept event was noted.
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.entries.front().map(|entry| entry.time_ns)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes <= self.limit / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use vfsx_proto::{GapReason, NodeRef, decode};
+
+    fn event(n: u64) -> Event {
+        Event::Flushed { handle: n, node: NodeRef { dev: 1, ino: n, btime_ns: 0 } }
+    }
+
+    fn sequence_in(frame: &[u8]) -> u64 {
+        let ToDaemon::Events(events) = decode(&frame[4..]).expect("own frame") else { panic!("events only") };
+        events[0].sequence
+    }
+
+    #[test]
+    fn a_full_ring_refuses_and_takes_again_after_an_acknowledgement() {
+        let mut ring = Ring::new(10 * (ENTRY_OVERHEAD + 40));
+        let mut kept = 0;
+        while ring.push(event(kept), 5).is_ok() {
+            kept += 1;
+        }
+        assert!(kept >= 10);
+        assert!(!ring.has_room());
+        assert_eq!(ring.push(event(0), 5), Err(NotKept::Full));
+        assert_eq!(ring.last(), kept, "a refused event takes no sequence");
+        ring.acknowledge(kept);
+        assert!(ring.is_empty() && ring.has_room());
+        assert_eq!(ring.push(event(0), 5), Ok(()));
+        assert_eq!(ring.last(), kept + 1);
+    }
+
+    #[test]
+    fn an_event_larger_than_a_frame_is_refused() {
+        let mut ring = Ring::new(usize::MAX / 2);
+        let huge = Event::Opened {
+            handle: 1,
+            node: NodeRef { dev: 1, ino: 1, btime_ns: 0 },
+            path_hint: vec![b'x'; vfsx_proto::MAX_FRAME],
+        };
+        assert_eq!(ring.push(huge, 0), Err(NotKept::TooLarge));
+        assert_eq!(ring.push(Event::Gap { since_ns: 0, reason: GapReason::Unrepresentable }, 0), Ok(()));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push,
+        Give,
+        Acknowledge(u64),
+        Rewind,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Push),
+            4 => Just(Step::Give),
+            2 => (0u64..6).prop_map(Step::Acknowledge),
+            1 => Just(Step::Rewind),
+        ]
+    }
+
+    proptest! {
+        /// Every connection is given all sequences after the acknowledged ones, in order, none twice.
+        #[test]
+        fn order_survives_any_mix_of_pushes_acknowledgements_and_reconnects(steps in prop::collection::vec(step(), 0..200)) {
+            let mut ring = Ring::new(1 << 20);
+            let (mut pushed, mut given, mut acknowledged) = (0u64, 0u64, 0u64);
+            for step in steps {
+                match step {
+                    Step::Push => {
+                        ring.push(event(pushed), 0).expect("room");
+                        pushed += 1;
+                    }
+                    Step::Give => {
+                        let got = ring.give().map(|(sequence, frame)| {
+                            assert_eq!(sequence, sequence_in(frame));
+                            sequence
+                        });
+                        prop_assert_eq!(got, (given < pushed).then_some(given + 1));
+                        given += u64::from(got.is_some());
+                    }
+                    Step::Acknowledge(behind) => {
+                        acknowledged = acknowledged.max(given.saturating_sub(behind));
+                        ring.acknowledge(acknowledged);
+                    }
+                    Step::Rewind => {
+                        ring.rewind();
+                        given = acknowledged;
+                    }
+                }
+                prop_assert_eq!(ring.last(), pushed);
+                prop_assert_eq!(ring.last_given(), given);
+                prop_assert_eq!(ring.is_empty(), acknowledged == pushed);
+            }
+        }
+    }
+}

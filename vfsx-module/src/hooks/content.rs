@@ -1,0 +1,184 @@
+//! Operations on a file's content become `Opened`, `Dirty`, `Flushed`, `Closed`.
+
+use super::Capture;
+use super::ranges::{Ranges, Span};
+use crate::os;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+use vfsx_proto::{Changed, Event, GapReason, NodeKind, NodeRef};
+
+/// Longest time that a written range is held back. Bounds the age of what a site has of a file that stays open for days.
+pub const AGE: Duration = Duration::from_secs(1);
+
+/// A handle of an SMB client that has written, from its first write to its close.
+#[derive(Debug)]
+pub(super) struct WrittenFile {
+    node: NodeRef,
+    path_hint: Vec<u8>,
+    ranges: Ranges,
+    /// When the first range still held back was written.
+    since: Option<Instant>,
+    /// Writes that smbd's threads may still be doing.
+    running: u32,
+    /// Closed while writes were running, or after some were abandoned: never reported as closed, so that vfsxd reads the
+    /// file once this process has ended, and its threads with it.
+    abandoned: bool,
+}
+
+impl Capture {
+    /// Before the first write on a handle, and before every later one (`known`): `Opened` is in the socket before the write
+    /// starts. `None` when the descriptor is no regular file.
+    pub fn writing(&mut self, known: Option<u64>, fd: RawFd, path_hint: impl FnOnce() -> Vec<u8>) -> Option<u64> {
+        if let Some(handle) = known
+            && self.files.contains_key(&handle)
+        {
+            return Some(handle);
+        }
+        let Ok(found) = os::identify(fd) else {
+            self.client.gap(GapReason::Unrepresentable);
+            return None;
+        };
+        if found.kind != NodeKind::File {
+            return None;
+        }
+        let handle = self.next_handle;
+        self.next_handle += 1;
+        let file = WrittenFile {
+            node: found.node,
+            path_hint: path_hint(),
+            ranges: Ranges::default(),
+            since: None,
+            running: 0,
+            abandoned: false,
+        };
+        self.client.note(file.opened(handle));
+        self.files.insert(handle, file);
+        self.send();
+        Some(handle)
+    }
+
+    /// A write has ended, well or not: a failed one may have written a part.
+    pub fn wrote(&mut self, handle: u64, span: Span) {
+        let up = self.client.is_up();
+        let Some(file) = self.files.get_mut(&handle) else { return };
+        file.ranges.add(span);
+        file.since.get_or_insert_with(Instant::now);
+        if !file.ranges.is_full() {
+            return;
+        }
+        if up {
+            self.send_ranges(handle);
+        } else {
+            file.ranges.limit();
+        }
+    }
+
+    /// A write was handed to a thread. Every start is followed by one [`Capture::ended`] or [`Capture::lost`].
+    pub fn started(&mut self, handle: u64) {
+        if let Some(file) = self.files.get_mut(&handle) {
+            file.running += 1;
+        }
+    }
+
+    pub fn ended(&mut self, handle: u64, span: Span) {
+        self.wrote(handle, span);
+        if let Some(file) = self.files.get_mut(&handle) {
+            file.running = file.running.saturating_sub(1);
+        }
+    }
+
+    /// smbd forgot a write that a thread may still be doing.
+    pub fn lost(&mut self, handle: u64, span: Span) {
+        self.wrote(handle, span);
+        if let Some(file) = self.files.get_mut(&handle) {
+            file.abandoned = true;
+        }
+    }
+
+    /// The client's flush has ended.
+    pub fn flushed(&mut self, handle: u64, ok: bool) {
+        self.send_ranges(handle);
+        if let Some(file) = self.files.get(&handle)
+            && ok
+        {
+            self.client.note(Event::Flushed { handle, node: file.node });
+        }
+    }
+
+    /// The descriptor is closed.
+    pub fn closed(&mut self, handle: u64) {
+        self.send_ranges(handle);
+        let Some(file) = self.files.get_mut(&handle) else { return };
+        if file.abandoned || file.running > 0 {
+            file.abandoned = true;
+            return;
+        }
+        let node = file.node;
+        self.files.remove(&handle);
+        self.client.note(Event::Closed { handle, node });
+    }
+
+    /// openat with `O_TRUNC`, outside of any handle that is known.
+    pub fn truncated_at_open(&mut self, fd: RawFd, path_hint: Vec<u8>) {
+        if let Some(handle) = self.writing(None, fd, || path_hint) {
+            self.wrote(handle, Span::Whole);
+            self.closed(handle);
+        }
+    }
+
+    /// Size and times of a handle's file changed beside its content.
+    pub fn touched_file(&mut self, handle: u64) {
+        if let Some(file) = self.files.get(&handle) {
+            let (node, hint) = (file.node, file.path_hint.clone());
+            self.touch(node, hint, Changed { stat: true, xattrs: false });
+        }
+    }
+
+    /// Whether the end of this process, rather than that of the tree connect, ends the writing.
+    pub(super) fn has_abandoned(&self) -> bool {
+        self.files.values().any(|file| file.abandoned || file.running > 0)
+    }
+
+    pub(super) fn announce_files(&mut self) {
+        for (handle, file) in &self.files {
+            self.client.note(file.opened(*handle));
+        }
+    }
+
+    pub(super) fn send_all_ranges(&mut self) {
+        let handles: Vec<u64> = self.files.keys().copied().collect();
+        for handle in handles {
+            self.send_ranges(handle);
+        }
+    }
+
+    pub(super) fn send_old_ranges(&mut self, now: Instant) {
+        let is_old = |file: &WrittenFile| file.since.is_some_and(|since| since + AGE <= now);
+        let old: Vec<u64> = self.files.iter().filter(|(_, file)| is_old(file)).map(|(handle, _)| *handle).collect();
+        for handle in old {
+            self.send_ranges(handle);
+        }
+    }
+
+    pub(super) fn oldest_range(&self) -> Option<Instant> {
+        self.files.values().filter_map(|file| file.since).min()
+    }
+
+    fn send_ranges(&mut self, handle: u64) {
+        let Some(file) = self.files.get_mut(&handle) else { return };
+        file.since = None;
+        if file.ranges.is_empty() {
+            return;
+        }
+        file.ranges.limit();
+        let (ranges, whole) = file.ranges.take();
+        let (node, path_hint) = (file.node, file.path_hint.clone());
+        self.client.note(Event::Dirty { handle, node, path_hint, ranges, whole });
+    }
+}
+
+impl WrittenFile {
+    fn opened(&self, handle: u64) -> Event {
+        Event::Opened { handle, node: self.node, path_hint: self.path_hint.clone() }
+    }
+}

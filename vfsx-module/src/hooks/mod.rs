@@ -1,0 +1,159 @@
+//! From operations and their results to events. Knows system calls and the client, nothing of Samba.
+
+mod content;
+mod names;
+pub mod order;
+mod outcome;
+mod place;
+mod ranges;
+
+#[cfg(test)]
+mod tests;
+
+pub use content::AGE;
+pub use names::Name;
+pub use outcome::Outcome;
+pub use place::{Place, share_path};
+pub use ranges::{MAX_RANGES, Span};
+
+use crate::client::{Client, FINISH_LIMIT, Request};
+use crate::os;
+use content::WrittenFile;
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::time::Instant;
+use vfsx_proto::{Changed, Event, GapReason, NodeRef};
+
+/// One tree connect.
+///
+/// Calls nest: `fset_nt_acl` comes back as several ACL and attribute calls. What they note goes out when the outermost one
+/// ends, and metadata of one object only once.
+#[derive(Debug)]
+pub struct Capture {
+    client: Client,
+    files: BTreeMap<u64, WrittenFile>,
+    next_handle: u64,
+    depth: u32,
+    touched: Vec<Touch>,
+}
+
+#[derive(Debug)]
+struct Touch {
+    node: NodeRef,
+    path_hint: Vec<u8>,
+    changed: Changed,
+}
+
+impl Capture {
+    pub fn new(client: Client) -> Self {
+        Self { client, files: BTreeMap::new(), next_handle: 1, depth: 0, touched: Vec::new() }
+    }
+
+    /// A call of smbd begins.
+    pub fn enter(&mut self) {
+        self.depth += 1;
+    }
+
+    /// It ends.
+    pub fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        if self.depth == 0 {
+            self.note_touched();
+            self.send();
+        }
+    }
+
+    /// Metadata of an open object changed.
+    pub fn touched(&mut self, fd: RawFd, path_hint: impl FnOnce() -> Vec<u8>, changed: Changed) {
+        match os::identify(fd) {
+            Ok(found) => self.touch(found.node, path_hint(), changed),
+            Err(_) => self.client.gap(GapReason::Unrepresentable),
+        }
+    }
+
+    /// A call went through without capture.
+    pub fn panicked(&mut self) {
+        self.client.gap(GapReason::Panic);
+    }
+
+    /// vfsxd has sent something.
+    pub fn readable(&mut self) {
+        let requests = self.client.readable();
+        self.serve(requests);
+        self.send();
+    }
+
+    /// The socket has room again.
+    pub fn writable(&mut self) {
+        self.send();
+    }
+
+    /// Call at [`Capture::deadline`].
+    pub fn tick(&mut self, now: Instant) {
+        self.client.tick(now);
+        if self.client.is_up() {
+            self.send_old_ranges(now);
+        }
+        self.send();
+    }
+
+    /// When [`Capture::tick`] has something to do. Ranges are held back as long as vfsxd is away: they only get fewer.
+    pub fn deadline(&self) -> Option<Instant> {
+        let age = self.client.is_up().then(|| self.oldest_range()).flatten().map(|since| since + AGE);
+        self.client.retry_at().into_iter().chain(age).min()
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// The tree connect ends.
+    pub fn finish(&mut self) {
+        self.note_touched();
+        self.send_all_ranges();
+        let keep_open = self.has_abandoned();
+        self.client.finish(FINISH_LIMIT, keep_open);
+    }
+
+    fn touch(&mut self, node: NodeRef, path_hint: Vec<u8>, changed: Changed) {
+        match self.touched.iter_mut().find(|touch| touch.node == node) {
+            Some(touch) => {
+                touch.changed.stat |= changed.stat;
+                touch.changed.xattrs |= changed.xattrs;
+            }
+            None => self.touched.push(Touch { node, path_hint, changed }),
+        }
+    }
+
+    fn note_touched(&mut self) {
+        for Touch { node, path_hint, changed } in self.touched.drain(..) {
+            self.client.note(Event::Touched { node, path_hint, changed });
+        }
+    }
+
+    fn send(&mut self) {
+        let requests = self.client.flush();
+        if !requests.is_empty() {
+            self.serve(requests);
+            // Answers only: flush gives no new requests on a connection that is up.
+            self.client.flush();
+        }
+    }
+
+    fn serve(&mut self, requests: Vec<Request>) {
+        for request in requests {
+            match request {
+                Request::SendNow { token } => {
+                    self.note_touched();
+                    self.send_all_ranges();
+                    self.client.answer(token);
+                }
+                Request::Announce => self.announce_files(),
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A name in a directory, as a VFS call gives it.
+
+use crate::os::{self, Found};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::RawFd;
+use vfsx_proto::DirRef;
+
+/// Where a call acts: a name relative to an open directory (or the working directory).
+#[derive(Debug, Clone)]
+pub struct Place {
+    dir: RawFd,
+    /// What the call names, relative to `dir`; may have several components, may be absolute.
+    path: CString,
+    /// All of `path` but its last component.
+    parent: CString,
+    name: Vec<u8>,
+    hint: Vec<u8>,
+}
+
+impl Place {
+    /// `dir_path` is what smbd believes `dir` to be: absolute, or relative to the share's root.
+    pub fn new(dir: RawFd, dir_path: &[u8], path: &[u8], root: &[u8]) -> io::Result<Self> {
+        let trimmed = trim_end_slashes(path);
+        let (parent, name) = match trimmed.iter().rposition(|&byte| byte == b'/') {
+            Some(0) => (&trimmed[..1], &trimmed[1..]),
+            Some(at) => (&trimmed[..at], &trimmed[at + 1..]),
+            None => (&trimmed[..0], trimmed),
+        };
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the call names no directory entry"));
+        }
+        Ok(Self { dir, path: CString::new(path)?, parent: CString::new(parent)?, name: name.to_vec(), hint: share_path(root, dir_path, parent) })
+    }
+
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Path of the object itself, relative to the share's root.
+    pub fn path_hint(&self) -> Vec<u8> {
+        if self.hint.is_empty() {
+            return self.name.clone();
+        }
+        [self.hint.as_slice(), &self.name].join(&b'/')
+    }
+
+    /// The directory, looked up as the kernel does for the call: symlinks on the way are followed.
+    pub fn directory(&self) -> io::Result<DirRef> {
+        let found = if self.parent.is_empty() {
+            os::identify(self.dir)
+        } else {
+            os::identify_at(self.dir, &self.parent, true)
+        };
+        Ok(DirRef { node: found?.node, path_hint: self.hint.clone() })
+    }
+
+    /// What the name leads to now.
+    pub fn find(&self) -> io::Result<Found> {
+        os::identify_at(self.dir, &self.path, false)
+    }
+}
+
+/// `path`, itself relative to `dir_path`, as a path relative to `root`. A path outside of the share stays absolute, which
+/// no hint of a thing inside is.
+pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
+    let base: &[u8] = if path.starts_with(b"/") { b"" } else { dir_path };
+    let absolute = base.starts_with(b"/") || path.starts_with(b"/");
+    let all: Vec<&[u8]> = components(base).chain(components(path)).collect();
+    if !absolute {
+        return all.join(&b'/');
+    }
+    let root: Vec<&[u8]> = components(root).collect();
+    match all.strip_prefix(root.as_slice()) {
+        Some(inside) => inside.join(&b'/'),
+        None => [b"/".as_slice(), &all.join(&b'/')].concat(),
+    }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b"."))
+}
+
+fn trim_end_slashes(path: &[u8]) -> &[u8] {
+    let length = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    path.get(..length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn text(root: &str, dir: &str, path: &str) -> String {
+        String::from_utf8(share_path(root.as_bytes(), dir.as_bytes(), path.as_bytes())).expect("text")
+    }
+
+    #[test]
+    fn hints_are_relative_to_the_share_whatever_smbd_gives() {
+        assert_eq!(text("/srv/s", "/srv/s/a", "b"), "a/b");
+        assert_eq!(text("/srv//s/", "/srv/s", "./b/./c"), "b/c");
+        assert_eq!(text("/srv/s", "a", "b"), "a/b");
+        assert_eq!(text("/srv/s", ".", "b"), "b");
+        assert_eq!(text("/srv/s", "a", "/srv/s/b"), "b");
+        assert_eq!(text("/", "/etc", "x"), "etc/x");
+        assert_eq!(text("/srv/s", "/srv/s", ""), "");
+    }
+
+    #[test]
+    fn a_sibling_with_the_roots_name_as_prefix_is_outside() {
+        assert_eq!(text("/srv/s", "/srv/share", "b"), "/srv/share/b");
+    }
+
+    #[test]
+    fn places_without_an_entry_are_refused() {
+        for path in ["", ".", "..", "a/..", "/"] {
+            assert!(Place::new(libc::AT_FDCWD, b".", path.as_bytes(), b"/srv").is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn directory_and_object_are_found_through_links_on_the_way_but_not_at_the_end() {
+        let scratch = tempfile::tempdir().expect("scratch directory");
+        let root = scratch.path();
+        std::fs::create_dir(root.join("real")).expect("directory");
+        std::os::unix::fs::symlink("real", root.join("way")).expect("link");
+        std::os::unix::fs::symlink("nowhere", root.join("real/end")).expect("link");
+        let open = std::fs::File::open(root).expect("open");
+        let root = std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str());
+        let place = Place::new(open.as_raw_fd(), root, b"way/end", root).expect("place");
+        let real = Place::new(open.as_raw_fd(), root, b"real", root).expect("place").find().expect("found");
+        assert_eq!(place.directory().expect("directory").node, real.node);
+        assert_eq!(place.find().expect("found").kind, vfsx_proto::NodeKind::Symlink);
+        assert_eq!(place.path_hint(), b"way/end");
+        assert_eq!(place.name(), b"end");
+    }
+}

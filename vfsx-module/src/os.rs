@@ -1,0 +1,157 @@
+//! The few system calls that the standard library lacks.
+
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use vfsx_proto::{NodeKind, NodeRef};
+
+/// What `statx` says of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub node: NodeRef,
+    pub kind: NodeKind,
+    pub size: u64,
+}
+
+/// Identity by descriptor; works on `O_PATH` descriptors and on `AT_FDCWD`. Needs no permission on the object.
+pub fn identify(fd: RawFd) -> io::Result<Found> {
+    statx(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// Identity by name relative to `dir`. A final symlink is the object itself unless `follow`.
+pub fn identify_at(dir: RawFd, name: &CStr, follow: bool) -> io::Result<Found> {
+    statx(dir, name, if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW })
+}
+
+fn statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Found> {
+    const MASK: u32 = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_BTIME | libc::STATX_SIZE;
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` ends with NUL, `stat` is writable and of the type the call fills.
+    let result = unsafe { libc::statx(dir, path.as_ptr(), flags, MASK, stat.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zeroes is a valid value, and the call succeeded.
+    let stat = unsafe { stat.assume_init() };
+    let has_birth = stat.stx_mask & libc::STATX_BTIME != 0;
+    let birth = stat.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(stat.stx_btime.tv_nsec.into());
+    Ok(Found {
+        node: NodeRef {
+            dev: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+            ino: stat.stx_ino,
+            btime_ns: if has_birth { birth } else { 0 },
+        },
+        kind: kind(u32::from(stat.stx_mode)),
+        size: stat.stx_size,
+    })
+}
+
+fn kind(mode: u32) -> NodeKind {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG => NodeKind::File,
+        libc::S_IFDIR => NodeKind::Directory,
+        libc::S_IFLNK => NodeKind::Symlink,
+        _ => NodeKind::Special,
+    }
+}
+
+/// The path an open descriptor has now.
+pub fn path_of(fd: RawFd) -> io::Result<Vec<u8>> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}"))?;
+    Ok(link.as_os_str().as_bytes().to_vec())
+}
+
+/// Connects without ever waiting. A full backlog of the listener is an error like any other.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let (address, length) = address(path.as_os_str())?;
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just made and belongs to nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: `address` lives through the call and `length` lies within it.
+    let result = unsafe { libc::connect(fd, (&raw const address).cast(), length) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
+}
+
+fn address(path: &OsStr) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    let bytes = path.as_bytes();
+    // SAFETY: all zeroes is a valid address of this type.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    // One byte stays for the final NUL.
+    if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path for a socket"));
+    }
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
+}
+
+/// Sends what fits without waiting, and without a signal when the peer is gone.
+pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the buffer is readable for its length.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Receives what is there without waiting. 0 means the peer has closed.
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is writable for its length.
+    let received =
+        unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
+/// Waits until the socket has something to read, or room when `for_room`, or the time is over.
+pub fn wait(socket: &OwnedFd, for_room: bool, limit: Duration) {
+    let events = if for_room { libc::POLLIN | libc::POLLOUT } else { libc::POLLIN };
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
+    let limit = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one valid entry. An error or a signal is as good as the end of the wait: the caller looks again.
+    unsafe { libc::poll(&mut poll, 1, limit) };
+}
+
+/// 16 random bytes. Never waits for the kernel's pool: a machine that runs smbd has long filled it.
+pub fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: the buffer is writable for its length.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
+    match got {
+        16 => Ok(bytes),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+pub fn effective_uid() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Nanoseconds since the epoch.
+pub fn wall_clock() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The calling thread's errno. Callbacks keep it: smbd reads it after them.
+pub fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+pub fn set_errno(value: i32) {
+    // SAFETY: the location is valid for the calling thread.
+    unsafe { *libc::__errno_location() = value };
+}
