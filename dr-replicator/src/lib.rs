@@ -2,6 +2,8 @@
 //! go); nothing of Samba, sockets or SQL.
 
 mod bandwidth;
+#[cfg(any(test, feature = "test-support"))]
+pub mod fake;
 mod handle;
 mod meet;
 mod options;

@@ -80,3 +80,6 @@ impl Load {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

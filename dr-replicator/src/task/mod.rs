@@ -459,3 +459,6 @@ async fn next(phase: &mut Phase, head: u64) -> Action {
         Phase::Paused | Phase::Fenced => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

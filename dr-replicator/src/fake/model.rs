@@ -1,0 +1,191 @@
+//! The meaning of ops, written down as plainly as can be.
+
+use restfs_lib::model::{BlockRef, Digest, Layout, Object, ObjectId, Op, RowKey};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Objects in a group.
+const GROUP: u64 = 1024;
+
+/// A tree without history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Model {
+    pub objects: BTreeMap<ObjectId, Object>,
+    pub attributes: BTreeMap<(ObjectId, Vec<u8>), Vec<u8>>,
+    pub entries: BTreeMap<(ObjectId, Vec<u8>), ObjectId>,
+    /// Without holes, without empty segments.
+    pub segments: BTreeMap<(ObjectId, u64), BTreeMap<u32, BlockRef>>,
+}
+
+impl Model {
+    /// As a site does it: what cannot be is put in order instead of refused.
+    pub fn apply_all(&mut self, ops: &[Op]) {
+        for op in ops {
+            self.apply(op);
+        }
+        for (id, object) in self.objects.clone() {
+            self.cut(id, object.size, &object.layout);
+        }
+    }
+
+    pub fn apply(&mut self, op: &Op) {
+        match op {
+            Op::PutObject { id, object } => {
+                self.objects.insert(*id, object.clone());
+                self.cut(*id, object.size, &object.layout);
+            }
+            Op::DropObject { id } => {
+                self.objects.remove(id);
+                self.attributes.retain(|(of, _), _| of != id);
+                self.segments.retain(|(of, _), _| of != id);
+            }
+            Op::PutEntry { dir, name, child } => {
+                self.entries.insert((*dir, name.clone()), *child);
+            }
+            Op::DropEntry { dir, name } => {
+                self.entries.remove(&(*dir, name.clone()));
+            }
+            Op::PutAttribute { id, name, value } => {
+                if self.objects.contains_key(id) {
+                    self.attributes.insert((*id, name.clone()), value.clone());
+                }
+            }
+            Op::DropAttribute { id, name } => {
+                self.attributes.remove(&(*id, name.clone()));
+            }
+            Op::PutBlocks { id, segment, blocks } => {
+                if self.objects.contains_key(id) {
+                    self.put_blocks((*id, *segment), blocks);
+                }
+            }
+        }
+    }
+
+    /// Digest of every row.
+    pub fn rows(&self) -> BTreeMap<RowKey, Digest> {
+        let mut rows = BTreeMap::new();
+        for (id, object) in &self.objects {
+            rows.insert(RowKey::Object { id: *id }, digest_of(object));
+        }
+        for ((id, name), value) in &self.attributes {
+            rows.insert(
+                RowKey::Attribute {
+                    id: *id,
+                    name: name.clone(),
+                },
+                digest_of(value),
+            );
+        }
+        for ((dir, name), child) in &self.entries {
+            rows.insert(
+                RowKey::Entry {
+                    dir: *dir,
+                    name: name.clone(),
+                },
+                digest_of(child),
+            );
+        }
+        for ((id, segment), blocks) in &self.segments {
+            rows.insert(
+                RowKey::Segment {
+                    id: *id,
+                    segment: *segment,
+                },
+                digest_of(blocks),
+            );
+        }
+        rows
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.groups().into_values().fold(Digest::default(), Digest::plus)
+    }
+
+    pub fn groups(&self) -> BTreeMap<u64, Digest> {
+        let mut groups: BTreeMap<u64, Digest> = BTreeMap::new();
+        for (row, digest) in self.rows() {
+            let group = groups.entry(group_of(&row)).or_default();
+            let of_key = digest_of(&row);
+            *group = group.plus(digest).plus(of_key);
+        }
+        groups
+    }
+
+    pub fn group_rows(&self, group: u64) -> Vec<(RowKey, Digest)> {
+        self.rows()
+            .into_iter()
+            .filter(|(row, _)| group_of(row) == group)
+            .collect()
+    }
+
+    /// The op that makes a row what it is here. Segments name positions up to their last block, as real sources do.
+    pub fn op_for(&self, row: &RowKey) -> Op {
+        match row.clone() {
+            RowKey::Object { id } => match self.objects.get(&id) {
+                Some(object) => Op::PutObject {
+                    id,
+                    object: object.clone(),
+                },
+                None => Op::DropObject { id },
+            },
+            RowKey::Attribute { id, name } => match self.attributes.get(&(id, name.clone())) {
+                Some(value) => Op::PutAttribute {
+                    id,
+                    name,
+                    value: value.clone(),
+                },
+                None => Op::DropAttribute { id, name },
+            },
+            RowKey::Entry { dir, name } => match self.entries.get(&(dir, name.clone())) {
+                Some(child) => Op::PutEntry {
+                    dir,
+                    name,
+                    child: *child,
+                },
+                None => Op::DropEntry { dir, name },
+            },
+            RowKey::Segment { id, segment } => {
+                let there = self.segments.get(&(id, segment)).cloned().unwrap_or_default();
+                let end = there.keys().last().map_or(0, |last| last + 1);
+                let blocks = (0..end)
+                    .map(|position| (position, there.get(&position).copied()))
+                    .collect();
+                Op::PutBlocks { id, segment, blocks }
+            }
+        }
+    }
+
+    fn put_blocks(&mut self, key: (ObjectId, u64), blocks: &[(u32, Option<BlockRef>)]) {
+        let there = self.segments.entry(key).or_default();
+        for (position, block) in blocks {
+            match block {
+                Some(block) => there.insert(*position, *block),
+                None => there.remove(position),
+            };
+        }
+        self.segments.retain(|_, blocks| !blocks.is_empty());
+    }
+
+    fn cut(&mut self, id: ObjectId, size: u64, layout: &Layout) {
+        for ((of, segment), blocks) in &mut self.segments {
+            if *of == id {
+                blocks.retain(|position, _| layout.offset_of(layout.block_at(*segment, *position)) < size);
+            }
+        }
+        self.segments.retain(|_, blocks| !blocks.is_empty());
+    }
+}
+
+fn group_of(row: &RowKey) -> u64 {
+    let (RowKey::Object { id }
+    | RowKey::Attribute { id, .. }
+    | RowKey::Entry { dir: id, .. }
+    | RowKey::Segment { id, .. }) = row;
+    id.0 / GROUP
+}
+
+fn digest_of(value: &impl std::fmt::Debug) -> Digest {
+    let mut hasher = DefaultHasher::new();
+    format!("{value:?}").hash(&mut hasher);
+    Digest([hasher.finish(), 0, 0, 0])
+}

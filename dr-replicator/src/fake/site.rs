@@ -1,0 +1,297 @@
+//! A site in memory.
+
+use super::{Model, Random};
+use crate::site::{Commit, Committed, Position, Site, SiteError};
+use crate::source::Block;
+use async_trait::async_trait;
+use restfs_lib::content::verify;
+use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What goes wrong, and how often in 1,000 calls.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// The call is not carried out.
+    pub disconnects: u64,
+    /// The call is carried out; the answer is lost.
+    pub lost_answers: u64,
+    /// Stored blocks are gone before a commit.
+    pub lost_blocks: u64,
+    /// No call gets through.
+    pub down: bool,
+    /// Blocks and commits are refused.
+    pub full: bool,
+    /// Why everything is refused.
+    pub refused: Option<String>,
+    /// Epoch that must not write any more, and those before it.
+    pub fenced: Option<u64>,
+    /// Time that every call takes.
+    pub delay: Duration,
+}
+
+pub struct FakeSite {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    model: Model,
+    position: Option<Position>,
+    blocks: HashMap<BlockKey, usize>,
+    /// First and last change of every commit that was applied, with its epoch; `first` is 0 for chunks of a resync.
+    commits: Vec<(u64, u64, u64)>,
+    calls: HashMap<&'static str, u64>,
+    put_bytes: u64,
+    faults: Faults,
+    random: Random,
+}
+
+impl FakeSite {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                model: Model::default(),
+                position: None,
+                blocks: HashMap::new(),
+                commits: Vec::new(),
+                calls: HashMap::new(),
+                put_bytes: 0,
+                faults: Faults::default(),
+                random: Random::new(seed),
+            }),
+        }
+    }
+
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    pub fn model(&self) -> Model {
+        self.lock().model.clone()
+    }
+
+    /// Damages or fills the tree behind the source's back.
+    pub fn change(&self, change: impl FnOnce(&mut Model)) {
+        change(&mut self.lock().model);
+    }
+
+    pub fn durable_position(&self) -> Option<Position> {
+        self.lock().position
+    }
+
+    pub fn commits(&self) -> Vec<(u64, u64, u64)> {
+        self.lock().commits.clone()
+    }
+
+    /// Plain bytes of blocks taken in.
+    pub fn put_bytes(&self) -> u64 {
+        self.lock().put_bytes
+    }
+
+    pub fn calls(&self, method: &str) -> u64 {
+        self.lock().calls.get(method).copied().unwrap_or(0)
+    }
+
+    /// Every block that the tree names is stored.
+    pub fn is_whole(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .model
+            .segments
+            .values()
+            .flat_map(|s| s.values())
+            .all(|b| inner.blocks.contains_key(&b.key))
+    }
+
+    /// Everything as it is now, to be put back later as from a backup.
+    pub fn backup(&self) -> impl FnOnce(&Self) + use<> {
+        let inner = self.lock();
+        let (model, position, commits) = (inner.model.clone(), inner.position, inner.commits.clone());
+        move |site: &Self| {
+            let mut inner = site.lock();
+            inner.model = model;
+            inner.position = position;
+            inner.commits = commits;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        act: impl FnOnce(&mut Inner) -> Result<T, SiteError>,
+    ) -> Result<T, SiteError> {
+        let delay = self.lock().faults.delay;
+        tokio::task::yield_now().await;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let mut inner = self.lock();
+        *inner.calls.entry(method).or_default() += 1;
+        let faults = inner.faults.clone();
+        if faults.down || inner.random.chance(faults.disconnects) {
+            return Err(SiteError::Unreachable("injected: no connection".into()));
+        }
+        if let Some(why) = faults.refused {
+            return Err(SiteError::Refused(why));
+        }
+        let result = act(&mut inner);
+        if inner.random.chance(faults.lost_answers) {
+            return Err(SiteError::Unreachable("injected: the answer is lost".into()));
+        }
+        result
+    }
+}
+
+impl Inner {
+    fn commit(&mut self, commit: &Commit) -> Result<Committed, SiteError> {
+        if let Some(epoch) = self.faults.fenced.filter(|fenced| commit.epoch <= *fenced) {
+            return Err(SiteError::Fenced { epoch });
+        }
+        if self.faults.full {
+            return Err(SiteError::Full("injected".into()));
+        }
+        let at = self.position.unwrap_or_default();
+        if commit.resync {
+            let goes_on = commit.epoch == at.epoch && commit.last == at.sequence;
+            if commit.epoch <= at.epoch && !goes_on {
+                return Err(SiteError::OutOfOrder {
+                    epoch: at.epoch,
+                    sequence: at.sequence,
+                });
+            }
+        } else {
+            let known = self.position.is_none() || commit.epoch == at.epoch;
+            if known && commit.last <= at.sequence {
+                return Ok(Committed { point: at.point });
+            }
+            if !known || commit.first != at.sequence + 1 {
+                return Err(SiteError::OutOfOrder {
+                    epoch: at.epoch,
+                    sequence: at.sequence,
+                });
+            }
+        }
+        self.check_blocks(commit)?;
+        self.model.apply_all(&commit.ops);
+        self.commits.push((commit.epoch, commit.first, commit.last));
+        let point = at.point + 1;
+        self.position = Some(Position {
+            epoch: commit.epoch,
+            sequence: commit.last,
+            point,
+        });
+        Ok(Committed { point })
+    }
+
+    fn check_blocks(&mut self, commit: &Commit) -> Result<(), SiteError> {
+        let named: HashSet<_> = commit
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::PutBlocks { blocks, .. } => Some(blocks),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|(_, block)| Some((*block)?.key))
+            .collect();
+        let lost = self.faults.lost_blocks;
+        if let Some(key) = named.iter().next()
+            && self.random.chance(lost)
+        {
+            self.blocks.remove(key);
+        }
+        let missing: Vec<_> = named
+            .into_iter()
+            .filter(|key| !self.blocks.contains_key(key))
+            .collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(SiteError::MissingBlocks(missing)),
+        }
+    }
+}
+
+#[async_trait]
+impl Site for FakeSite {
+    async fn position(&self, _source: &str) -> Result<Option<Position>, SiteError> {
+        self.call("position", |inner| Ok(inner.position)).await
+    }
+
+    async fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, SiteError> {
+        self.call("missing", |inner| {
+            Ok(keys
+                .iter()
+                .filter(|key| !inner.blocks.contains_key(key))
+                .copied()
+                .collect())
+        })
+        .await
+    }
+
+    async fn put_blocks(&self, blocks: Vec<Block>) -> Result<u64, SiteError> {
+        self.call("put_blocks", |inner| {
+            if inner.faults.full {
+                return Err(SiteError::Full("injected".into()));
+            }
+            let mut bytes = 0;
+            for block in blocks {
+                if !verify(&block.key, &block.content) {
+                    return Err(SiteError::Refused(format!(
+                        "block {:?} is not its content",
+                        block.key
+                    )));
+                }
+                bytes += block.content.len() as u64;
+                inner.blocks.insert(block.key, block.content.len());
+            }
+            inner.put_bytes += bytes;
+            Ok(bytes)
+        })
+        .await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, SiteError> {
+        self.call("commit", |inner| inner.commit(commit)).await
+    }
+
+    async fn digest(&self) -> Result<Digest, SiteError> {
+        self.call("digest", |inner| Ok(inner.model.digest())).await
+    }
+
+    async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError> {
+        self.call("groups", |inner| {
+            let groups = inner.model.groups().into_iter();
+            Ok(groups
+                .filter(|(group, _)| after.is_none_or(|after| *group > after))
+                .take(limit)
+                .collect())
+        })
+        .await
+    }
+
+    async fn rows(
+        &self,
+        group: u64,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, SiteError> {
+        self.call("rows", |inner| {
+            let rows = inner.model.group_rows(group).into_iter();
+            Ok(rows
+                .filter(|(row, _)| after.as_ref().is_none_or(|after| row > after))
+                .take(limit)
+                .collect())
+        })
+        .await
+    }
+
+    fn wire_bytes(&self) -> u64 {
+        self.lock().put_bytes
+    }
+}
