@@ -73,7 +73,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Where cargo puts what it builds: this program is in `TARGET/debug`.
-fn target_dir() -> Result<PathBuf> {
+pub fn target_dir() -> Result<PathBuf> {
     let program = std::env::current_exe().context("path of this program")?;
     let target = program
         .parent()

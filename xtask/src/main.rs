@@ -14,7 +14,6 @@ mod rights;
 mod samba_headers;
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -44,12 +43,7 @@ enum Command {
     /// Makes the headers of the installed Samba ready, which the module is built against.
     SambaHeaders,
     /// Installs the module, the programs, their units, manual pages, completions and example configurations.
-    Install {
-        /// Where programs, units, manual pages and completions go. The module goes to Samba's module directory and the
-        /// examples to /etc, in both cases beneath DESTDIR when that variable is set.
-        #[arg(long, default_value = "/usr/local")]
-        prefix: PathBuf,
-    },
+    Install(install::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,7 +52,7 @@ fn main() -> ExitCode {
         Command::Test => check::run(),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::SambaHeaders => samba_headers::ensure().map(|dir| println!("{}", dir.display())),
-        Command::Install { prefix } => install::run(&prefix),
+        Command::Install(arguments) => install::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
