@@ -1,4 +1,11 @@
 //! RestFS server: block store, metadata, RPC interface, restore.
 
+pub mod auth;
+pub mod config;
+pub mod data_dir;
+pub mod interface;
+pub mod metadata;
 pub mod restore;
+pub mod server;
+pub mod service;
 pub mod storage;

@@ -48,6 +48,24 @@ impl Client {
         self.call::<ObjectStat>(&params).await
     }
 
+    /// What a name in a directory leads to.
+    pub async fn lookup(
+        &self,
+        bucket: &str,
+        dir: ObjectAt,
+        point: Option<u64>,
+        name: &[u8],
+    ) -> Result<Option<ObjectId>, ClientError> {
+        let name = Name(name.to_vec());
+        let params = ObjectLookupParams {
+            bucket: bucket.to_owned(),
+            object: dir,
+            point,
+            name,
+        };
+        Ok(self.call::<ObjectLookup>(&params).await?.id.map(ObjectId))
+    }
+
     /// Entries of a directory after a name, and whether there are more.
     pub async fn entries(
         &self,

@@ -62,7 +62,10 @@ impl Client {
                 method: BlockPut::NAME,
                 reason: e.to_string(),
             })?;
-        let encoded = packed.iter().map(|block| block.encoded_len(self.0.encoding) as u64).sum();
+        let encoded = packed
+            .iter()
+            .map(|block| block.encoded_len(self.0.encoding) as u64)
+            .sum();
         for blocks in messages(packed, self.0.encoding) {
             self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 methods! {
     ObjectStat = "object.stat": ObjectParams => ObjectStatResult;
+    ObjectLookup = "object.lookup": ObjectLookupParams => ObjectLookupResult;
     ObjectList = "object.list": ObjectListParams => ObjectListResult;
     ObjectLog = "object.log": ObjectLogParams => ObjectLogResult;
     ObjectRead = "object.read": ObjectReadParams => ObjectReadResult;
@@ -36,6 +37,24 @@ pub struct ObjectStatResult {
     pub object: Object,
     /// Its names; several are hard links.
     pub paths: Vec<Name>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectLookupParams {
+    pub bucket: String,
+    /// The directory.
+    pub object: ObjectAt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<u64>,
+    pub name: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectLookupResult {
+    /// Absent: the directory has no such name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,93 @@
+//! A running server: data directory, service, sockets.
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::interface::{Hub, Limits, ListenError, TlsError, acceptor, bind_tcp, bind_unix};
+use crate::service::Service;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+pub struct Server {
+    address: SocketAddr,
+    socket: PathBuf,
+    ending: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    cleaning: JoinHandle<()>,
+    // Given up last: nobody else opens the stores before they are closed.
+    data_dir: DataDir,
+}
+
+impl Server {
+    /// Serves when it returns. Nothing of the network is touched before the data directory is known to be good.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|tls| acceptor(&tls.cert, &tls.key))
+            .transpose()?;
+        let data_dir = DataDir::lock(&config.data_dir)?;
+        let service = data_dir.open(config)?;
+        let tcp = bind_tcp(config.listen, tls).await?;
+        let address = tcp.address().unwrap_or(config.listen);
+        let socket = data_dir.socket();
+        let unix = bind_unix(&socket)?;
+        let (ending, watched) = watch::channel(false);
+        let limits = Limits {
+            connections: config.max_connections,
+            memory: config.message_memory,
+        };
+        let hub = Hub::new(service.clone(), limits, watched);
+        let cleaning = tokio::spawn(finish_deletions(service));
+        let serving = tokio::spawn(hub.serve(vec![tcp, unix]));
+        Ok(Self {
+            address,
+            socket,
+            ending,
+            serving,
+            cleaning,
+            data_dir,
+        })
+    }
+
+    /// Where it listens; the port that the system chose for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Takes no more calls, finishes those under way, closes the stores.
+    pub async fn stop(self) {
+        self.ending.send_replace(true);
+        if let Err(error) = self.serving.await {
+            tracing::error!("the server broke off: {error}");
+        }
+        // Goes on at the next start.
+        self.cleaning.abort();
+        let _ = self.cleaning.await;
+        let _ = std::fs::remove_file(&self.socket);
+        drop(self.data_dir);
+    }
+}
+
+/// Rows of buckets that were being deleted when the last run ended.
+async fn finish_deletions(service: Arc<Service>) {
+    if let Err(error) = service.purge_deleted().await {
+        tracing::error!("removing the rows of deleted buckets: {error}");
+    }
+}

@@ -1,0 +1,78 @@
+//! `block.missing|put|get`.
+
+use super::Service;
+use crate::auth::{Identity, Need};
+use restfs_lib::content::{compress, verify};
+use restfs_lib::model::{BlockKey, Compression};
+use restfs_lib::wire::limits::{MAX_BLOCKS, TARGET_MESSAGE};
+use restfs_lib::wire::method::*;
+use restfs_lib::wire::values::Compression as WireCompression;
+use restfs_lib::wire::{Content, Encoding, RpcError, check};
+
+pub(super) fn missing(
+    service: &Service,
+    identity: &Identity,
+    params: BlockKeys,
+) -> Result<BlockMissingResult, RpcError> {
+    identity.check(Need::Replicate)?;
+    check::count(params.keys.len(), MAX_BLOCKS, "keys")?;
+    let keys: Vec<BlockKey> = params.keys.into_iter().map(Into::into).collect();
+    let missing = service.blocks.missing(&keys)?;
+    Ok(BlockMissingResult {
+        missing: missing.into_iter().map(Into::into).collect(),
+    })
+}
+
+pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams) -> Result<Empty, RpcError> {
+    identity.check(Need::Replicate)?;
+    check::count(params.blocks.len(), MAX_BLOCKS, "blocks")?;
+    for block in params.blocks {
+        let key = BlockKey::from(block.key);
+        // What came compressed compresses well here too; what did not was tried before.
+        let compression = match block.compression {
+            WireCompression::None => Compression::None,
+            WireCompression::Zstd => Compression::Zstd,
+        };
+        let content = block.plain()?;
+        if !verify(&key, &content) {
+            return Err(RpcError::invalid_params(format!(
+                "the content of block {key} is not its own"
+            )));
+        }
+        service.blocks.put(key, &content, compression)?;
+    }
+    Ok(Empty {})
+}
+
+pub(super) fn get(
+    service: &Service,
+    identity: &Identity,
+    params: BlockKeys,
+) -> Result<BlockGetResult, RpcError> {
+    identity.check(Need::Read)?;
+    check::count(params.keys.len(), MAX_BLOCKS, "keys")?;
+    let mut room = TARGET_MESSAGE;
+    let mut blocks = Vec::new();
+    for key in params.keys {
+        let plain = service.blocks.get(key.into())?;
+        let length = plain.len() as u32;
+        let (compression, content) = match compress(&plain, Compression::Zstd) {
+            Some(packed) => (WireCompression::Zstd, packed.into()),
+            None => (WireCompression::None, plain),
+        };
+        let block = BlockContent {
+            key,
+            length,
+            compression,
+            content: Content(content),
+        };
+        // JSON's size, whatever the encoding: the answer may be a little shorter than it could be.
+        let size = block.encoded_len(Encoding::Json);
+        if size > room && !blocks.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(size);
+        blocks.push(block);
+    }
+    Ok(BlockGetResult { blocks })
+}

@@ -1,0 +1,127 @@
+//! From a method's name to the function that does it.
+
+use super::{
+    Service, admin, attribute, block, bucket, content, edit, object, point, replication, token, tree,
+};
+use crate::auth::Identity;
+use restfs_lib::wire::method::*;
+use restfs_lib::wire::{Code, Payload, RpcError};
+use std::future::Future;
+use std::sync::Arc;
+
+impl Service {
+    /// Carries a call out. What it changed is durable when it returns, unless the method says otherwise.
+    pub async fn call(
+        self: &Arc<Self>,
+        identity: &Arc<Identity>,
+        method: &str,
+        params: Payload,
+    ) -> Result<Payload, RpcError> {
+        let result = self.dispatch(identity, method, params).await;
+        if let Err(error) = &result {
+            note(identity, method, error);
+        }
+        result
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        identity: &Arc<Identity>,
+        method: &str,
+        params: Payload,
+    ) -> Result<Payload, RpcError> {
+        let call = Call {
+            service: self,
+            identity,
+            params,
+        };
+        match method {
+            ServerInfo::NAME => call.read::<ServerInfo>(admin::server_info).await,
+            Whoami::NAME => call.read::<Whoami>(admin::whoami).await,
+            TokenCreate::NAME => call.run::<TokenCreate, _>(token::create).await,
+            TokenList::NAME => call.read::<TokenList>(token::list).await,
+            TokenRevoke::NAME => call.run::<TokenRevoke, _>(token::revoke).await,
+
+            BucketCreate::NAME => call.run::<BucketCreate, _>(bucket::create).await,
+            BucketList::NAME => call.read::<BucketList>(bucket::list).await,
+            BucketInfo::NAME => call.read::<BucketInfo>(bucket::info).await,
+            BucketSet::NAME => call.run::<BucketSet, _>(bucket::set).await,
+            BucketDelete::NAME => call.run::<BucketDelete, _>(bucket::delete).await,
+            BucketApply::NAME => call.run::<BucketApply, _>(edit::apply).await,
+            CommitList::NAME => call.read::<CommitList>(point::commits).await,
+            PointResolve::NAME => call.read::<PointResolve>(point::resolve).await,
+
+            ObjectStat::NAME => call.read::<ObjectStat>(object::stat).await,
+            ObjectLookup::NAME => call.read::<ObjectLookup>(object::lookup).await,
+            ObjectList::NAME => call.read::<ObjectList>(object::list).await,
+            ObjectLog::NAME => call.read::<ObjectLog>(object::log).await,
+            ObjectRead::NAME => call.read::<ObjectRead>(content::read).await,
+            ObjectSegments::NAME => call.read::<ObjectSegments>(content::segments).await,
+            AttributeSet::NAME => call.run::<AttributeSet, _>(attribute::set).await,
+            AttributeGet::NAME => call.read::<AttributeGet>(attribute::get).await,
+            AttributeList::NAME => call.read::<AttributeList>(attribute::list).await,
+            AttributeDelete::NAME => call.run::<AttributeDelete, _>(attribute::delete).await,
+
+            BlockMissing::NAME => call.read::<BlockMissing>(block::missing).await,
+            BlockPut::NAME => call.read::<BlockPut>(block::put).await,
+            BlockGet::NAME => call.read::<BlockGet>(block::get).await,
+
+            ReplicationPosition::NAME => call.read::<ReplicationPosition>(replication::position).await,
+            ReplicationCommit::NAME => call.run::<ReplicationCommit, _>(replication::commit).await,
+            TreeDigest::NAME => call.read::<TreeDigest>(tree::digest).await,
+            TreeGroups::NAME => call.read::<TreeGroups>(tree::groups).await,
+            TreeRows::NAME => call.read::<TreeRows>(tree::rows).await,
+
+            _ => Err(RpcError::new(
+                Code::MethodNotFound,
+                format!("there is no method {method:?}"),
+            )),
+        }
+    }
+}
+
+struct Call<'a> {
+    service: &'a Arc<Service>,
+    identity: &'a Arc<Identity>,
+    params: Payload,
+}
+
+impl Call<'_> {
+    /// Work that blocks.
+    async fn read<M: Method>(
+        self,
+        work: fn(&Service, &Identity, M::Params) -> Result<M::Result, RpcError>,
+    ) -> Result<Payload, RpcError> {
+        let identity = self.identity.clone();
+        let params = self.params;
+        let run = move |service: &Service| {
+            let encoding = params.encoding();
+            Payload::encode(encoding, &work(service, &identity, params.decode()?)?)
+        };
+        self.service.blocking(run).await
+    }
+
+    async fn run<M: Method, F>(
+        self,
+        work: impl FnOnce(Arc<Service>, Arc<Identity>, M::Params) -> F,
+    ) -> Result<Payload, RpcError>
+    where
+        F: Future<Output = Result<M::Result, RpcError>>,
+    {
+        let encoding = self.params.encoding();
+        let params = self.params.decode()?;
+        // On the heap: the futures of some methods are large, and this one holds the largest of them.
+        let result = Box::pin(work(self.service.clone(), self.identity.clone(), params)).await?;
+        Payload::encode(encoding, &result)
+    }
+}
+
+/// The server's own troubles are for its log; a caller's mistakes are only interesting when looked for.
+fn note(identity: &Identity, method: &str, error: &RpcError) {
+    let (who, code) = (&identity.name, error.code.name());
+    match error.code {
+        Code::Internal | Code::Corrupt => tracing::error!(method, who, "{code}: {error}"),
+        Code::Full => tracing::warn!(method, who, "{code}: {error}"),
+        _ => tracing::debug!(method, who, "{code}: {error}"),
+    }
+}

@@ -1,0 +1,88 @@
+//! The methods of the RPC, apart from how calls come in: sockets and commands use [`Service::call`] alike.
+
+mod access;
+mod admin;
+mod attribute;
+mod block;
+mod bucket;
+mod content;
+mod dispatch;
+mod edit;
+mod failure;
+mod object;
+mod point;
+mod replication;
+mod token;
+mod tree;
+
+use crate::auth::Auth;
+use crate::metadata::Metadata;
+use crate::storage::BlockStore;
+use restfs_lib::kv::Kv;
+use restfs_lib::model::Time;
+use restfs_lib::wire::{Code, RpcError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A data directory's metadata and blocks, and all that can be asked of them.
+pub struct Service {
+    metadata: Metadata,
+    blocks: Arc<dyn BlockStore>,
+    auth: Auth,
+    started: Time,
+    connections: AtomicU64,
+}
+
+impl Service {
+    pub fn new(kv: Arc<dyn Kv>, blocks: Arc<dyn BlockStore>) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            metadata: Metadata::new(kv)?,
+            blocks,
+            auth: Auth::default(),
+            started: now(),
+            connections: AtomicU64::new(0),
+        }))
+    }
+
+    /// Who sends this `Authorization` header.
+    pub fn authenticate(&self, header: Option<&str>) -> Result<crate::auth::Identity, RpcError> {
+        self.metadata.read(|kv| self.auth.authenticate(kv, header))
+    }
+
+    /// Connections open now, for `server.info`.
+    pub fn connections(&self) -> &AtomicU64 {
+        &self.connections
+    }
+
+    /// Removes the rows of deleted buckets, in pieces between which others write.
+    pub async fn purge_deleted(self: &Arc<Self>) -> Result<(), RpcError> {
+        bucket::purge_deleted(self).await
+    }
+
+    /// Runs work that blocks, off the threads that serve the sockets.
+    async fn blocking<T, F>(self: &Arc<Self>, work: F) -> Result<T, RpcError>
+    where
+        F: FnOnce(&Service) -> Result<T, RpcError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let service = self.clone();
+        tokio::task::spawn_blocking(move || work(&service))
+            .await
+            .unwrap_or_else(|e| Err(RpcError::new(Code::Internal, format!("the call broke off: {e}"))))
+    }
+
+    fn open_connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_ns(i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
+}
+
+/// Nanoseconds since the epoch, as records keep them.
+fn now_ns() -> i64 {
+    i64::try_from(now().ns()).unwrap_or(i64::MAX)
+}

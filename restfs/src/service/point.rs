@@ -1,0 +1,178 @@
+//! `point.resolve`, `commit.list`.
+
+use super::access::{find_bucket, no_point};
+use super::{Service, now_ns};
+use crate::auth::{Identity, Need};
+use restfs_lib::model::Time;
+use restfs_lib::tree::bucket::Bucket;
+use restfs_lib::tree::commit::{self, Commit};
+use restfs_lib::wire::limits::MAX_POINT_TEXT;
+use restfs_lib::wire::method::{
+    CommitInfo, CommitListParams, CommitListResult, PointResolveParams, PointResolveResult,
+};
+use restfs_lib::wire::{Code, RpcError, check};
+
+/// A point as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PointText {
+    Latest,
+    Number(u64),
+    /// The newest point not after this time, nanoseconds since the epoch.
+    Time(i64),
+}
+
+pub(super) fn resolve(
+    service: &Service,
+    identity: &Identity,
+    params: PointResolveParams,
+) -> Result<PointResolveResult, RpcError> {
+    let text = parse(&params.at, now_ns())?;
+    service.metadata.read(|kv| {
+        let bucket = find_bucket(kv, identity, Need::Read, &params.bucket)?;
+        let point = match text {
+            PointText::Latest => bucket.head,
+            PointText::Number(point) => point,
+            PointText::Time(ns) => {
+                commit::point_at(kv, bucket.id, ns)?.ok_or_else(|| too_early(&bucket, &params.at))?
+            }
+        };
+        let commit = commit::get(kv, bucket.id, point)?.ok_or_else(|| no_point(&bucket, point))?;
+        Ok(PointResolveResult {
+            point,
+            time: time(commit.info.time_ns),
+            exact: commit.info.exact,
+        })
+    })
+}
+
+pub(super) fn commits(
+    service: &Service,
+    identity: &Identity,
+    params: CommitListParams,
+) -> Result<CommitListResult, RpcError> {
+    let limit = check::page(params.limit)?;
+    service.metadata.read(|kv| {
+        let bucket = find_bucket(kv, identity, Need::Read, &params.bucket)?;
+        let newest = params
+            .before
+            .map_or(bucket.head, |before| before.saturating_sub(1).min(bucket.head));
+        let commits = commit::list(kv, bucket.id, 1..=newest, limit)?;
+        Ok(CommitListResult {
+            commits: commits.into_iter().map(info).collect(),
+        })
+    })
+}
+
+fn info(commit: Commit) -> CommitInfo {
+    CommitInfo {
+        point: commit.point,
+        time: time(commit.info.time_ns),
+        committed: time(commit.info.committed_ns),
+        source: commit.info.source,
+        epoch: commit.info.epoch,
+        first: commit.info.first,
+        last: commit.info.last,
+        exact: commit.info.exact,
+        resync: commit.info.resync,
+        ops: commit.ops,
+        objects: commit.totals.objects,
+        bytes: commit.totals.bytes,
+    }
+}
+
+fn time(ns: i64) -> restfs_lib::wire::values::Time {
+    Time::from_ns(ns.into()).into()
+}
+
+fn too_early(bucket: &Bucket, at: &str) -> RpcError {
+    let text = format!("bucket `{}` has no recovery point as old as {at}", bucket.name);
+    RpcError::new(Code::NotFound, text)
+}
+
+fn parse(text: &str, now_ns: i64) -> Result<PointText, RpcError> {
+    let wrong = || {
+        let shown: String = text.chars().take(MAX_POINT_TEXT).collect();
+        RpcError::invalid_params(format!(
+            "{shown:?} is no point: `latest`, a number, a time such as 2026-11-20T14:00:00+01:00, or -2h (s, m, h, d, w)"
+        ))
+    };
+    if text.len() > MAX_POINT_TEXT {
+        return Err(wrong());
+    }
+    if text == "latest" {
+        return Ok(PointText::Latest);
+    }
+    if let Ok(number) = text.parse() {
+        return Ok(PointText::Number(number));
+    }
+    if let Some(ago) = text.strip_prefix('-') {
+        let seconds = seconds(ago).ok_or_else(wrong)?;
+        return Ok(PointText::Time(
+            now_ns.saturating_sub(seconds.saturating_mul(1_000_000_000)),
+        ));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+    i64::try_from(time.as_nanosecond())
+        .map(PointText::Time)
+        .map_err(|_| wrong())
+}
+
+/// `90s`, `2h`.
+fn seconds(text: &str) -> Option<i64> {
+    let unit = text.chars().last()?;
+    let scale = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return None,
+    };
+    let digits = text.strip_suffix(unit)?;
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<i64>().ok()?.checked_mul(scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000_000_000;
+
+    #[test]
+    fn points_are_read_as_people_write_them() {
+        let point = |text| parse(text, NOW).ok();
+        assert_eq!(point("latest"), Some(PointText::Latest));
+        assert_eq!(point("17"), Some(PointText::Number(17)));
+        assert_eq!(point("-2h"), Some(PointText::Time(NOW - 7_200_000_000_000)));
+        assert_eq!(point("-90s"), Some(PointText::Time(NOW - 90_000_000_000)));
+        assert_eq!(
+            point("1970-01-01T01:00:01+01:00"),
+            Some(PointText::Time(1_000_000_000))
+        );
+        assert_eq!(
+            point("1970-01-01T00:00:00.5Z"),
+            Some(PointText::Time(500_000_000))
+        );
+    }
+
+    #[test]
+    fn what_is_no_point_says_what_would_be() {
+        for bad in [
+            "",
+            "-",
+            "-h",
+            "-2",
+            "-2y",
+            "--2h",
+            "yesterday",
+            "2026-11-20",
+            "-99999999999999999999w",
+        ] {
+            let error = parse(bad, NOW).unwrap_err();
+            assert!(error.message.contains("is no point"), "{bad}");
+        }
+    }
+}
