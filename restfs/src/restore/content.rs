@@ -26,7 +26,13 @@ pub(super) fn restore_file(job: Job<'_>, file: &FileJob) {
     let filled = Filler { job, file, done: 0 }.fill();
     let applied = match filled {
         Err(Trouble::Stop(_)) => Ok(()),
-        _ => metadata::apply(job, &file.path, Target::Open(file.file.as_fd()), file.id, &file.object),
+        _ => metadata::apply(
+            job,
+            &file.path,
+            Target::Open(file.file.as_fd()),
+            file.id,
+            &file.object,
+        ),
     };
     for trouble in [filled, applied].into_iter().filter_map(Result::err) {
         match trouble {
@@ -46,7 +52,10 @@ struct Filler<'a> {
 impl Filler<'_> {
     fn fill(mut self) -> Done<()> {
         let object = &self.file.object;
-        object.layout.validate().map_err(|e| Trouble::Problem(e.to_string()))?;
+        object
+            .layout
+            .validate()
+            .map_err(|e| Trouble::Problem(e.to_string()))?;
         // What no block is written to stays a hole.
         rustix::fs::ftruncate(&self.file.file, object.size)
             .map_err(|e| Trouble::from_io(&self.file.path, "setting the size", e))?;
@@ -76,7 +85,10 @@ impl Filler<'_> {
             let index = object.layout.block_at(number, *position);
             let offset = object.layout.offset_of(index);
             if *position >= object.layout.segment_blocks || block.length > object.layout.block_size {
-                self.job.report.problem(&self.file.path, format!("content: impossible block in segment {number}"));
+                self.job.report.problem(
+                    &self.file.path,
+                    format!("content: impossible block in segment {number}"),
+                );
                 continue;
             }
             if offset >= object.size {

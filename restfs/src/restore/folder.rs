@@ -3,7 +3,9 @@
 //! written outside.
 
 use super::RestoreError;
-use rustix::fs::{AtFlags, CWD, Dev, Dir, FileType, Mode, OFlags, ResolveFlags, linkat, mkdirat, mknodat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Dev, Dir, FileType, Mode, OFlags, ResolveFlags, linkat, mkdirat, mknodat, openat2,
+};
 use rustix::fs::{symlinkat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
@@ -13,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Longest name that Linux file systems take (`NAME_MAX`).
 const MAX_NAME: usize = 255;
-const BENEATH: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
 /// Until an object has its own mode, nobody else gets at it.
 const PRIVATE_FILE: Mode = Mode::from_raw_mode(0o600);
 const PRIVATE_FOLDER: Mode = Mode::from_raw_mode(0o700);
@@ -25,7 +28,10 @@ impl Folder {
     /// Makes the destination, or takes an empty one (`existing`: any directory).
     pub(super) fn root(dest: &Path, existing: bool) -> Result<Self, RestoreError> {
         let shown = dest.display().to_string();
-        let unusable = |reason: String| RestoreError::Destination { dest: shown.clone(), reason };
+        let unusable = |reason: String| RestoreError::Destination {
+            dest: shown.clone(),
+            reason,
+        };
         // Without a trailing slash, which would make the last component a symlink to be followed.
         let dest: PathBuf = dest.components().collect();
         match mkdirat(CWD, &dest, PRIVATE_FOLDER) {
@@ -75,7 +81,13 @@ impl Folder {
 
     pub(super) fn make_file(&self, name: &[u8]) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(openat2(&self.0, checked(name)?, flags, PRIVATE_FILE, BENEATH)?))
+        Ok(File::from(openat2(
+            &self.0,
+            checked(name)?,
+            flags,
+            PRIVATE_FILE,
+            BENEATH,
+        )?))
     }
 
     pub(super) fn make_symlink(&self, name: &[u8], target: &[u8]) -> io::Result<()> {
@@ -88,7 +100,13 @@ impl Folder {
 
     /// A further name for what `first` is called in `folder`.
     pub(super) fn make_link(&self, name: &[u8], folder: &Self, first: &[u8]) -> io::Result<()> {
-        Ok(linkat(&folder.0, checked(first)?, &self.0, checked(name)?, AtFlags::empty())?)
+        Ok(linkat(
+            &folder.0,
+            checked(first)?,
+            &self.0,
+            checked(name)?,
+            AtFlags::empty(),
+        )?)
     }
 
     /// For the properties of what cannot be opened: symlinks, fifos, sockets, devices.
@@ -147,5 +165,8 @@ pub(super) fn checked(name: &[u8]) -> io::Result<&[u8]> {
         _ if name.len() > MAX_NAME => "a name of more than 255 bytes",
         _ => return Ok(name),
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{reason} is not restored")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{reason} is not restored"),
+    ))
 }

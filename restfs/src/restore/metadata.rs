@@ -21,7 +21,13 @@ pub(super) enum Target<'a> {
 }
 
 /// Gives what was created the properties of `object`. Each that is refused becomes a problem of its own.
-pub(super) fn apply(job: Job<'_>, path: &[u8], target: Target<'_>, id: ObjectId, object: &Object) -> Done<()> {
+pub(super) fn apply(
+    job: Job<'_>,
+    path: &[u8],
+    target: Target<'_>,
+    id: ObjectId,
+    object: &Object,
+) -> Done<()> {
     let attributes = match job.source.attributes(id).map_err(Trouble::from) {
         Err(Trouble::Problem(reason)) => {
             job.report.problem(path, format!("attributes: {reason}"));
@@ -41,13 +47,25 @@ pub(super) fn apply(job: Job<'_>, path: &[u8], target: Target<'_>, id: ObjectId,
     };
     // The owner first: a change of it clears setuid bits and capabilities. Attributes before the mode, because an
     // ACL carries mode bits of its own. Times last.
-    report(&format!("owner {}:{}", object.uid, object.gid), set_owner(target, object))?;
+    report(
+        &format!("owner {}:{}", object.uid, object.gid),
+        set_owner(target, object),
+    )?;
     if let Some(attributes) = attributes {
         for name in inherited(target, &attributes) {
-            report(&format!("removing attribute {}", name.escape_ascii()), remove_xattr(target, &name))?;
+            report(
+                &format!("removing attribute {}", name.escape_ascii()),
+                remove_xattr(target, &name),
+            )?;
         }
-        for (name, value) in attributes.iter().filter(|(name, _)| !name.starts_with(RESTFS_PREFIX)) {
-            report(&format!("attribute {}", name.escape_ascii()), set_xattr(target, name, value))?;
+        for (name, value) in attributes
+            .iter()
+            .filter(|(name, _)| !name.starts_with(RESTFS_PREFIX))
+        {
+            report(
+                &format!("attribute {}", name.escape_ascii()),
+                set_xattr(target, name, value),
+            )?;
         }
     }
     if !matches!(object.kind, Kind::Symlink { .. }) {
@@ -74,14 +92,20 @@ fn set_mode(target: Target<'_>, mode: u32) -> Result<(), Errno> {
 }
 
 fn set_times(target: Target<'_>, object: &Object) -> Result<(), Errno> {
-    let times = Timestamps { last_access: timespec(object.atime)?, last_modification: timespec(object.mtime)? };
+    let times = Timestamps {
+        last_access: timespec(object.atime)?,
+        last_modification: timespec(object.mtime)?,
+    };
     rustix::fs::utimensat(target.fd(), c"", &times, AtFlags::EMPTY_PATH)
 }
 
 /// Nanoseconds of a second or more have other meanings to the kernel.
 fn timespec(time: Time) -> Result<Timespec, Errno> {
     let whole = Time::new(time.seconds, time.nanoseconds).ok_or(Errno::INVAL)?;
-    Ok(Timespec { tv_sec: whole.seconds, tv_nsec: whole.nanoseconds.into() })
+    Ok(Timespec {
+        tv_sec: whole.seconds,
+        tv_nsec: whole.nanoseconds.into(),
+    })
 }
 
 fn set_xattr(target: Target<'_>, name: &[u8], value: &[u8]) -> Result<(), Errno> {
@@ -109,7 +133,9 @@ fn inherited(target: Target<'_>, wanted: &[(Vec<u8>, Vec<u8>)]) -> Vec<Vec<u8>> 
     // A file system without attributes has none to remove.
     list.truncate(length.unwrap_or(0));
     let ours = |name: &[u8]| {
-        [&b"user."[..], b"trusted.", b"system.posix_acl_"].iter().any(|prefix| name.starts_with(prefix))
+        [&b"user."[..], b"trusted.", b"system.posix_acl_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
             || name == b"security.NTACL"
     };
     list.split(|byte| *byte == 0)

@@ -40,7 +40,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: Vec::new(), dry_run: false, into_existing: false, workers: 4 }
+        Self {
+            path: Vec::new(),
+            dry_run: false,
+            into_existing: false,
+            workers: 4,
+        }
     }
 }
 
@@ -84,7 +89,11 @@ pub fn restore(
         false => Some(Folder::root(dest, options.into_existing)?),
     };
     let report = Report::new(progress);
-    let job = Job { source, report: &report, replace: options.into_existing };
+    let job = Job {
+        source,
+        report: &report,
+        replace: options.into_existing,
+    };
     let workers = options.workers.max(1);
     // Files that were created and wait for their content: each is an open file.
     let (files, waiting) = sync_channel(2 * workers);
@@ -102,7 +111,10 @@ pub fn restore(
     }
     let summary = report.finish()?;
     if let Some(root) = root {
-        root.sync().map_err(|source| RestoreError::Io { path: dest.display().to_string(), source })?;
+        root.sync().map_err(|source| RestoreError::Io {
+            path: dest.display().to_string(),
+            source,
+        })?;
     }
     Ok(summary)
 }
@@ -161,7 +173,9 @@ impl Trouble {
     fn from_io(path: &[u8], doing: &str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Stop(RestoreError::Full(error)),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Stop(RestoreError::Full(error))
+            }
             io::ErrorKind::ReadOnlyFilesystem => Self::Stop(io_error(path, error)),
             _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                 Self::Stop(io_error(path, error))
@@ -172,5 +186,8 @@ impl Trouble {
 }
 
 fn io_error(path: &[u8], source: io::Error) -> RestoreError {
-    RestoreError::Io { path: report::shown(path), source }
+    RestoreError::Io {
+        path: report::shown(path),
+        source,
+    }
 }

@@ -89,7 +89,10 @@ impl<'a> Report<'a> {
         let mut summary = lock(&self.summary);
         summary.problem_count += 1;
         if summary.problems.len() < MAX_PROBLEMS {
-            summary.problems.push(Problem { path: shown(path), what });
+            summary.problems.push(Problem {
+                path: shown(path),
+                what,
+            });
         }
     }
 
@@ -114,8 +117,21 @@ impl<'a> Report<'a> {
 /// A path for people. Control characters in names must not reach a terminal.
 pub(super) fn shown(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(path);
-    let text: String = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if text.starts_with('/') { text } else { format!("/{text}") }
+    let text: String = text
+        .chars()
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect();
+    if text.starts_with('/') {
+        text
+    } else {
+        format!("/{text}")
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

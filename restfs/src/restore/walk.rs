@@ -32,6 +32,8 @@ pub(super) struct Walk<'a> {
     directories: HashSet<ObjectId>,
     /// Where the first name of each other object is. Any of them may get a second one.
     first_names: HashMap<ObjectId, (usize, Box<[u8]>)>,
+    /// Directories that, once they have their mode, we could not reach through any more for a hard link.
+    closed: Vec<Frame>,
 }
 
 /// A directory whose names are being created.
@@ -61,7 +63,10 @@ impl<'a> Walk<'a> {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
         };
-        let folder = root.map(Folder::try_clone).transpose().map_err(|e| Trouble::from_io(path, "opening", e))?;
+        let folder = root
+            .map(Folder::try_clone)
+            .transpose()
+            .map_err(|e| Trouble::from_io(path, "opening", e))?;
         let mut walk = Self {
             job,
             root,
@@ -70,6 +75,7 @@ impl<'a> Walk<'a> {
             places: vec![(0, Box::default())],
             directories: HashSet::new(),
             first_names: HashMap::new(),
+            closed: Vec::new(),
         };
         walk.frames.push(match is_directory {
             true => {
@@ -78,7 +84,11 @@ impl<'a> Walk<'a> {
                 Frame::directory(top, object, 0, path.to_vec(), folder)
             }
             false => {
-                let entry = Entry { name: name.to_vec(), child: top, object };
+                let entry = Entry {
+                    name: name.to_vec(),
+                    child: top,
+                    object,
+                };
                 Frame::single(entry, above.to_vec(), folder)
             }
         });
@@ -103,7 +113,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        Ok(())
+        self.finish_closed()
     }
 
     /// A problem is written down, a stop passed on.
@@ -123,7 +133,11 @@ impl<'a> Walk<'a> {
         if let (true, true, Some((dir, _))) = (frame.entries.is_empty(), frame.more, &frame.dir) {
             let Page { items, more } = source.entries(*dir, frame.after.as_deref(), PAGE)?;
             // Also what ends a list that would go round for ever.
-            let names = frame.after.iter().map(Vec::as_slice).chain(items.iter().map(|e| e.name.as_slice()));
+            let names = frame
+                .after
+                .iter()
+                .map(Vec::as_slice)
+                .chain(items.iter().map(|e| e.name.as_slice()));
             if !names.is_sorted_by(|a, b| a < b) || (more && items.is_empty()) {
                 return Err(Trouble::Problem("its list of names is out of order".to_owned()));
             }
@@ -144,7 +158,8 @@ impl<'a> Walk<'a> {
             None => {
                 self.create(&entry, path)?;
                 let place = self.top().place;
-                self.first_names.insert(entry.child, (place, entry.name.into_boxed_slice()));
+                self.first_names
+                    .insert(entry.child, (place, entry.name.into_boxed_slice()));
                 Ok(())
             }
         }
@@ -152,10 +167,14 @@ impl<'a> Walk<'a> {
 
     fn enter(&mut self, Entry { name, child, object }: Entry, path: &[u8]) -> Done<()> {
         if self.frames.len() >= MAX_DEPTH {
-            return Err(Trouble::Problem(format!("directories deeper than {MAX_DEPTH} are not restored")));
+            return Err(Trouble::Problem(format!(
+                "directories deeper than {MAX_DEPTH} are not restored"
+            )));
         }
         if !self.directories.insert(child) {
-            return Err(Trouble::Problem("the directory has another name already; skipped".to_owned()));
+            return Err(Trouble::Problem(
+                "the directory has another name already; skipped".to_owned(),
+            ));
         }
         let replace = self.job.replace;
         let made = match self.folder()? {
@@ -172,27 +191,51 @@ impl<'a> Walk<'a> {
         if self.frames.len() > KEEP_OPEN {
             self.top_mut().folder = None;
         }
-        self.frames.push(Frame::directory(child, object, place, path.to_vec(), made));
+        self.frames
+            .push(Frame::directory(child, object, place, path.to_vec(), made));
         Ok(())
     }
 
     /// All names of the topmost directory are there.
     fn leave(&mut self) -> Done<()> {
-        let path = self.top().path.clone();
-        let applied = self.finish_top(&path);
-        self.frames.pop();
-        self.note(&path, applied)
+        let opened = self.folder().map(|_| ());
+        let Some(mut frame) = self.frames.pop() else {
+            return Ok(());
+        };
+        self.note(&frame.path, opened)?;
+        if frame.closes_itself() {
+            frame.folder = None;
+            self.closed.push(frame);
+            return Ok(());
+        }
+        self.finish(&frame)
     }
 
-    fn finish_top(&mut self, path: &[u8]) -> Done<()> {
-        let job = self.job;
-        self.folder()?;
-        match self.top() {
-            Frame { dir: Some((id, object)), folder: Some(folder), .. } => {
-                metadata::apply(job, path, Target::Open(folder.as_fd()), *id, object)
+    /// In the order in which they were left: what is in a directory before itself.
+    fn finish_closed(&mut self) -> Done<()> {
+        for mut frame in std::mem::take(&mut self.closed) {
+            match self
+                .root
+                .map(|root| self.open_place(root, frame.place))
+                .transpose()
+            {
+                Ok(folder) => frame.folder = folder,
+                Err(error) => {
+                    let trouble = Trouble::from_io(&frame.path, "opening it again", error);
+                    self.note(&frame.path, Err(trouble))?;
+                }
             }
-            _ => Ok(()),
+            self.finish(&frame)?;
         }
+        Ok(())
+    }
+
+    fn finish(&self, frame: &Frame) -> Done<()> {
+        let (Some((id, object)), Some(folder)) = (&frame.dir, &frame.folder) else {
+            return Ok(());
+        };
+        let applied = metadata::apply(self.job, &frame.path, Target::Open(folder.as_fd()), *id, object);
+        self.note(&frame.path, applied)
     }
 
     fn link(&mut self, name: &[u8], place: usize, first: &[u8], path: &[u8]) -> Done<()> {
@@ -218,11 +261,17 @@ impl<'a> Walk<'a> {
             _ => Counted::Special,
         };
         if let Some(folder) = self.folder()? {
-            job.make_way(folder, name).map_err(|e| Trouble::from_io(path, "replacing what is there", e))?;
+            job.make_way(folder, name)
+                .map_err(|e| Trouble::from_io(path, "replacing what is there", e))?;
             let failed = |e| Trouble::from_io(path, "creating it", e);
             if matches!(object.kind, Kind::File) {
                 let file = folder.make_file(name).map_err(failed)?;
-                let file = FileJob { file, id: *child, object: object.clone(), path: path.to_vec() };
+                let file = FileJob {
+                    file,
+                    id: *child,
+                    object: object.clone(),
+                    path: path.to_vec(),
+                };
                 self.files.send(file).map_err(|_| workers_gone())?;
             } else {
                 create_special(folder, name, &object.kind).map_err(failed)?;
@@ -260,22 +309,48 @@ impl<'a> Walk<'a> {
     }
 
     fn top(&self) -> &Frame {
-        self.frames.last().expect("there is a directory while the walk runs")
+        self.frames
+            .last()
+            .expect("there is a directory while the walk runs")
     }
 
     fn top_mut(&mut self) -> &mut Frame {
-        self.frames.last_mut().expect("there is a directory while the walk runs")
+        self.frames
+            .last_mut()
+            .expect("there is a directory while the walk runs")
     }
 }
 
 impl Frame {
     fn directory(id: ObjectId, object: Object, place: usize, path: Vec<u8>, folder: Option<Folder>) -> Self {
         let dir = Some((id, object));
-        Self { dir, place, path, folder, entries: VecDeque::new(), after: None, more: true }
+        Self {
+            dir,
+            place,
+            path,
+            folder,
+            entries: VecDeque::new(),
+            after: None,
+            more: true,
+        }
+    }
+
+    /// Root gets through every directory.
+    fn closes_itself(&self) -> bool {
+        let open = |(_, object): &(ObjectId, Object)| object.mode & 0o700 == 0o700;
+        !rustix::process::geteuid().is_root() && !self.dir.as_ref().is_none_or(open)
     }
 
     fn single(entry: Entry, path: Vec<u8>, folder: Option<Folder>) -> Self {
-        Self { dir: None, place: 0, path, folder, entries: VecDeque::from([entry]), after: None, more: false }
+        Self {
+            dir: None,
+            place: 0,
+            path,
+            folder,
+            entries: VecDeque::from([entry]),
+            after: None,
+            more: false,
+        }
     }
 }
 
@@ -301,10 +376,15 @@ fn create_special(folder: &Folder, name: &[u8], kind: &Kind) -> std::io::Result<
 
 /// The workers end only when the walk has.
 fn workers_gone() -> Trouble {
-    Trouble::Stop(RestoreError::Source(SourceError::Failed("the threads that write content have ended".to_owned())))
+    Trouble::Stop(RestoreError::Source(SourceError::Failed(
+        "the threads that write content have ended".to_owned(),
+    )))
 }
 
 fn without_end_slashes(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let end = path
+        .iter()
+        .rposition(|byte| *byte != b'/')
+        .map_or(0, |last| last + 1);
     &path[..end]
 }

@@ -6,7 +6,9 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 /// What is in the scratch directory beside the destination.
 fn outside(scratch: &Path) -> Vec<String> {
-    let names = fs::read_dir(scratch).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(scratch)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name != "dest").collect()
 }
 
@@ -14,7 +16,14 @@ fn outside(scratch: &Path) -> Vec<String> {
 fn names_that_lead_elsewhere_are_refused() {
     let long = "x".repeat(256);
     for name in ["..", ".", "", "a/b", "/tmp/planted", "../planted", "a\0b", &long] {
-        for kind in [Kind::File, Kind::Directory, Kind::Fifo, Kind::Symlink { target: b"x".to_vec() }] {
+        for kind in [
+            Kind::File,
+            Kind::Directory,
+            Kind::Fifo,
+            Kind::Symlink {
+                target: b"x".to_vec(),
+            },
+        ] {
             let mut tree = Tree::new();
             let dir = tree.dir(ROOT, "dir");
             tree.add(dir, name, kind.clone(), |_| ());
@@ -22,9 +31,16 @@ fn names_that_lead_elsewhere_are_refused() {
             let (scratch, dest) = dest();
             let summary = tree.restore(&dest).unwrap();
             assert_eq!(summary.problem_count, 1, "{name:?} {kind:?}: {summary:?}");
-            assert!(summary.problems[0].what.contains("is not restored"), "{:?}", summary.problems);
+            assert!(
+                summary.problems[0].what.contains("is not restored"),
+                "{:?}",
+                summary.problems
+            );
             assert_eq!(outside(scratch.path()), [""; 0]);
-            let found: Vec<_> = fs::read_dir(dest.join("dir")).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let found: Vec<_> = fs::read_dir(dest.join("dir"))
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
             assert_eq!(found, ["good"]);
         }
     }
@@ -65,13 +81,17 @@ fn one_name_twice_in_a_list_does_not_go_round_for_ever() {
             self.0.object(id)
         }
         fn entries(&self, dir: ObjectId, _: Option<&[u8]>, limit: usize) -> Result<Page<Entry>, SourceError> {
-            self.0.entries(dir, None, limit).map(|page| Page { more: true, ..page })
+            self.0
+                .entries(dir, None, limit)
+                .map(|page| Page { more: true, ..page })
         }
         fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
             self.0.attributes(id)
         }
         fn segments(&self, id: ObjectId, _: u64, limit: usize) -> Result<Page<(u64, Segment)>, SourceError> {
-            self.0.segments(id, 0, limit).map(|page| Page { more: true, ..page })
+            self.0
+                .segments(id, 0, limit)
+                .map(|page| Page { more: true, ..page })
         }
         fn block(&self, key: BlockKey) -> Result<Bytes, SourceError> {
             self.0.block(key)
@@ -102,9 +122,15 @@ fn a_symlink_as_destination_is_refused() {
     with_slash.push("/");
     for dest in [dest.clone(), with_slash.into()] {
         for into_existing in [false, true] {
-            let options = Options { into_existing, ..Options::default() };
+            let options = Options {
+                into_existing,
+                ..Options::default()
+            };
             let result = restore(&tree, &dest, &options, &());
-            assert!(matches!(result, Err(RestoreError::Destination { .. })), "{result:?}");
+            assert!(
+                matches!(result, Err(RestoreError::Destination { .. })),
+                "{result:?}"
+            );
         }
     }
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
@@ -122,7 +148,10 @@ fn symlinks_in_the_destination_are_replaced_not_followed() {
     fs::create_dir(&dest).unwrap();
     symlink(&elsewhere, dest.join("dir")).unwrap();
     symlink(elsewhere.join("file"), dest.join("file")).unwrap();
-    let options = Options { into_existing: true, ..Options::default() };
+    let options = Options {
+        into_existing: true,
+        ..Options::default()
+    };
     let summary = restore(&tree, &dest, &options, &()).unwrap();
     assert_eq!(summary.problems, []);
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
@@ -157,7 +186,13 @@ fn content_that_is_not_what_was_stored_is_never_written() {
         let (_scratch, dest) = dest();
         let summary = tree.restore(&dest).unwrap();
         assert_eq!(summary.problem_count, 3);
-        assert!(summary.problems[0].what.starts_with("content: 4096 bytes from 0 on: "), "{:?}", summary.problems);
+        assert!(
+            summary.problems[0]
+                .what
+                .starts_with("content: 4096 bytes from 0 on: "),
+            "{:?}",
+            summary.problems
+        );
         assert_eq!(fs::read(dest.join("file")).unwrap(), vec![0; 3 * BLOCK]);
         assert_eq!(fs::read(dest.join("other")).unwrap(), vec![b'y'; BLOCK]);
     }
@@ -188,8 +223,11 @@ fn impossible_properties_are_problems_not_panics() {
     let mut tree = Tree::new();
     let file = tree.text(ROOT, "file", "content");
     let (_, segment) = tree.segments[&file][0].clone();
-    let impossible = |position| Segment { blocks: vec![(position, segment.blocks[0].1, 1)] };
-    tree.segments.insert(file, vec![(0, impossible(4)), (u64::MAX, impossible(3))]);
+    let impossible = |position| Segment {
+        blocks: vec![(position, segment.blocks[0].1, 1)],
+    };
+    tree.segments
+        .insert(file, vec![(0, impossible(4)), (u64::MAX, impossible(3))]);
     let (_scratch, dest) = dest();
     let summary = tree.restore(&dest).unwrap();
     assert_eq!(summary.problem_count, 1, "{summary:?}");

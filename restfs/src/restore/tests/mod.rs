@@ -33,10 +33,20 @@ fn object(kind: Kind) -> Object {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         size: 0,
-        mtime: Time { seconds: 1_500_000_000, nanoseconds: 123_456_789 },
-        atime: Time { seconds: 1_400_000_000, nanoseconds: 987_654_321 },
+        mtime: Time {
+            seconds: 1_500_000_000,
+            nanoseconds: 123_456_789,
+        },
+        atime: Time {
+            seconds: 1_400_000_000,
+            nanoseconds: 987_654_321,
+        },
         btime: Time::default(),
-        layout: Layout { block_size: BLOCK as u32, segment_blocks: 4, ..Layout::default() },
+        layout: Layout {
+            block_size: BLOCK as u32,
+            segment_blocks: 4,
+            ..Layout::default()
+        },
     }
 }
 
@@ -79,7 +89,12 @@ impl Tree {
             if segments.last().is_none_or(|(last, _)| *last != number) {
                 segments.push((number, Segment::default()));
             }
-            segments.last_mut().unwrap().1.blocks.push((index as u32 % 4, block, 1));
+            segments
+                .last_mut()
+                .unwrap()
+                .1
+                .blocks
+                .push((index as u32 % 4, block, 1));
         }
         id
     }
@@ -90,7 +105,10 @@ impl Tree {
     }
 
     fn attribute(&mut self, id: u64, name: &str, value: &[u8]) {
-        self.attributes.entry(id).or_default().push((name.into(), value.to_vec()));
+        self.attributes
+            .entry(id)
+            .or_default()
+            .push((name.into(), value.to_vec()));
     }
 
     fn restore(&self, dest: &Path) -> Result<Summary, RestoreError> {
@@ -104,22 +122,37 @@ impl ContentSource for Tree {
         for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
             let entries = self.entries.get(&id).map(Vec::as_slice).unwrap_or_default();
             let found = entries.iter().find(|(n, _)| n == name);
-            id = found.ok_or_else(|| SourceError::Missing(name.escape_ascii().to_string()))?.1;
+            id = found
+                .ok_or_else(|| SourceError::Missing(name.escape_ascii().to_string()))?
+                .1;
         }
         Ok(ObjectId(id))
     }
 
     fn object(&self, id: ObjectId) -> Result<Object, SourceError> {
-        self.objects.get(&id.0).cloned().ok_or(SourceError::Missing(format!("object {}", id.0)))
+        self.objects
+            .get(&id.0)
+            .cloned()
+            .ok_or(SourceError::Missing(format!("object {}", id.0)))
     }
 
     fn entries(&self, dir: ObjectId, after: Option<&[u8]>, limit: usize) -> Result<Page<Entry>, SourceError> {
         let all = self.entries.get(&dir.0).map(Vec::as_slice).unwrap_or_default();
-        let rest: Vec<_> = all.iter().filter(|(name, _)| after.is_none_or(|after| name.as_slice() > after)).collect();
+        let rest: Vec<_> = all
+            .iter()
+            .filter(|(name, _)| after.is_none_or(|after| name.as_slice() > after))
+            .collect();
         let items = rest.iter().take(limit.min(2)).map(|(name, id)| {
-            Ok(Entry { name: name.clone(), child: ObjectId(*id), object: self.object(ObjectId(*id))? })
+            Ok(Entry {
+                name: name.clone(),
+                child: ObjectId(*id),
+                object: self.object(ObjectId(*id))?,
+            })
         });
-        Ok(Page { items: items.collect::<Result<_, SourceError>>()?, more: rest.len() > 2 })
+        Ok(Page {
+            items: items.collect::<Result<_, SourceError>>()?,
+            more: rest.len() > 2,
+        })
     }
 
     fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
@@ -128,12 +161,22 @@ impl ContentSource for Tree {
 
     fn segments(&self, id: ObjectId, from: u64, limit: usize) -> Result<Page<(u64, Segment)>, SourceError> {
         let all = self.segments.get(&id.0).map(Vec::as_slice).unwrap_or_default();
-        let rest: Vec<_> = all.iter().filter(|(number, _)| *number >= from).cloned().collect();
-        Ok(Page { more: rest.len() > limit.min(1), items: rest.into_iter().take(limit.min(1)).collect() })
+        let rest: Vec<_> = all
+            .iter()
+            .filter(|(number, _)| *number >= from)
+            .cloned()
+            .collect();
+        Ok(Page {
+            more: rest.len() > limit.min(1),
+            items: rest.into_iter().take(limit.min(1)).collect(),
+        })
     }
 
     fn block(&self, key: BlockKey) -> Result<Bytes, SourceError> {
-        self.blocks.get(&key).cloned().ok_or_else(|| SourceError::Missing("block".to_owned()))
+        self.blocks
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| SourceError::Missing("block".to_owned()))
     }
 }
 

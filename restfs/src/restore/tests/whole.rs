@@ -12,8 +12,18 @@ fn xattr(path: &Path, name: &str) -> Vec<u8> {
 
 fn assert_times(path: &Path) {
     let found = fs::symlink_metadata(path).unwrap();
-    assert_eq!((found.mtime(), found.mtime_nsec()), (1_500_000_000, 123_456_789), "{}", path.display());
-    assert_eq!((found.atime(), found.atime_nsec()), (1_400_000_000, 987_654_321), "{}", path.display());
+    assert_eq!(
+        (found.mtime(), found.mtime_nsec()),
+        (1_500_000_000, 123_456_789),
+        "{}",
+        path.display()
+    );
+    assert_eq!(
+        (found.atime(), found.atime_nsec()),
+        (1_400_000_000, 987_654_321),
+        "{}",
+        path.display()
+    );
 }
 
 #[test]
@@ -24,9 +34,19 @@ fn content_comes_back_byte_by_byte_and_holes_stay_holes() {
     blocks.push(Some(b"the end"));
     tree.file(ROOT, "full", 9 * BLOCK as u64 + 7, &blocks);
     tree.file(ROOT, "empty", 0, &[]);
-    tree.file(ROOT, "hole", 1 << 30, &[None, None, None, None, None, Some(&full[0])]);
+    tree.file(
+        ROOT,
+        "hole",
+        1 << 30,
+        &[None, None, None, None, None, Some(&full[0])],
+    );
     // A short block in the middle reads as zeros to its end; a block beyond the end is not there.
-    tree.file(ROOT, "short", BLOCK as u64 + 10, &[Some(b"abc"), Some(&full[0]), Some(&full[1])]);
+    tree.file(
+        ROOT,
+        "short",
+        BLOCK as u64 + 10,
+        &[Some(b"abc"), Some(&full[0]), Some(&full[1])],
+    );
     let (_scratch, dest) = dest();
     let progress = Counter::default();
     let summary = restore(&tree, &dest, &Options::default(), &progress).unwrap();
@@ -37,7 +57,11 @@ fn content_comes_back_byte_by_byte_and_holes_stay_holes() {
     assert_eq!(fs::read(dest.join("empty")).unwrap(), b"");
     let hole = fs::metadata(dest.join("hole")).unwrap();
     assert_eq!(hole.size(), 1 << 30);
-    assert!(hole.blocks() * 512 <= 64 * 1024, "{} bytes allocated", hole.blocks() * 512);
+    assert!(
+        hole.blocks() * 512 <= 64 * 1024,
+        "{} bytes allocated",
+        hole.blocks() * 512
+    );
     let short = fs::read(dest.join("short")).unwrap();
     assert_eq!(short, [&b"abc"[..], &[0; BLOCK - 3], &[1; 10]].concat());
     assert_eq!((summary.files, summary.directories), (4, 1));
@@ -45,7 +69,10 @@ fn content_comes_back_byte_by_byte_and_holes_stay_holes() {
     assert_eq!(summary.bytes, sizes);
     assert_eq!(progress.bytes.load(Ordering::Relaxed), sizes);
     assert_eq!(progress.objects.load(Ordering::Relaxed), 5);
-    assert_eq!(summary.written_bytes, 9 * BLOCK as u64 + 7 + BLOCK as u64 + 3 + 10);
+    assert_eq!(
+        summary.written_bytes,
+        9 * BLOCK as u64 + 7 + BLOCK as u64 + 3 + 10
+    );
 }
 
 #[test]
@@ -75,20 +102,43 @@ fn times_are_right_to_the_nanosecond_also_of_directories_that_were_filled_later(
     let deeper = tree.dir(dir, "deeper");
     tree.text(deeper, "file", "x");
     tree.text(dir, "zzz", "x");
-    tree.add(dir, "symlink", Kind::Symlink { target: b"../nowhere".to_vec() }, |_| ());
+    tree.add(
+        dir,
+        "symlink",
+        Kind::Symlink {
+            target: b"../nowhere".to_vec(),
+        },
+        |_| (),
+    );
     tree.add(dir, "fifo", Kind::Fifo, |_| ());
     let (_scratch, dest) = dest();
     assert_eq!(tree.restore(&dest).unwrap().problems, []);
-    for name in ["", "dir", "dir/deeper", "dir/deeper/file", "dir/zzz", "dir/symlink", "dir/fifo"] {
+    for name in [
+        "",
+        "dir",
+        "dir/deeper",
+        "dir/deeper/file",
+        "dir/zzz",
+        "dir/symlink",
+        "dir/fifo",
+    ] {
         assert_times(&dest.join(name));
     }
-    assert_eq!(fs::read_link(dest.join("dir/symlink")).unwrap(), Path::new("../nowhere"));
+    assert_eq!(
+        fs::read_link(dest.join("dir/symlink")).unwrap(),
+        Path::new("../nowhere")
+    );
 }
 
 #[test]
 fn times_before_the_epoch_come_back() {
     let mut tree = Tree::new();
-    tree.add(ROOT, "old", Kind::File, |o| o.mtime = Time { seconds: -5, nanoseconds: 999_999_999 });
+    tree.add(ROOT, "old", Kind::File, |o| {
+        o.mtime = Time {
+            seconds: -5,
+            nanoseconds: 999_999_999,
+        }
+    });
     let (_scratch, dest) = dest();
     assert_eq!(tree.restore(&dest).unwrap().problems, []);
     let found = fs::metadata(dest.join("old")).unwrap();
@@ -112,16 +162,34 @@ fn owner_and_mode_come_back_setuid_included() {
         ("socket", Kind::Socket, 0o755),
         ("char", Kind::CharDevice { major: 1, minor: 3 }, 0o666),
         ("block", Kind::BlockDevice { major: 7, minor: 300 }, 0o660),
-        ("symlink", Kind::Symlink { target: b"dir".to_vec() }, 0o777),
+        (
+            "symlink",
+            Kind::Symlink {
+                target: b"dir".to_vec(),
+            },
+            0o777,
+        ),
     ] {
         tree.add(ROOT, name, kind, foreign(mode));
     }
     let (_scratch, dest) = dest();
     let summary = tree.restore(&dest).unwrap();
     assert_eq!(summary.problems, []);
-    assert_eq!((summary.files, summary.directories, summary.symlinks, summary.special), (2, 3, 1, 4));
+    assert_eq!(
+        (
+            summary.files,
+            summary.directories,
+            summary.symlinks,
+            summary.special
+        ),
+        (2, 3, 1, 4)
+    );
     for (id, object) in tree.objects.iter().filter(|(id, _)| **id != ROOT) {
-        let name = &tree.entries[&ROOT].iter().find(|(_, child)| child == id).unwrap().0;
+        let name = &tree.entries[&ROOT]
+            .iter()
+            .find(|(_, child)| child == id)
+            .unwrap()
+            .0;
         let found = fs::symlink_metadata(dest.join(String::from_utf8_lossy(name).as_ref())).unwrap();
         assert_eq!((found.uid(), found.gid()), (12345, 54321));
         assert_eq!(found.mode() & 0o7777, object.mode, "{}", name.escape_ascii());
@@ -138,7 +206,13 @@ fn owner_and_mode_come_back_setuid_included() {
 fn posix_acl() -> Vec<u8> {
     let mut acl = 2_u32.to_le_bytes().to_vec();
     let none = u32::MAX;
-    for (tag, permissions, id) in [(1_u16, 6_u16, none), (2, 6, 12345), (4, 6, none), (16, 6, none), (32, 0, none)] {
+    for (tag, permissions, id) in [
+        (1_u16, 6_u16, none),
+        (2, 6, 12345),
+        (4, 6, none),
+        (16, 6, none),
+        (32, 0, none),
+    ] {
         acl.extend_from_slice(&tag.to_le_bytes());
         acl.extend_from_slice(&permissions.to_le_bytes());
         acl.extend_from_slice(&id.to_le_bytes());
@@ -163,14 +237,27 @@ fn attributes_and_acls_come_back_and_none_is_inherited() {
     tree.attribute(file, "user.stream", &[7; 2000]);
     tree.attribute(file, "restfs.note", b"not for file systems");
     tree.text(dir, "plain", "no ACL of its own");
-    let link = tree.add(dir, "symlink", Kind::Symlink { target: b"file".to_vec() }, |_| ());
+    let link = tree.add(
+        dir,
+        "symlink",
+        Kind::Symlink {
+            target: b"file".to_vec(),
+        },
+        |_| (),
+    );
     tree.attribute(link, "trusted.link", b"of the link");
     let fifo = tree.add(dir, "fifo", Kind::Fifo, |o| o.mode = 0o660);
     tree.attribute(fifo, "system.posix_acl_access", &posix_acl());
     let (_scratch, dest) = dest();
     // The destination has a default ACL, which the kernel would hand down.
     fs::create_dir(&dest).unwrap();
-    rustix::fs::setxattr(&dest, "system.posix_acl_default", &posix_acl(), rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(
+        &dest,
+        "system.posix_acl_default",
+        &posix_acl(),
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
     assert_eq!(tree.restore(&dest).unwrap().problems, []);
     let at = |name: &str| dest.join("dir").join(name);
     assert_eq!(xattr(&at(""), "system.posix_acl_default"), posix_acl());
@@ -184,7 +271,10 @@ fn attributes_and_acls_come_back_and_none_is_inherited() {
     for name in ["plain", "../"] {
         for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
             let mut value = [0; 100];
-            assert!(lgetxattr(at(name), acl, value.as_mut_slice()).is_err(), "{name} has inherited {acl}");
+            assert!(
+                lgetxattr(at(name), acl, value.as_mut_slice()).is_err(),
+                "{name} has inherited {acl}"
+            );
         }
     }
     assert_eq!(fs::metadata(at("file")).unwrap().mode() & 0o7777, 0o660);
@@ -201,7 +291,11 @@ fn a_refused_attribute_is_a_problem_and_the_rest_is_restored() {
     let summary = tree.restore(&dest).unwrap();
     assert_eq!(summary.problem_count, 1);
     assert_eq!(summary.problems[0].path, "/file");
-    assert!(summary.problems[0].what.starts_with("attribute nonsense.name: "), "{:?}", summary.problems);
+    assert!(
+        summary.problems[0].what.starts_with("attribute nonsense.name: "),
+        "{:?}",
+        summary.problems
+    );
     assert_eq!(xattr(&dest.join("file"), "user.good"), b"2");
     assert_times(&dest.join("file"));
 }
@@ -221,7 +315,10 @@ fn directories_deeper_than_there_are_descriptors_for_are_restored() {
     let (scratch, dest) = dest();
     let summary = tree.restore(&dest).unwrap();
     assert_eq!(summary.problems, []);
-    assert_eq!((summary.files, summary.directories, summary.hard_links), (1201, 1201, 1));
+    assert_eq!(
+        (summary.files, summary.directories, summary.hard_links),
+        (1201, 1201, 1)
+    );
     assert_times(&dest.join("d/d/d"));
     drop(scratch);
 }
