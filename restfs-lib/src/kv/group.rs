@@ -287,6 +287,8 @@ mod tests {
         }
     }
 
+    type Call = Box<dyn FnOnce(&GroupCommit) + Send>;
+
     fn add(txn: &mut dyn KvWrite, amount: u64) -> Result<u64, KvError> {
         let old = txn
             .get(b"sum")?
@@ -296,11 +298,7 @@ mod tests {
     }
 
     /// Callers that are all in the queue before the worker gets its first transaction.
-    fn with_held_up_worker(
-        probe: &Arc<Probe>,
-        group: &Arc<GroupCommit>,
-        calls: Vec<Box<dyn FnOnce(&GroupCommit) + Send>>,
-    ) {
+    fn with_held_up_worker(probe: &Arc<Probe>, group: &Arc<GroupCommit>, calls: Vec<Call>) {
         let gate = probe.gate.lock().unwrap();
         let mut threads = Vec::new();
         for call in calls {
@@ -327,7 +325,7 @@ mod tests {
     #[test]
     fn waiting_writes_share_a_commit_and_see_each_other() {
         let (probe, group) = start();
-        let calls = (0..20).map(|_| -> Box<dyn FnOnce(&GroupCommit) + Send> {
+        let calls = (0..20).map(|_| -> Call {
             Box::new(|group| {
                 group.write(|txn| add(txn, 1)).unwrap();
             })
@@ -341,7 +339,7 @@ mod tests {
     #[test]
     fn a_failed_or_panicking_write_leaves_no_trace_and_spoils_no_other() {
         let (probe, group) = start();
-        let calls: Vec<Box<dyn FnOnce(&GroupCommit) + Send>> = vec![
+        let calls: Vec<Call> = vec![
             Box::new(|group| assert!(group.write(|txn| add(txn, 1)).is_ok())),
             Box::new(|group| {
                 let result = group.write(|txn| {
@@ -368,7 +366,7 @@ mod tests {
         let (probe, group) = start();
         probe.fail.store(1, Ordering::SeqCst);
         let full = Arc::new(AtomicU64::new(0));
-        let calls = (0..5).map(|_| -> Box<dyn FnOnce(&GroupCommit) + Send> {
+        let calls = (0..5).map(|_| -> Call {
             let full = Arc::clone(&full);
             Box::new(move |group| match group.write(|txn| add(txn, 1)) {
                 Ok(_) => {}

@@ -87,7 +87,13 @@ pub fn list(kv: &dyn KvRead, after: Option<&str>, limit: usize) -> Result<Vec<Bu
     let names = kv.scan(Bound::Excluded(&start), Bound::Excluded(&end), limit)?;
     names
         .iter()
-        .map(|(key, value)| named(kv, &String::from_utf8_lossy(&key[1..]), value))
+        .map(|(key, value)| {
+            named(
+                kv,
+                &String::from_utf8_lossy(key.get(1..).unwrap_or_default()),
+                value,
+            )
+        })
         .collect()
 }
 

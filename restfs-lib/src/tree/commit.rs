@@ -111,12 +111,18 @@ pub fn list(
 }
 
 /// The point that shows the tree as it was at this time: of all commits not later than it the latest, of several
-/// with that time the newest. `None` when all are later.
+/// with that time the newest. `None` when all are later, the head when none is: clocks of sources are set back at
+/// times, and who asks for now wants the newest.
 pub fn point_at(kv: &dyn KvRead, bucket: BucketId, time_ns: i64) -> Result<Option<u64>, TreeError> {
-    let start = keys::commit_time(bucket, time_ns, u64::MAX);
-    let end = keys::of_bucket(keys::COMMIT_TIME, bucket).end();
-    let rows = kv.scan(Bound::Included(&start), Bound::Excluded(&end), 1)?;
-    let Some((key, _)) = rows.first() else {
+    let times = keys::of_bucket(keys::COMMIT_TIME, bucket);
+    let first_from = |start: &Key| kv.scan(Bound::Included(start), Bound::Excluded(&times.end()), 1);
+    let found = first_from(&keys::commit_time(bucket, time_ns, u64::MAX))?;
+    if found == first_from(&times)? {
+        return Ok(bucket::get(kv, bucket)?
+            .map(|bucket| bucket.head)
+            .filter(|head| *head > 0));
+    }
+    let Some((key, _)) = found.first() else {
         return Ok(None);
     };
     let mut parts = KeyParts::new(key);

@@ -31,6 +31,9 @@ pub use apply::{Applied, Checks, apply, apply_all};
 pub use digest::{GROUP_OBJECTS, Row, Totals, group_of, row_digest};
 pub use error::TreeError;
 pub use history::{Changes, history};
-pub use read::{At, Tree};
+pub use read::{At, Attribute, Tree};
 pub use valid::{MAX_ATTRIBUTE, MAX_ATTRIBUTE_NAME, MAX_SIZE, MAX_SYMLINK};
 pub use write::History;
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,9 @@ pub enum At {
     Point(u64),
 }
 
+/// Name and value.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+
 /// A bucket's tree at one moment. Numbers beside values are serials: the point that wrote the row.
 #[derive(Clone, Copy)]
 pub struct Tree<'a> {
@@ -95,7 +98,7 @@ impl<'a> Tree<'a> {
     }
 
     /// All attributes of an object with their values, by name.
-    pub fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeError> {
+    pub fn attributes(&self, id: ObjectId) -> Result<Vec<Attribute>, TreeError> {
         let mut attributes = Vec::new();
         self.each(keys::ATTRIBUTE, id, |live| {
             let name = keys::last_name(&live.row)?.to_vec();
