@@ -60,7 +60,7 @@ impl Filler<'_> {
         rustix::fs::ftruncate(&self.file.file, object.size)
             .map_err(|e| Trouble::from_io(&self.file.path, "setting the size", e))?;
         let mut from = 0;
-        while object.size > 0 {
+        loop {
             let Page { items, more } = self.job.source.segments(self.file.id, from, SEGMENTS)?;
             for (number, segment) in &items {
                 if *number < from {

@@ -1,6 +1,6 @@
 //! Owner, mode, times and extended attributes.
 
-use super::{Done, Job, Trouble};
+use super::{Attribute, Done, Job, Trouble};
 use restfs_lib::model::{Kind, Object, ObjectId, Time};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -124,7 +124,7 @@ fn remove_xattr(target: Target<'_>, name: &[u8]) -> Result<(), Errno> {
 
 /// Attributes that the object has already and should not: from a default ACL above, or of an existing directory.
 /// Those that the kernel's security modules put there are left alone.
-fn inherited(target: Target<'_>, wanted: &[(Vec<u8>, Vec<u8>)]) -> Vec<Vec<u8>> {
+fn inherited(target: Target<'_>, wanted: &[Attribute]) -> Vec<Vec<u8>> {
     let mut list = vec![0; XATTR_LIST_MAX];
     let length = match target {
         Target::Open(fd) => rustix::fs::flistxattr(fd, list.as_mut_slice()),

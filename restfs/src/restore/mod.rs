@@ -13,7 +13,7 @@ mod tests;
 mod walk;
 
 pub use report::{Problem, Summary};
-pub use source::{ContentSource, Entry, MAX_FETCH, Page, SourceError};
+pub use source::{Attribute, ContentSource, Entry, MAX_FETCH, Page, SourceError};
 
 use content::FileJob;
 use folder::Folder;

@@ -24,6 +24,9 @@ pub struct Entry {
     pub object: Object,
 }
 
+/// Name and value.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+
 /// Part of a list; `more` says that it goes on after the last item. A page with `more` is never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -42,8 +45,8 @@ pub trait ContentSource: Send + Sync {
     /// Up to `limit` entries after the name `after`, in ascending order of names' bytes.
     fn entries(&self, dir: ObjectId, after: Option<&[u8]>, limit: usize) -> Result<Page<Entry>, SourceError>;
 
-    /// All attributes, name and value.
-    fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError>;
+    /// All of them.
+    fn attributes(&self, id: ObjectId) -> Result<Vec<Attribute>, SourceError>;
 
     /// Up to `limit` segments with blocks, number `from` and above, in ascending order.
     fn segments(&self, id: ObjectId, from: u64, limit: usize) -> Result<Page<(u64, Segment)>, SourceError>;

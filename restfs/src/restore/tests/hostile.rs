@@ -85,7 +85,7 @@ fn one_name_twice_in_a_list_does_not_go_round_for_ever() {
                 .entries(dir, None, limit)
                 .map(|page| Page { more: true, ..page })
         }
-        fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
+        fn attributes(&self, id: ObjectId) -> Result<Vec<Attribute>, SourceError> {
             self.0.attributes(id)
         }
         fn segments(&self, id: ObjectId, _: u64, limit: usize) -> Result<Page<(u64, Segment)>, SourceError> {

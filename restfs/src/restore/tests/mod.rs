@@ -19,7 +19,7 @@ const BLOCK: usize = 4096;
 struct Tree {
     objects: BTreeMap<u64, Object>,
     entries: BTreeMap<u64, Vec<(Vec<u8>, u64)>>,
-    attributes: HashMap<u64, Vec<(Vec<u8>, Vec<u8>)>>,
+    attributes: HashMap<u64, Vec<Attribute>>,
     segments: HashMap<u64, Vec<(u64, Segment)>>,
     blocks: HashMap<BlockKey, Bytes>,
 }
@@ -155,7 +155,7 @@ impl ContentSource for Tree {
         })
     }
 
-    fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
+    fn attributes(&self, id: ObjectId) -> Result<Vec<Attribute>, SourceError> {
         Ok(self.attributes.get(&id.0).cloned().unwrap_or_default())
     }
 

@@ -143,7 +143,7 @@ fn a_source_that_fails_stops_the_restore() {
         fn entries(&self, dir: ObjectId, after: Option<&[u8]>, n: usize) -> Result<Page<Entry>, SourceError> {
             self.0.entries(dir, after, n)
         }
-        fn attributes(&self, id: ObjectId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
+        fn attributes(&self, id: ObjectId) -> Result<Vec<Attribute>, SourceError> {
             self.0.attributes(id)
         }
         fn segments(&self, id: ObjectId, from: u64, n: usize) -> Result<Page<(u64, Segment)>, SourceError> {

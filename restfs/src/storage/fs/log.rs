@@ -3,11 +3,11 @@
 use super::index::{Location, Totals};
 use super::lock;
 use super::pack::{self, Packs};
-use super::record::{Encoding, FILE_HEADER, KIND_BLOCK, RECORD_HEADER, RecordHeader};
+use super::record::FILE_HEADER;
+use super::writer::{End, Recent, Record, Writer};
 use crate::storage::StoreError;
-use restfs_lib::content;
-use restfs_lib::model::{BlockKey, Compression};
-use std::collections::{HashMap, VecDeque};
+use restfs_lib::model::BlockKey;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,13 +20,6 @@ pub(super) const INDEX_BATCH: usize = 4096;
 
 /// Makes a file's content durable; replaced in tests.
 pub(super) type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
-
-/// Where the next record goes.
-pub(super) struct End {
-    pub(super) pack: u64,
-    pub(super) file: File,
-    pub(super) offset: u64,
-}
 
 /// Taken in the order `turn`, pass of the gate, `writer`, `recent`; the mutex `gate` is held for moments only.
 pub(super) struct Log {
@@ -70,82 +63,11 @@ struct Newest {
     again: bool,
 }
 
-struct Writer {
-    pack: u64,
-    file: Arc<File>,
-    offset: u64,
-    /// Bytes appended since the start, over all packs.
-    position: u64,
-    /// A write failed and what it left could not be removed yet.
-    rest_to_cut: bool,
-    /// In the order of their positions.
-    queue: VecDeque<Recent>,
-}
-
 /// Up to where records survive a power cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Durable {
     pub(super) pack: u64,
     pub(super) offset: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Recent {
-    pub(super) key: BlockKey,
-    pub(super) location: Location,
-    /// Position of the record's end.
-    position: u64,
-}
-
-impl Recent {
-    pub(super) fn record_end(&self) -> u64 {
-        self.location.offset + RECORD_HEADER as u64 + u64::from(self.location.stored)
-    }
-}
-
-/// A record but for its header, which depends on its place.
-pub(super) struct Record {
-    key: BlockKey,
-    plain: u32,
-    encoding: Encoding,
-    payload_crc: u32,
-    /// Room for the header, then the payload.
-    bytes: Vec<u8>,
-}
-
-impl Record {
-    pub(super) fn new(key: BlockKey, content: &[u8], compression: Compression) -> Self {
-        let (encoding, payload) = match content::compress(content, compression) {
-            Some(smaller) => (Encoding::Zstd, smaller),
-            None => (Encoding::Plain, content.to_vec()),
-        };
-        let payload_crc = crc32c::crc32c(&payload);
-        let mut bytes = Vec::with_capacity(RECORD_HEADER + payload.len());
-        bytes.resize(RECORD_HEADER, 0);
-        bytes.extend_from_slice(&payload);
-        Self {
-            key,
-            plain: narrow(content.len()),
-            encoding,
-            payload_crc,
-            bytes,
-        }
-    }
-
-    fn stored(&self) -> u32 {
-        narrow(self.bytes.len() - RECORD_HEADER)
-    }
-
-    fn header(&self) -> RecordHeader {
-        RecordHeader {
-            kind: KIND_BLOCK,
-            encoding: self.encoding.number(),
-            plain: self.plain,
-            stored: self.stored(),
-            key: self.key,
-            payload_crc: self.payload_crc,
-        }
-    }
 }
 
 impl Log {
@@ -160,14 +82,7 @@ impl Log {
                 failure: String::new(),
             }),
             gate_free: Condvar::new(),
-            writer: Mutex::new(Writer {
-                pack: end.pack,
-                file: Arc::new(end.file),
-                offset: end.offset,
-                position: 0,
-                rest_to_cut: false,
-                queue: VecDeque::new(),
-            }),
+            writer: Mutex::new(Writer::new(end)),
             recent: RwLock::new(HashMap::new()),
             turn: Mutex::new(()),
             synced: AtomicU64::new(0),
@@ -183,19 +98,19 @@ impl Log {
     }
 
     /// Writes the record unless another thread has just written one of the same key (`again`: even then).
-    pub(super) fn append(&self, record: &Record, again: bool) -> Result<(), StoreError> {
-        let length = record.bytes.len() as u64;
+    pub(super) fn append(&self, record: &Record<'_>, again: bool) -> Result<(), StoreError> {
+        let length = record.length();
         loop {
             self.writable()?;
             let mut writer = lock(&self.writer);
-            if !again && self.recent().contains_key(&record.key) {
+            if !again && self.recent().contains_key(&record.key()) {
                 return Ok(());
             }
             if writer.has_room(length, self.pack_size) {
                 let location = writer
                     .append(record)
                     .map_err(|e| self.failed_writing(e, writer.pack))?;
-                self.recent_mut().insert(record.key, Newest { location, again });
+                self.recent_mut().insert(record.key(), Newest { location, again });
                 return Ok(());
             }
             drop(writer);
@@ -396,71 +311,4 @@ impl Log {
     fn failed_writing(&self, error: io::Error, pack: u64) -> StoreError {
         pack::failed(|| format!("writing pack {pack}"), self.packs.folder(), error)
     }
-}
-
-impl Writer {
-    fn has_room(&self, length: u64, pack_size: u64) -> bool {
-        self.offset + length <= pack_size || self.offset <= FILE_HEADER as u64
-    }
-
-    /// A failed write leaves the pack as it was.
-    fn append(&mut self, record: &Record) -> io::Result<Location> {
-        self.cut_rest()?;
-        // The header's place is known only now; the payload was made without the lock.
-        let header = record.header().encode(self.pack, self.offset);
-        let written = write_record(&self.file, self.offset, &header, &record.bytes[RECORD_HEADER..]);
-        if let Err(error) = written {
-            self.rest_to_cut = true;
-            // Tried again before the next write.
-            let _ = self.cut_rest();
-            return Err(error);
-        }
-        let location = Location {
-            pack: self.pack,
-            offset: self.offset,
-            plain: record.plain,
-            stored: record.stored(),
-        };
-        self.offset += record.bytes.len() as u64;
-        self.position += record.bytes.len() as u64;
-        self.queue.push_back(Recent {
-            key: record.key,
-            location,
-            position: self.position,
-        });
-        Ok(location)
-    }
-
-    fn cut_rest(&mut self) -> io::Result<()> {
-        if self.rest_to_cut {
-            self.file.set_len(self.offset)?;
-            self.rest_to_cut = false;
-        }
-        Ok(())
-    }
-}
-
-fn write_record(file: &File, offset: u64, header: &[u8], payload: &[u8]) -> io::Result<()> {
-    let mut parts = [io::IoSlice::new(header), io::IoSlice::new(payload)];
-    let mut parts = &mut parts[..];
-    let mut at = offset;
-    // Takes an empty payload out.
-    io::IoSlice::advance_slices(&mut parts, 0);
-    while !parts.is_empty() {
-        match rustix::io::pwritev(file, parts, at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                at += count as u64;
-                io::IoSlice::advance_slices(&mut parts, count);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Of a block's length, at most [`crate::storage::MAX_BLOCK`].
-fn narrow(length: usize) -> u32 {
-    u32::try_from(length).expect("a block is shorter than 4 GiB")
 }

@@ -8,29 +8,31 @@ mod index;
 mod indexer;
 mod log;
 mod pack;
+mod read;
 mod record;
 mod recovery;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use super::{BlockStore, MAX_BLOCK, StoreError, StoreStats};
 use bytes::Bytes;
 use cache::BlockCache;
 use index::{Index, Location};
 use indexer::Indexer;
-use log::{Log, Record};
+use log::Log;
 use pack::Packs;
-use record::{Encoding, RECORD_HEADER, RecordHeader};
+use read::{ReadError, read};
 use restfs_lib::content;
 use restfs_lib::model::{BlockKey, Compression};
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use writer::Record;
 
 /// Keys of damaged blocks that are remembered, so that they are asked for and written anew. Beyond it a damaged
 /// block is still never served, only not asked for by itself.
@@ -204,7 +206,7 @@ impl Shared {
         }
         self.cache_misses.fetch_add(1, Ordering::Relaxed);
         let location = self.find(key)?.ok_or(StoreError::Missing(key))?;
-        match self.read(key, location) {
+        match read(&self.packs, key, location) {
             Ok(content) => {
                 lock(&self.cache).put(key, content.clone());
                 Ok(content)
@@ -287,16 +289,6 @@ impl Shared {
         })
     }
 
-    fn read(&self, key: BlockKey, at: Location) -> Result<Bytes, ReadError> {
-        let file = self.packs.for_reading(at.pack).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => ReadError::Damaged("the pack file is gone".to_owned()),
-            _ => ReadError::Io(e),
-        })?;
-        let mut bytes = vec![0; RECORD_HEADER + at.stored as usize];
-        file.read_exact_at(&mut bytes, at.offset)?;
-        decode_record(key, at, bytes)
-    }
-
     fn note_damage(&self, key: BlockKey, at: Location, reason: &str) {
         let mut damaged = lock(&self.damaged);
         if damaged.len() < MAX_DAMAGED && damaged.insert(key) {
@@ -308,53 +300,6 @@ impl Shared {
             );
         }
     }
-}
-
-enum ReadError {
-    /// Reading again will not help.
-    Damaged(String),
-    Io(io::Error),
-}
-
-/// `EIO`: the medium no longer has the bytes.
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        let medium = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Damaged("the pack file ends before it".to_owned()),
-            _ if medium => Self::Damaged(error.to_string()),
-            _ => Self::Io(error),
-        }
-    }
-}
-
-/// The content of a record, checked from the outside in: header, payload, content.
-fn decode_record(key: BlockKey, at: Location, mut bytes: Vec<u8>) -> Result<Bytes, ReadError> {
-    let damaged = |reason: &str| ReadError::Damaged(reason.to_owned());
-    let header = bytes
-        .first_chunk::<RECORD_HEADER>()
-        .and_then(|header| RecordHeader::decode(header, at.pack, at.offset))
-        .ok_or_else(|| damaged("its header does not match its checksum"))?;
-    if header.key != key || header.stored != at.stored || header.plain != at.plain {
-        return Err(damaged("another record is in its place; rebuild the index"));
-    }
-    let payload = bytes.split_off(RECORD_HEADER);
-    if crc32c::crc32c(&payload) != header.payload_crc {
-        return Err(damaged("its payload does not match its checksum"));
-    }
-    let content = match Encoding::from_number(header.encoding) {
-        Some(Encoding::Plain) => payload,
-        Some(Encoding::Zstd) if header.plain as usize <= MAX_BLOCK => {
-            content::decompress(&payload, header.plain as usize)
-                .map_err(|e| ReadError::Damaged(e.to_string()))?
-        }
-        Some(Encoding::Zstd) => return Err(damaged("it is longer than a block can be")),
-        None => return Err(damaged("its encoding is unknown to this version")),
-    };
-    if !content::verify(&key, &content) {
-        return Err(damaged("its content does not match its key"));
-    }
-    Ok(Bytes::from(content))
 }
 
 /// Keeps a second process out until the file is closed.

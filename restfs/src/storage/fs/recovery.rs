@@ -1,10 +1,11 @@
 //! What happens at the start: the packs are brought to a clean end, and what they have into the index.
 
 use super::index::{Index, Location, Update};
-use super::log::{Durable, End};
+use super::log::Durable;
 use super::pack::{self, Packs, is_stub};
 use super::record::{FILE_HEADER, FileHeaderError, KIND_BLOCK, check_file_header};
 use super::scan::{Depth, Found, scan};
+use super::writer::End;
 use super::{Damage, Recovery};
 use crate::storage::StoreError;
 use std::collections::BTreeMap;
