@@ -1,4 +1,4 @@
-//! Bytes of a pack file: its header, the records' headers. Drawn in `docs/formats/store-packs.md`.
+//! Bytes of a pack file: its header, the records' headers. Drawn in `docs/formats/packs.md`.
 
 use restfs_lib::model::BlockKey;
 
