@@ -55,7 +55,7 @@ const FUNCTIONS: &[&str] = &[
     "vfs_remove_fsp_extension",
     "vfsx_shim_.*",
 ];
-const TYPES: &[&str] = &["vfs_fn_pointers", "vfs_aio_state", "vfs_handle_struct"];
+const TYPES: &[&str] = &["vfs_fn_pointers", "vfs_aio_state", "vfs_handle_struct", "vfs_fallocate_flags"];
 const CONSTANTS: &[&str] = &["SMB_VFS_INTERFACE_VERSION", "SAMBA_VERSION_MAJOR", "SAMBA_VERSION_MINOR", "VFSX_.*"];
 
 fn main() {

@@ -26,11 +26,6 @@ void vfsx_shim_log(int level, const char *text)
 	DEBUG(level, ("vfsx: %s\n", text));
 }
 
-bool vfsx_shim_status_is_ok(NTSTATUS status)
-{
-	return NT_STATUS_IS_OK(status);
-}
-
 bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft)
 {
 	return is_omit_timespec(&ft->mtime) && is_omit_timespec(&ft->atime) && is_omit_timespec(&ft->create_time);

@@ -32,7 +32,6 @@ struct tevent_req *vfsx_shim_offload_write_send(struct vfs_handle_struct *handle
 	off_t dest_off, off_t to_copy, uint64_t ticket);
 NTSTATUS vfsx_shim_offload_write_recv(struct vfs_handle_struct *handle, struct tevent_req *req, off_t *copied);
 
-bool vfsx_shim_status_is_ok(NTSTATUS status);
 bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft);
 
 #endif

@@ -34,6 +34,10 @@ impl Capture {
         {
             return Some(handle);
         }
+        if fd < 0 {
+            // The write is about to fail.
+            return None;
+        }
         let Ok(found) = os::identify(fd) else {
             self.client.gap(GapReason::Unrepresentable);
             return None;

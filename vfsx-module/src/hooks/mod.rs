@@ -65,9 +65,8 @@ impl Capture {
 
     /// Metadata of an open object changed.
     pub fn touched(&mut self, fd: RawFd, path_hint: impl FnOnce() -> Vec<u8>, changed: Changed) {
-        match os::identify(fd) {
-            Ok(found) => self.touch(found.node, path_hint(), changed),
-            Err(_) => self.client.gap(GapReason::Unrepresentable),
+        if let Some(node) = self.node_of(fd) {
+            self.touch(node, path_hint(), changed);
         }
     }
 
@@ -119,7 +118,17 @@ impl Capture {
         self.client.finish(FINISH_LIMIT, keep_open);
     }
 
-    fn touch(&mut self, node: NodeRef, path_hint: Vec<u8>, changed: Changed) {
+    /// Identity of an open object, `None` if it cannot be had, which is then a gap.
+    pub fn node_of(&mut self, fd: RawFd) -> Option<NodeRef> {
+        let found = os::identify(fd);
+        if found.is_err() {
+            self.client.gap(GapReason::Unrepresentable);
+        }
+        found.ok().map(|found| found.node)
+    }
+
+    /// Metadata of this object changed. Goes out once when the outermost call ends.
+    pub fn touch(&mut self, node: NodeRef, path_hint: Vec<u8>, changed: Changed) {
         match self.touched.iter_mut().find(|touch| touch.node == node) {
             Some(touch) => {
                 touch.changed.stat |= changed.stat;

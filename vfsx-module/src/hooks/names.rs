@@ -22,6 +22,11 @@ impl Name {
         Self { before, ..Self::of(place) }
     }
 
+    /// Path of the object itself, relative to the share's root.
+    pub fn path_hint(&self) -> Vec<u8> {
+        self.place.path_hint()
+    }
+
     /// Of a call that makes a new name.
     pub fn of(place: Place) -> Self {
         Self { dir: place.directory(), place, before: None }

@@ -29,13 +29,13 @@ impl Span {
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub struct Ranges {
+pub(super) struct Ranges {
     sorted: Vec<Range>,
     whole: bool,
 }
 
 impl Ranges {
-    pub fn add(&mut self, span: Span) {
+    pub(super) fn add(&mut self, span: Span) {
         match span {
             Span::Whole => {
                 self.whole = true;
@@ -46,21 +46,21 @@ impl Ranges {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.sorted.is_empty() && !self.whole
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.sorted.len() >= MAX_RANGES
     }
 
     /// The ranges, and whether any byte may have changed. Nothing stays.
-    pub fn take(&mut self) -> (Vec<Range>, bool) {
+    pub(super) fn take(&mut self) -> (Vec<Range>, bool) {
         (std::mem::take(&mut self.sorted), std::mem::take(&mut self.whole))
     }
 
     /// Joins the two nearest when there are too many.
-    pub fn limit(&mut self) {
+    pub(super) fn limit(&mut self) {
         while self.sorted.len() > MAX_RANGES {
             let holes = self.sorted.windows(2).map(|pair| match pair {
                 [a, b] => b.start - a.end,

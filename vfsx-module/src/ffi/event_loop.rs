@@ -1,0 +1,94 @@
+//! smbd's event loop watches a share's socket and wakes it at its deadline.
+
+use super::call::Call;
+use super::host;
+use super::shares::{self, Share};
+use crate::client::ERROR;
+use crate::sys;
+use std::time::Instant;
+
+/// Ends with [`Watch::end`]; smbd frees the C part with its handle otherwise.
+pub(super) struct Watch {
+    raw: *mut sys::vfsx_watch,
+    /// The connection that is watched; 0 before the first.
+    connection: u64,
+    timer: Option<Instant>,
+}
+
+impl Watch {
+    /// # Safety
+    /// `handle` is smbd's, and the result ends before it.
+    pub(super) unsafe fn new(handle: *mut sys::vfs_handle_struct, key: u64) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        let raw = unsafe { sys::vfsx_shim_watch_new(handle, key) };
+        (!raw.is_null()).then_some(Self { raw, connection: 0, timer: None })
+    }
+
+    pub(super) fn end(self) {
+        // SAFETY: `raw` is valid until here, and `self` is gone after.
+        unsafe { sys::vfsx_shim_watch_free(self.raw) };
+    }
+}
+
+/// Brings the event loop in line with what the share waits for.
+pub(super) fn follow(share: &mut Share) {
+    let watch = &mut share.watch;
+    let (connection, socket, wants_room) = share.capture.client().watch();
+    if watch.connection != connection {
+        watch.connection = connection;
+        // SAFETY: `raw` is valid as long as the share is registered.
+        unsafe { sys::vfsx_shim_watch_no_socket(watch.raw) };
+        share.capture.client_mut().close_ended();
+        if let Some(socket) = socket {
+            // SAFETY: as above; the socket stays open until it is no longer watched.
+            complain_unless(unsafe { sys::vfsx_shim_watch_socket(watch.raw, socket) });
+        }
+    }
+    // SAFETY: as above.
+    unsafe { sys::vfsx_shim_watch_writable(watch.raw, wants_room) };
+    set_timer(watch, share.capture.deadline());
+}
+
+/// A timer that comes too early finds nothing to do and is set anew.
+fn set_timer(watch: &mut Watch, deadline: Option<Instant>) {
+    let Some(deadline) = deadline else { return };
+    if watch.timer.is_some_and(|timer| timer <= deadline) {
+        return;
+    }
+    watch.timer = Some(deadline);
+    let wait = deadline.saturating_duration_since(Instant::now());
+    let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+    // SAFETY: `raw` is valid as long as the share is registered.
+    complain_unless(unsafe { sys::vfsx_shim_watch_timer(watch.raw, micros) });
+}
+
+fn complain_unless(ok: bool) {
+    if !ok {
+        host::log(ERROR, "no memory for an event; changes may be reported late");
+    }
+}
+
+/// Called by the shim.
+#[unsafe(no_mangle)]
+extern "C" fn vfsx_rs_socket_ready(key: u64, readable: bool, writable: bool) {
+    let Some(call) = Call::enter_key(key) else { return };
+    call.note(|capture| {
+        if readable {
+            capture.readable();
+        }
+        if writable {
+            capture.writable();
+        }
+    });
+}
+
+/// Called by the shim.
+#[unsafe(no_mangle)]
+extern "C" fn vfsx_rs_timer(key: u64) {
+    let Some(call) = Call::enter_key(key) else { return };
+    shares::with(key, |share| {
+        share.watch.timer = None;
+        share.capture.tick(Instant::now());
+    });
+    drop(call);
+}

@@ -1,0 +1,191 @@
+//! Callbacks on names.
+
+use super::call::{CResult, around};
+use super::samba::{File, names_stream, place};
+use crate::hooks::{Name, Outcome, Place};
+use crate::sys;
+use std::ffi::c_int;
+use std::io;
+use vfsx_proto::Changed;
+
+type Handle = *mut sys::vfs_handle_struct;
+type Fsp = *mut sys::files_struct;
+type SmbName = *const sys::smb_filename;
+
+/// A stream is an attribute of the file it belongs to.
+const STREAM: Changed = Changed { stat: false, xattrs: true };
+
+/// What a call names: an entry of a directory, or a stream of that entry.
+enum Target {
+    Entry(Name),
+    Stream(Place),
+}
+
+/// # Safety
+/// smbd's arguments, used within the callback. `how` is how an entry is looked at.
+unsafe fn target(handle: Handle, dir: *const sys::files_struct, path: SmbName, how: fn(Place) -> Name) -> io::Result<Target> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let place = place(handle, dir, path)?;
+        Ok(if names_stream(path) { Target::Stream(place) } else { Target::Entry(how(place)) })
+    }
+}
+
+/// Most calls are path walks, and listings open every entry: only those that may create or truncate are looked at.
+pub(super) unsafe extern "C" fn openat(
+    handle: Handle,
+    dir: *const sys::files_struct,
+    path: SmbName,
+    fsp: Fsp,
+    how: *const sys::vfs_open_how,
+) -> c_int {
+    // SAFETY: smbd's arguments, passed on.
+    let next = || unsafe { sys::smb_vfs_call_openat((*handle).next, dir, path, fsp, how) };
+    // SAFETY: `how` is valid for the callback.
+    let flags = unsafe { (*how).flags };
+    if flags & (libc::O_CREAT | libc::O_TRUNC) == 0 {
+        return next();
+    }
+    // SAFETY: smbd's arguments, within the callback.
+    let (file, is_stream) = unsafe { (File::new(fsp), names_stream(path)) };
+    // SAFETY: as above.
+    let before = |_: &mut _| unsafe { target(handle, dir, path, Name::of) };
+    // SAFETY: the handle is smbd's.
+    unsafe {
+        around(handle, before, next, |capture, before, fd, errno| {
+            if is_stream {
+                let file = file.with_metadata();
+                if *fd >= 0 {
+                    capture.touched(file.fd(), || file.path_hint(), STREAM);
+                }
+                return;
+            }
+            let Ok(Target::Entry(name)) = before else { return };
+            let hint = name.path_hint();
+            if flags & libc::O_CREAT != 0 {
+                capture.opened_creating(name, *fd, errno);
+            }
+            if flags & libc::O_TRUNC != 0 && *fd >= 0 {
+                capture.truncated_at_open(*fd, hint);
+            }
+        })
+    }
+}
+
+/// Common part of the calls that make a new name.
+///
+/// # Safety
+/// smbd's arguments, used within the callback.
+unsafe fn creating<R: CResult>(handle: Handle, dir: *const sys::files_struct, path: SmbName, next: impl FnOnce() -> R) -> R {
+    // SAFETY: the caller's promise.
+    let before = |_: &mut _| unsafe { target(handle, dir, path, Name::of) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        around(handle, before, next, |capture, before, result, errno| {
+            if let Ok(Target::Entry(name)) = before {
+                capture.created(name, result.outcome(errno));
+            }
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn mkdirat(handle: Handle, dir: Fsp, path: SmbName, mode: libc::mode_t) -> c_int {
+    // SAFETY: smbd's arguments, passed on.
+    unsafe { creating(handle, dir, path, || sys::smb_vfs_call_mkdirat((*handle).next, dir, path, mode)) }
+}
+
+pub(super) unsafe extern "C" fn symlinkat(handle: Handle, contents: SmbName, dir: Fsp, path: SmbName) -> c_int {
+    // SAFETY: smbd's arguments, passed on.
+    unsafe { creating(handle, dir, path, || sys::smb_vfs_call_symlinkat((*handle).next, contents, dir, path)) }
+}
+
+pub(super) unsafe extern "C" fn mknodat(
+    handle: Handle,
+    dir: Fsp,
+    path: SmbName,
+    mode: libc::mode_t,
+    device: sys::dev_t,
+) -> c_int {
+    // SAFETY: smbd's arguments, passed on.
+    unsafe { creating(handle, dir, path, || sys::smb_vfs_call_mknodat((*handle).next, dir, path, mode, device)) }
+}
+
+pub(super) unsafe extern "C" fn create_dfs_pathat(
+    handle: Handle,
+    dir: Fsp,
+    path: SmbName,
+    referrals: *const sys::referral,
+    count: usize,
+) -> sys::NTSTATUS {
+    // SAFETY: smbd's arguments, passed on.
+    unsafe {
+        creating(handle, dir, path, || {
+            sys::smb_vfs_call_create_dfs_pathat((*handle).next, dir, path, referrals, count)
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn linkat(
+    handle: Handle,
+    old_dir: Fsp,
+    old_path: SmbName,
+    dir: Fsp,
+    path: SmbName,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: smbd's arguments, within the callback.
+    let before = |_: &mut _| unsafe {
+        let source = place(handle, old_dir, old_path).and_then(|place| place.find()).ok();
+        (source, target(handle, dir, path, Name::of))
+    };
+    // SAFETY: smbd's arguments, passed on.
+    let next = || unsafe { sys::smb_vfs_call_linkat((*handle).next, old_dir, old_path, dir, path, flags) };
+    // SAFETY: the handle is smbd's.
+    unsafe {
+        around(handle, before, next, |capture, (source, target), result, errno| {
+            if let Ok(Target::Entry(name)) = target {
+                capture.linked(source, name, result.outcome(errno));
+            }
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn unlinkat(handle: Handle, dir: Fsp, path: SmbName, flags: c_int) -> c_int {
+    // SAFETY: smbd's arguments, within the callback.
+    let before = |_: &mut _| unsafe { target(handle, dir, path, Name::look) };
+    // SAFETY: smbd's arguments, passed on.
+    let next = || unsafe { sys::smb_vfs_call_unlinkat((*handle).next, dir, path, flags) };
+    // SAFETY: the handle is smbd's.
+    unsafe {
+        around(handle, before, next, |capture, before, result, errno| match before {
+            Ok(Target::Entry(name)) => capture.unlinked(name, result.outcome(errno)),
+            Ok(Target::Stream(place)) => capture.touched_name(&place, STREAM),
+            Err(_) => {}
+        })
+    }
+}
+
+/// A replaced target gets no unlink of its own.
+pub(super) unsafe extern "C" fn renameat(handle: Handle, from_dir: Fsp, from: SmbName, to_dir: Fsp, to: SmbName) -> c_int {
+    // SAFETY: smbd's arguments, within the callback.
+    let before = |_: &mut _| unsafe {
+        (target(handle, from_dir, from, Name::look), target(handle, to_dir, to, Name::look))
+    };
+    // SAFETY: smbd's arguments, passed on.
+    let next = || unsafe { sys::smb_vfs_call_renameat((*handle).next, from_dir, from, to_dir, to) };
+    // SAFETY: the handle is smbd's.
+    unsafe {
+        around(handle, before, next, |capture, before, result, errno| match before {
+            (Ok(Target::Entry(from)), Ok(Target::Entry(to))) => capture.renamed(from, to, result.outcome(errno)),
+            // Streams are renamed within their file. A stream made a file's main content: both.
+            (from, to) => {
+                for target in [from, to].into_iter().flatten() {
+                    match target {
+                        Target::Stream(place) => capture.touched_name(&place, STREAM),
+                        Target::Entry(name) => capture.created(name, Outcome::Unknown),
+                    }
+                }
+            }
+        })
+    }
+}

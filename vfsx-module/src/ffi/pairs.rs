@@ -1,0 +1,198 @@
+//! Callbacks that come in pairs: a request is sent, smbd's threads work, and its end comes back through the event loop.
+//!
+//! The shim carries a ticket through the request and gives it back once: when the request has ended, or when smbd has dropped it.
+
+use super::call::Call;
+use super::content::{self, Written};
+use crate::hooks::{Capture, Span};
+use crate::{os, sys};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+
+type Handle = *mut sys::vfs_handle_struct;
+type Fsp = *mut sys::files_struct;
+
+struct Pending {
+    share: u64,
+    work: Work,
+}
+
+enum Work {
+    Write { written: Written, span: Span },
+    Flush { handle: u64 },
+}
+
+#[derive(Default)]
+struct Tickets {
+    last: u64,
+    open: HashMap<u64, Pending>,
+}
+
+thread_local! {
+    // Never dropped: smbd may free requests after this thread's other values are gone.
+    static TICKETS: ManuallyDrop<RefCell<Tickets>> = ManuallyDrop::default();
+}
+
+/// For requests of no interest; the shim gives it back like any other.
+const NO_TICKET: u64 = 0;
+
+fn issue(pending: Pending) -> u64 {
+    TICKETS.with(|tickets| {
+        let mut tickets = tickets.borrow_mut();
+        tickets.last += 1;
+        let ticket = tickets.last;
+        tickets.open.insert(ticket, pending);
+        ticket
+    })
+}
+
+fn redeem(ticket: u64) -> Option<Pending> {
+    TICKETS.with(|tickets| tickets.borrow_mut().open.remove(&ticket))
+}
+
+/// Runs `next` as the start of a write of `span`.
+///
+/// # Safety
+/// smbd's arguments, within the callback.
+unsafe fn sending_write(
+    handle: Handle,
+    fsp: Fsp,
+    span: Span,
+    next: impl FnOnce(u64) -> *mut sys::tevent_req,
+) -> *mut sys::tevent_req {
+    // SAFETY: the handle is smbd's.
+    let Some(call) = (unsafe { Call::enter(handle) }) else {
+        return next(NO_TICKET);
+    };
+    let ticket = call.note(|capture| {
+        // SAFETY: the caller's promise.
+        let written = unsafe { content::begin_write(capture, call.key(), handle, fsp) };
+        if let Some(handle) = written.handle {
+            capture.started(handle);
+        }
+        issue(Pending { share: call.key(), work: Work::Write { written, span } })
+    });
+    let request = next(ticket.unwrap_or(NO_TICKET));
+    let errno = os::errno();
+    drop(call);
+    os::set_errno(errno);
+    request
+}
+
+pub(super) unsafe extern "C" fn pwrite_send(
+    handle: Handle,
+    context: *mut sys::TALLOC_CTX,
+    events: *mut sys::tevent_context,
+    fsp: Fsp,
+    data: *const c_void,
+    n: usize,
+    offset: i64,
+) -> *mut sys::tevent_req {
+    let span = Span::at(offset, n as u64);
+    // SAFETY: smbd's arguments, passed on.
+    unsafe {
+        sending_write(handle, fsp, span, |ticket| {
+            sys::vfsx_shim_pwrite_send(handle, context, events, fsp, data, n, offset, ticket)
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn pwrite_recv(request: *mut sys::tevent_req, state: *mut sys::vfs_aio_state) -> isize {
+    // SAFETY: a request of `pwrite_send`.
+    unsafe { sys::vfsx_shim_pwrite_recv(request, state) }
+}
+
+/// `length` 0 means the whole file with vfs_fruit's copyfile. How much a failed copy has written is not known.
+pub(super) unsafe extern "C" fn offload_write_send(
+    handle: Handle,
+    context: *mut sys::TALLOC_CTX,
+    events: *mut sys::tevent_context,
+    fsctl: u32,
+    token: *mut sys::DATA_BLOB,
+    transfer_offset: i64,
+    fsp: Fsp,
+    offset: i64,
+    length: i64,
+) -> *mut sys::tevent_req {
+    let span = match u64::try_from(length) {
+        Ok(length) if length > 0 => Span::at(offset, length),
+        _ => Span::Whole,
+    };
+    // SAFETY: smbd's arguments, passed on.
+    unsafe {
+        sending_write(handle, fsp, span, |ticket| {
+            sys::vfsx_shim_offload_write_send(
+                handle, context, events, fsctl, token, transfer_offset, fsp, offset, length, ticket,
+            )
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn offload_write_recv(
+    handle: Handle,
+    request: *mut sys::tevent_req,
+    copied: *mut i64,
+) -> sys::NTSTATUS {
+    // SAFETY: a request of `offload_write_send`.
+    unsafe { sys::vfsx_shim_offload_write_recv(handle, request, copied) }
+}
+
+/// A handle that has not written has nothing to report.
+pub(super) unsafe extern "C" fn fsync_send(
+    handle: Handle,
+    context: *mut sys::TALLOC_CTX,
+    events: *mut sys::tevent_context,
+    fsp: Fsp,
+) -> *mut sys::tevent_req {
+    // SAFETY: smbd's arguments.
+    let ticket = match unsafe { (Call::enter(handle), content::known_handle(handle, fsp)) } {
+        (Some(call), Some(handle)) => issue(Pending { share: call.key(), work: Work::Flush { handle } }),
+        _ => NO_TICKET,
+    };
+    // SAFETY: smbd's arguments, passed on.
+    unsafe { sys::vfsx_shim_fsync_send(handle, context, events, fsp, ticket) }
+}
+
+pub(super) unsafe extern "C" fn fsync_recv(request: *mut sys::tevent_req, state: *mut sys::vfs_aio_state) -> c_int {
+    // SAFETY: a request of `fsync_send`.
+    unsafe { sys::vfsx_shim_fsync_recv(request, state) }
+}
+
+/// Called by the shim: the request has ended, well or not.
+#[unsafe(no_mangle)]
+extern "C" fn vfsx_rs_finished(ticket: u64, ok: bool) {
+    settle(ticket, |capture, work| match work {
+        Work::Write { written, span } => {
+            if let Some(handle) = written.handle {
+                capture.ended(handle, span);
+            }
+            written.touched(capture);
+        }
+        Work::Flush { handle } => capture.flushed(handle, ok),
+    });
+}
+
+/// Called by the shim: smbd has dropped the request, and a thread may still be working on it.
+#[unsafe(no_mangle)]
+extern "C" fn vfsx_rs_lost(ticket: u64) {
+    settle(ticket, |capture, work| match work {
+        Work::Write { written, span } => {
+            if let Some(handle) = written.handle {
+                capture.lost(handle, span);
+            }
+            written.touched(capture);
+        }
+        Work::Flush { .. } => {}
+    });
+}
+
+fn settle(ticket: u64, report: impl FnOnce(&mut Capture, Work)) {
+    let Some(Pending { share, work }) = redeem(ticket) else { return };
+    let errno = os::errno();
+    if let Some(call) = Call::enter_key(share) {
+        call.note(|capture| report(capture, work));
+    }
+    os::set_errno(errno);
+}

@@ -1,0 +1,97 @@
+//! smbd's structures, read through pointers that are valid for one callback.
+
+use crate::hooks::{Place, share_path};
+use crate::sys;
+use std::ffi::{CStr, c_char};
+use std::io;
+use std::os::fd::RawFd;
+
+/// An open file, directory, or path reference.
+#[derive(Clone, Copy)]
+pub(super) struct File(*const sys::files_struct);
+
+impl File {
+    /// # Safety
+    /// `fsp` is smbd's; the result is used within the callback only.
+    pub(super) unsafe fn new(fsp: *const sys::files_struct) -> Self {
+        Self(fsp)
+    }
+
+    /// Works on path references too; -1 when there is none.
+    pub(super) fn fd(self) -> RawFd {
+        // SAFETY: valid by `new`'s promise.
+        unsafe { sys::fsp_get_pathref_fd(self.0) }
+    }
+
+    /// Name as smbd believes it, relative to the share's root.
+    pub(super) fn path_hint(self) -> Vec<u8> {
+        // SAFETY: valid by `new`'s promise; `conn` outlives its files.
+        unsafe { share_path(root((*self.0).conn), b"", name((*self.0).fsp_name)) }
+    }
+
+    /// An absolute path, relative to the share's root if it is inside.
+    pub(super) fn share_path(self, path: &[u8]) -> Vec<u8> {
+        // SAFETY: valid by `new`'s promise; `conn` outlives its files.
+        unsafe { share_path(root((*self.0).conn), b"", path) }
+    }
+
+    pub(super) fn is_stream(self) -> bool {
+        // SAFETY: valid by `new`'s promise.
+        unsafe { sys::fsp_is_alternate_stream(self.0) }
+    }
+
+    /// The file that has the metadata: of a stream, the one that it belongs to.
+    pub(super) fn with_metadata(self) -> Self {
+        // SAFETY: valid by `new`'s promise; a stream's base outlives it.
+        let base = unsafe { (*self.0).base_fsp };
+        if base.is_null() || !self.is_stream() { self } else { Self(base) }
+    }
+}
+
+/// The share's directory as smbd knows it now: its final form comes only after the connect callback.
+///
+/// # Safety
+/// `conn` is valid, and the result is used within the callback.
+unsafe fn root<'a>(conn: *const sys::connection_struct) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { bytes((*conn).connectpath) }
+}
+
+/// # Safety
+/// `name` is NULL or valid, and the result is used within the callback.
+unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    if name.is_null() { b"" } else { unsafe { bytes((*name).base_name) } }
+}
+
+/// # Safety
+/// `text` is NULL or ends with NUL, and the result is used within the callback.
+unsafe fn bytes<'a>(text: *const c_char) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    if text.is_null() { b"" } else { unsafe { CStr::from_ptr(text) }.to_bytes() }
+}
+
+/// # Safety
+/// As for [`File::new`].
+pub(super) unsafe fn names_stream(name: *const sys::smb_filename) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { !(*name).stream_name.is_null() && sys::is_named_stream(name) }
+}
+
+/// Where an `*at` call acts. `dir` is `conn->cwd_fsp` where smbd has changed into the directory instead of opening it; its
+/// name is absolute then. NULL means the working directory.
+///
+/// # Safety
+/// As for [`File::new`], for all three.
+pub(super) unsafe fn place(
+    handle: *const sys::vfs_handle_struct,
+    dir: *const sys::files_struct,
+    path: *const sys::smb_filename,
+) -> io::Result<Place> {
+    // SAFETY: the caller's promise; `cwd_fsp` lives as long as `conn`.
+    unsafe {
+        let conn = (*handle).conn;
+        let dir = if dir.is_null() { (*conn).cwd_fsp.cast_const() } else { dir };
+        Place::new(sys::fsp_get_pathref_fd(dir), name((*dir).fsp_name), name(path), root(conn))
+    }
+}

@@ -1,0 +1,145 @@
+//! Tree connect and disconnect.
+
+use super::event_loop::{self, Watch};
+use super::host::{self, HOST};
+use super::shares::{self, Share};
+use crate::client::{Client, ERROR, NOTICE};
+use crate::config::{Config, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MIN_RING};
+use crate::hooks::{Capture, order};
+use crate::{os, sys};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use vfsx_proto::{Hello, SessionId};
+
+pub(super) unsafe extern "C" fn connect(
+    handle: *mut sys::vfs_handle_struct,
+    service: *const c_char,
+    user: *const c_char,
+) -> c_int {
+    // SAFETY: smbd's arguments, passed on.
+    let result = unsafe { sys::smb_vfs_call_connect((*handle).next, service, user) };
+    let errno = os::errno();
+    // SAFETY: `conn` lives as long as its handles. The IPC$ share has no files.
+    let captured = result >= 0 && !unsafe { (*(*handle).conn).ipc };
+    // SAFETY: the handle is valid for the callback.
+    if captured && catch_unwind(AssertUnwindSafe(|| unsafe { begin(handle) })).is_err() {
+        host::log(ERROR, "a tree connect is not captured; run `vfsxctl sync` for the share");
+    }
+    os::set_errno(errno);
+    result
+}
+
+pub(super) unsafe extern "C" fn disconnect(handle: *mut sys::vfs_handle_struct) {
+    // SAFETY: the handle is valid for the callback; `data` is a key or NULL.
+    unsafe {
+        end((*handle).data as u64);
+        (*handle).data = std::ptr::null_mut();
+        sys::smb_vfs_call_disconnect((*handle).next);
+    }
+}
+
+/// smbd frees a connection; one whose connect failed further down sees no disconnect.
+unsafe extern "C" fn free_data(data: *mut *mut c_void) {
+    // SAFETY: the handle's `data` field, a key or NULL.
+    unsafe {
+        end(*data as u64);
+        *data = std::ptr::null_mut();
+    }
+}
+
+/// # Safety
+/// The handle is valid for the callback.
+unsafe fn begin(handle: *mut sys::vfs_handle_struct) {
+    // SAFETY: `params` is set before connect. Names and versions are read and copied at once.
+    let (snum, share, samba) = unsafe {
+        let snum = (*(*(*handle).conn).params).service;
+        (snum, text(sys::lp_const_servicename(snum)), text(sys::samba_version_string()))
+    };
+    let session = match os::random() {
+        Ok(bytes) => SessionId(bytes),
+        Err(e) => return host::log(ERROR, &format!("share {share} is not captured: no random numbers: {e}")),
+    };
+    // SAFETY: smbd's list, valid until it reads smb.conf again.
+    if let Some(complaint) = order::complaint(unsafe { vfs_objects(snum) }.iter().map(String::as_str)) {
+        host::log(NOTICE, &format!("share {share}: {complaint}"));
+    }
+    let key = shares::new_key();
+    // SAFETY: the watch ends at disconnect or in `free_data`, before the handle.
+    let Some(watch) = (unsafe { Watch::new(handle, key) }) else {
+        return host::log(ERROR, &format!("share {share} is not captured: no memory"));
+    };
+    let hello =
+        Hello { session, share, pid: std::process::id(), samba, module: env!("CARGO_PKG_VERSION").to_owned() };
+    let capture = Capture::new(Client::new(config(snum), HOST, hello));
+    shares::insert(key, Share { capture, watch });
+    shares::with(key, event_loop::follow);
+    // SAFETY: the handle is valid for the callback.
+    unsafe {
+        (*handle).data = key as *mut c_void;
+        (*handle).free_data = Some(free_data);
+    }
+}
+
+fn end(key: u64) {
+    let errno = os::errno();
+    if let Some(Share { mut capture, watch }) = shares::remove(key) {
+        watch.end();
+        if catch_unwind(AssertUnwindSafe(|| capture.finish())).is_err() {
+            host::log(ERROR, "the end of a tree connect was not reported");
+        }
+    }
+    os::set_errno(errno);
+}
+
+fn config(snum: c_int) -> Config {
+    let ring = ulong(snum, c"ring size", DEFAULT_RING);
+    Config {
+        socket: path(snum, c"socket", DEFAULT_SOCKET),
+        state: path(snum, c"state", DEFAULT_STATE),
+        ring: ring.max(MIN_RING),
+    }
+}
+
+fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
+    let default = CString::new(default).unwrap_or_default();
+    // SAFETY: all strings end with NUL; the result is smbd's or `default`, copied at once.
+    let value = unsafe {
+        let value = sys::lp_parm_const_string(snum, c"vfsx".as_ptr(), option.as_ptr(), default.as_ptr());
+        if value.is_null() { default.as_c_str() } else { CStr::from_ptr(value) }
+    };
+    OsStr::from_bytes(value.to_bytes()).into()
+}
+
+fn ulong(snum: c_int, option: &CStr, default: usize) -> usize {
+    let default = std::ffi::c_ulong::try_from(default).unwrap_or(std::ffi::c_ulong::MAX);
+    // SAFETY: all strings end with NUL.
+    let value = unsafe { sys::lp_parm_ulong(snum, c"vfsx".as_ptr(), option.as_ptr(), default) };
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// # Safety
+/// Called within a callback of smbd.
+unsafe fn vfs_objects(snum: c_int) -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: smbd's list of strings, which ends with NULL.
+    unsafe {
+        let mut entry = sys::lp_vfs_objects(snum);
+        while !entry.is_null() && !(*entry).is_null() {
+            names.push(text(*entry));
+            entry = entry.add(1);
+        }
+    }
+    names
+}
+
+/// # Safety
+/// `text` is NULL or ends with NUL.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
