@@ -4,17 +4,39 @@
 //! what they found; a scan compares the share with the catalog. Drawn in `docs/architecture.md`, bytes in
 //! `docs/formats/catalog.md`.
 
+mod applier;
+mod dirt;
+mod feeder;
+mod open;
 mod options;
+mod reader;
+mod scanner;
+mod share;
+mod shared;
+mod source;
 mod status;
+mod store;
 
 pub use options::{CatalogError, Options, RecordSource, RecordsError};
 pub use status::{Gap, ScanProgress, ScanState, SiteStatus, Status};
 
-use async_trait::async_trait;
-use dr_replicator::{Batch, BatchLimits, ChangeSource, Cursor, ReadBlock, SourceError};
-use restfs_lib::model::{BlockRef, Digest, ObjectId, Op, RowKey};
-use std::sync::Arc;
+use applier::{Applier, Channels, Reply, Request, Rules};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use restfs_lib::kv::Kv;
+use restfs_lib::model::Layout;
+use scanner::Scanner;
+use shared::Shared;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use tokio::sync::watch;
+
+/// Batches of records, parts of reads and requests that wait for the applier.
+const BATCHES: usize = 2;
+const PARTS: usize = 256;
+const REQUESTS: usize = 64;
+/// Reads under way for each reader: so that it never waits for the applier's next transaction.
+const JOBS: usize = 32;
 
 /// A share's catalog. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -22,103 +44,124 @@ pub struct Catalog {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    shared: Arc<Shared>,
+    options: Options,
+    /// Requests to the applier, kept from the start on so that they wait for it.
+    requests: Sender<Request>,
+    taken: Mutex<Option<Receiver<Request>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
 
 impl Catalog {
     /// Opens or creates the catalog. Nothing is read from the journal yet; a new catalog wants a scan.
     pub fn open(options: Options) -> Result<Self, CatalogError> {
-        let _ = options;
-        unimplemented!()
+        let kv = open::database(&options.database)?;
+        Self::open_on(options, kv)
     }
 
-    /// Starts the applier, the readers and, when one is wanted, the scan.
+    /// The same on any store; `Options::database` is only named in texts.
+    pub fn open_on(options: Options, kv: Box<dyn Kv>) -> Result<Self, CatalogError> {
+        let shared = Arc::new(open::open(&options, kv)?);
+        let (requests, taken) = bounded(REQUESTS);
+        let (taken, threads) = (Mutex::new(Some(taken)), Mutex::new(Vec::new()));
+        Ok(Self { inner: Arc::new(Inner { shared, options, requests, taken, threads }) })
+    }
+
+    /// Starts the applier, the readers and the scanner. Once.
     pub fn start(&self, records: Arc<dyn RecordSource>) -> Result<(), CatalogError> {
-        let _ = records;
-        unimplemented!()
+        let taken = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let requests = taken.ok_or(CatalogError::Stopped)?;
+        let shared = &self.inner.shared;
+        let options = &self.inner.options;
+        let (batches, batches_in) = bounded(BATCHES);
+        let (parts, parts_in) = bounded(PARTS);
+        let (jobs, jobs_out) = bounded(JOBS * options.readers.max(1));
+        let (wake, woken) = bounded(1);
+        let rules = Rules {
+            layout: options.layout,
+            flush_age: options.flush_age,
+            change_log_rows: options.change_log_rows,
+        };
+        let channels = Channels { records: batches_in, parts: parts_in, requests, jobs, scanner: wake };
+        let mut applier = Applier::new(Arc::clone(shared), rules, options.sites.clone(), channels)?;
+        let after = self.applied();
+
+        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
+        threads.extend(reader::start(shared, options.readers, &jobs_out, &parts).map_err(CatalogError::Thread)?);
+        drop((jobs_out, parts));
+        let (feeding, scanning, asking) = (Arc::clone(shared), Arc::clone(shared), self.inner.requests.clone());
+        let started: [io::Result<JoinHandle<()>>; 3] = [
+            spawn("feeder", Box::new(move || feeder::run(&feeding, &records, after, &batches))),
+            spawn("scanner", Box::new(move || Scanner::new(&scanning, woken, asking).run())),
+            spawn("applier", Box::new(move || applier.run())),
+        ];
+        for thread in started {
+            threads.push(thread.map_err(CatalogError::Thread)?);
+        }
+        Ok(())
     }
 
-    /// Ends all threads after the batch they are at. What is not done is taken up at the next start.
+    /// Ends all threads after what they are at. What is not done is taken up at the next start.
     pub fn stop(&self) {
-        unimplemented!()
+        self.inner.shared.stop();
+        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !threads.is_empty() {
+            // The applier takes requests until it ends; one that has ended needs no telling.
+            let _ = self.inner.requests.send(Request::Stop);
+        }
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the catalog has panicked");
+            }
+        }
+        self.inner.shared.bump_progress();
     }
 
     /// Highest journal sequence whose records are in the catalog durably: the journal may drop them.
     pub fn applied(&self) -> u64 {
-        unimplemented!()
+        self.inner.shared.now().status.applied
     }
 
     pub fn status(&self) -> Status {
-        unimplemented!()
+        self.inner.shared.status()
     }
 
     /// `None`: the site has no cursor yet.
     pub fn site(&self, site: &str) -> Result<Option<SiteStatus>, CatalogError> {
-        let _ = site;
-        unimplemented!()
+        self.inner.shared.site(site)
     }
 
     /// Asks for a comparison of the whole share with the catalog; one that runs already is followed by another. Returns
-    /// the value that `ScanProgress::finished` has when the scan asked for has ended.
+    /// the value that `ScanProgress::finished` has when the scan asked for has ended. Blocks for a transaction.
     pub fn request_scan(&self) -> Result<u64, CatalogError> {
-        unimplemented!()
+        self.ask(Request::Scan)
     }
 
     /// Changes after every transaction of the catalog, cursors included: wait on it, then ask `status` or `site`.
     pub fn progress(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.inner.shared.progress()
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    fn layout(&self) -> Layout {
+        self.inner.options.layout
+    }
+
+    /// Asks the applier and waits for its answer.
+    fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, CatalogError> {
+        let (reply, answer) = bounded(1);
+        if self.inner.shared.stopping() {
+            return Err(CatalogError::Stopped);
+        }
+        self.inner.requests.send(request(reply)).map_err(|_| CatalogError::Stopped)?;
+        answer.recv().unwrap_or(Err(CatalogError::Stopped))
     }
 }
 
-#[async_trait]
-impl ChangeSource for Catalog {
-    fn source_id(&self) -> String {
-        unimplemented!()
-    }
-
-    fn head(&self) -> watch::Receiver<u64> {
-        unimplemented!()
-    }
-
-    async fn changes(&self, _after: u64, _limits: BatchLimits) -> Result<Batch, SourceError> {
-        unimplemented!()
-    }
-
-    async fn read_block(
-        &self,
-        _object: ObjectId,
-        _segment: u64,
-        _position: u32,
-        _expected: BlockRef,
-    ) -> Result<ReadBlock, SourceError> {
-        unimplemented!()
-    }
-
-    async fn load_cursor(&self, _site: &str) -> Result<Option<Cursor>, SourceError> {
-        unimplemented!()
-    }
-
-    async fn save_cursor(&self, _site: &str, _cursor: Cursor) -> Result<(), SourceError> {
-        unimplemented!()
-    }
-
-    async fn digest(&self) -> Result<(u64, Digest), SourceError> {
-        unimplemented!()
-    }
-
-    async fn groups(&self, _after: Option<u64>, _limit: usize) -> Result<Vec<(u64, Digest)>, SourceError> {
-        unimplemented!()
-    }
-
-    async fn rows(
-        &self,
-        _group: u64,
-        _after: Option<RowKey>,
-        _limit: usize,
-    ) -> Result<Vec<(RowKey, Digest)>, SourceError> {
-        unimplemented!()
-    }
-
-    async fn ops_for(&self, _rows: Vec<RowKey>) -> Result<Vec<Op>, SourceError> {
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use crate::journal::Record;
 use restfs_lib::kv::KvError;
 use restfs_lib::model::Layout;
+use restfs_lib::tree::TreeError;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,13 +54,18 @@ pub enum CatalogError {
     #[error("catalog: {0}")]
     Store(#[from] KvError),
     #[error("catalog: {0}")]
-    Tree(String),
+    Tree(#[from] TreeError),
     /// A row that cannot be decoded.
     #[error("catalog is damaged: {0}")]
     Damaged(String),
-    /// `stop` was called, or the applier has ended with an error.
-    #[error("the catalog is stopped")]
+    /// Not started yet, or stopped.
+    #[error("the catalog is not running")]
     Stopped,
+    #[error("catalog: a thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// The transaction that was to do it failed; the applier says why in its own words.
+    #[error("{0}")]
+    Refused(String),
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,13 +1,12 @@
 //! Numbers of a catalog, for `vfsxctl status` and `settle`.
 
-use crate::journal::GapReason;
-
 /// Changes may be missing from the catalog until a scan has finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// Wall clock, nanoseconds since the epoch.
     pub since_ns: i64,
-    pub reason: GapReason,
+    /// One line for a person.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +22,7 @@ pub enum ScanState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScanProgress {
     pub state: ScanState,
-    /// Scans finished since the daemon started, to wait for the one asked for.
+    /// Number of the scan that finished last; `request_scan` says which one to wait for.
     pub finished: u64,
     pub started_ns: i64,
     pub directories: u64,
@@ -59,11 +58,11 @@ pub struct Status {
     pub scan: ScanProgress,
     /// Bytes read from the share's files since start.
     pub bytes_read: u64,
-    /// Files that could not be read; tried again.
+    /// Errors of the share's file system since start; what they concern is tried again.
     pub read_errors: u64,
-    /// The newest such error.
+    /// The newest of them.
     pub last_error: Option<String>,
-    /// Why the applier ended, when it did: the catalog stands still until a restart.
+    /// Why the catalog stands still (its disk is full or failing); it is tried again every second.
     pub failed: Option<String>,
 }
 

@@ -1,0 +1,145 @@
+//! Inodes become objects.
+
+use super::work::Work;
+use crate::catalog::CatalogError;
+use crate::catalog::dirt::{Dirt, WHOLE};
+use crate::catalog::share::{Details, Seen, Type, components, details, pin_in, see_handle};
+use crate::catalog::store::{Key, ListRow, NodeRow, delete};
+use crate::journal::NodeRef;
+use restfs_lib::model::{Kind, Object, ObjectId, Op};
+use rustix::fd::{AsFd, OwnedFd};
+use std::io;
+
+impl Work<'_> {
+    /// Takes in what the name was seen to lead to. `fresh`: an event says that it was just created, so what is in a
+    /// directory comes with events of its own. `None`: it is not there any more.
+    pub(super) fn adopt(
+        &mut self,
+        dir: ObjectId,
+        handle: &OwnedFd,
+        name: &[u8],
+        seen: &Seen,
+        fresh: bool,
+    ) -> Result<Option<ObjectId>, CatalogError> {
+        let (seen, details) = match examine(handle, name, seen) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(e) => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                self.memory.note_error(format!("{name}: {e}"));
+                return Ok(None);
+            }
+        };
+        let id = ObjectId(self.memory.head.next_object);
+        self.memory.head.next_object += 1;
+        let object = Object {
+            // Content is entered when it has been read: an empty file misleads less than one full of zeros.
+            size: 0,
+            ..self.described(&seen, &details)
+        };
+        self.emit(Op::PutObject { id, object })?;
+        for (name, value) in details.attributes {
+            self.emit(Op::PutAttribute { id, name, value })?;
+        }
+        self.bind(id, &seen)?;
+        self.put_entry(dir, name, id)?;
+        self.follow_up(id, &seen, fresh)?;
+        Ok(Some(id))
+    }
+
+    fn bind(&mut self, id: ObjectId, seen: &Seen) -> Result<(), CatalogError> {
+        self.kv.put(&Key::Node(seen.node).bytes(), &id.0.to_be_bytes())?;
+        let unread = seen.size() > 0;
+        let row = NodeRow {
+            node: seen.node,
+            names: seen.names(),
+            stamp: if unread { Default::default() } else { seen.stamp.into() },
+            scan: 0,
+        };
+        self.put_node_row(id, &row)
+    }
+
+    /// What is in it is read or listed next.
+    fn follow_up(&mut self, id: ObjectId, seen: &Seen, fresh: bool) -> Result<(), CatalogError> {
+        let lost = self.unlose(&seen.node)?;
+        if seen.kind == Type::Directory && (!fresh || lost.is_some()) {
+            let journal = lost.map_or(self.cause.journal, |l| l.journal.min(self.cause.journal));
+            self.want_list(id, ListRow { journal, scan: 0 })?;
+        }
+        if seen.size() > 0 {
+            let due = if fresh { self.now + self.rules.flush_age } else { self.now };
+            self.add_dirt(id, &Dirt::of(WHOLE, 1), seen.size(), due)?;
+        }
+        Ok(())
+    }
+
+    /// An object's properties as seen.
+    pub(super) fn described(&self, seen: &Seen, details: &Details) -> Object {
+        let kind = match seen.kind {
+            Type::File => Kind::File,
+            Type::Directory => Kind::Directory,
+            Type::Symlink => Kind::Symlink { target: details.target.clone() },
+            Type::Fifo => Kind::Fifo,
+            Type::Socket => Kind::Socket,
+            Type::CharDevice { major, minor } => Kind::CharDevice { major, minor },
+            Type::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
+        };
+        Object {
+            kind,
+            mode: seen.mode,
+            uid: seen.uid,
+            gid: seen.gid,
+            size: seen.size(),
+            mtime: seen.stamp.mtime,
+            atime: seen.atime,
+            btime: seen.btime,
+            layout: self.rules.layout,
+        }
+    }
+
+    /// The inode is not this object any more. Its names are looked at.
+    pub(super) fn forget_identity(&mut self, id: ObjectId, node: &NodeRef) -> Result<(), CatalogError> {
+        delete(self.kv, &Key::Node(*node))?;
+        for (dir, name) in self.tree().names(id)? {
+            self.look_later(dir, &name, false);
+        }
+        Ok(())
+    }
+
+    /// The object of an inode that an event names; one that is not known yet is searched where the module believed it
+    /// to be, and taken in with the directories on the way.
+    pub(super) fn resolve(&mut self, node: &NodeRef, path_hint: &[u8]) -> Result<Option<ObjectId>, CatalogError> {
+        if let Some(id) = self.known(node)? {
+            return Ok(Some(id));
+        }
+        let Some(path) = components(path_hint) else { return Ok(None) };
+        match self.share.pin(&path).and_then(|pin| pin.map(|pin| see_handle(pin.as_fd())).transpose()) {
+            Ok(Some(seen)) if seen.node == *node => {}
+            Ok(_) => return Ok(None),
+            Err(e) => {
+                self.memory.note_error(format!("{}: {e}", String::from_utf8_lossy(path_hint)));
+                return Ok(None);
+            }
+        }
+        let mut dir = ObjectId::ROOT;
+        for name in &path {
+            self.look_now(dir, name)?;
+            match self.lookup(dir, name)? {
+                Some(child) => dir = child,
+                None => return Ok(None),
+            }
+        }
+        self.known(node)
+    }
+}
+
+/// What the name leads to, all of one moment's inode. `None`: it leads to another one by now.
+fn examine(dir: &OwnedFd, name: &[u8], seen: &Seen) -> io::Result<Option<(Seen, Details)>> {
+    let Some(pin) = pin_in(dir.as_fd(), name)? else { return Ok(None) };
+    let now = see_handle(pin.as_fd())?;
+    if now.node != seen.node || now.kind != seen.kind {
+        return Ok(None);
+    }
+    let details = details(pin.as_fd(), now.kind == Type::Symlink)?;
+    Ok(Some((now, details)))
+}

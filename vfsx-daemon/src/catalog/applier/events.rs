@@ -1,0 +1,277 @@
+//! Journal records. Namespace events are applied by identity, without looking; then every name they touched is looked at.
+
+use super::work::{Cause, Work};
+use crate::catalog::CatalogError;
+use crate::catalog::dirt::{Dirt, WHOLE};
+use crate::catalog::share::see;
+use crate::catalog::store::{GapRow, IntentRow, Key, Prefix, delete, get, page, put};
+use crate::journal::{Body, DirRef, GapReason, NodeRef, Record, Session};
+use restfs_lib::model::{Kind, ObjectId, valid_name};
+use rustix::fd::AsFd;
+
+/// Open intents of a session taken up at once.
+const PAGE: usize = 256;
+
+impl Work<'_> {
+    /// Takes a record in. One that is applied already counts for nothing.
+    pub(super) fn take_record(&mut self, record: &Record) -> Result<(), CatalogError> {
+        let applied = self.memory.head.applied;
+        if record.sequence <= applied {
+            return Ok(());
+        }
+        self.cause = Cause { journal: record.sequence, time_ns: record.time_ns };
+        self.memory.head.applied = record.sequence;
+        if record.sequence > applied + 1 {
+            self.note_gap(record.time_ns, GapReason::JournalDamaged.text())?;
+        }
+        if !names(&record.body).all(valid_name) {
+            return self.note_gap(record.time_ns, "an event with a name that cannot be");
+        }
+        match &record.body {
+            Body::Create { dir, name, node, .. } => self.create(dir, name, node),
+            Body::Link { dir, name, node } => self.link(dir, name, node),
+            Body::Rename { from, from_name, to, to_name, node, replaced } => {
+                self.rename((from, from_name), (to, to_name), node, replaced.as_ref())
+            }
+            Body::Unlink { dir, name, node } => self.unlink(dir, name, node),
+            Body::Look { dir, name } => {
+                let dir = self.find_dir(dir)?;
+                self.look_at_event(dir, name);
+                Ok(())
+            }
+            Body::Opened { handle, node, path_hint } => {
+                let intent = IntentRow { node: *node, path_hint: path_hint.clone() };
+                self.put_intent(record.session, *handle, &intent)
+            }
+            Body::Dirty { node, path_hint, ranges, whole, .. } => {
+                let ranges = ranges.iter().map(|r| r.start..r.end).collect::<Vec<_>>();
+                let ranges = if *whole { vec![WHOLE] } else { ranges };
+                self.dirty(node, path_hint, &ranges)
+            }
+            Body::Flushed { node, .. } => self.flushed(node),
+            Body::Closed { handle, node } => {
+                self.forget_intent(record.session, *handle)?;
+                self.flushed(node)
+            }
+            Body::Touched { node, path_hint, .. } => self.touch(node, path_hint),
+            Body::Gap { since_ns, reason } => self.note_gap(*since_ns, reason.text()),
+            Body::SessionStarted { .. } => Ok(()),
+            Body::SessionEnded { .. } => self.end_session(record.session),
+        }
+    }
+
+    fn create(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
+        let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
+        match self.known(node)? {
+            Some(id) => {
+                self.put_entry(dir, name, id)?;
+                // Known before it was created: seen by an earlier look, or the inode was used again within the file
+                // system's clock tick and this is another file.
+                self.read_whole(id)?;
+            }
+            None => self.adopt_created(dir, name, node)?,
+        }
+        self.look_later(dir, name, false);
+        Ok(())
+    }
+
+    /// One that is not there any more is taken in by the event that says where it went.
+    fn adopt_created(&mut self, dir: ObjectId, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
+        let handle = match self.dir(dir) {
+            Ok(Some(handle)) => handle,
+            Ok(None) | Err(super::dirs::ReachError::Io(_)) => return Ok(()),
+            Err(super::dirs::ReachError::Catalog(e)) => return Err(e),
+        };
+        if let Ok(Some(seen)) = see(handle.as_fd(), name)
+            && seen.node == *node
+        {
+            self.adopt(dir, &handle, name, &seen, true)?;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
+        let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
+        if let Some(id) = self.known(node)? {
+            self.put_entry(dir, name, id)?;
+            self.one_more_name(id)?;
+        }
+        self.look_later(dir, name, false);
+        Ok(())
+    }
+
+    /// So that an unlink that comes before the next look does not take the object for dead.
+    fn one_more_name(&mut self, id: ObjectId) -> Result<(), CatalogError> {
+        let Some(mut row) = self.node_row(id)? else { return Ok(()) };
+        row.names = row.names.saturating_add(1);
+        self.put_node_row(id, &row)
+    }
+
+    fn rename(
+        &mut self,
+        (from, from_name): (&DirRef, &[u8]),
+        (to, to_name): (&DirRef, &[u8]),
+        node: &NodeRef,
+        replaced: Option<&NodeRef>,
+    ) -> Result<(), CatalogError> {
+        let from = self.find_dir(from)?;
+        let to = self.find_dir(to)?;
+        if let Some(id) = self.known(node)? {
+            let same = from == to && from_name == to_name;
+            if let (Some(from), false) = (from, same) {
+                self.drop_entry(from, from_name, id)?;
+            }
+            match to {
+                Some(to) => self.put_entry(to, to_name, id)?,
+                None => self.displace(id, false)?,
+            }
+        }
+        if let Some(replaced) = replaced.filter(|r| *r != node)
+            && let Some(id) = self.known(replaced)?
+        {
+            self.displace(id, true)?;
+        }
+        self.look_at_event(from, from_name);
+        self.look_at_event(to, to_name);
+        Ok(())
+    }
+
+    fn unlink(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
+        self.unlose(node)?;
+        let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
+        if let Some(id) = self.known(node)?
+            && self.drop_entry(dir, name, id)?
+        {
+            self.displace(id, true)?;
+        }
+        self.look_later(dir, name, false);
+        Ok(())
+    }
+
+    fn look_at_event(&mut self, dir: Option<ObjectId>, name: &[u8]) {
+        if let Some(dir) = dir {
+            self.look_later(dir, name, false);
+        }
+    }
+
+    /// The directory of an event. One that cannot be found is remembered: when another event brings it in, it is listed.
+    fn find_dir(&mut self, dir: &DirRef) -> Result<Option<ObjectId>, CatalogError> {
+        let found = self.resolve(&dir.node, &dir.path_hint)?;
+        match found {
+            Some(id) if self.is_directory(id)? => Ok(Some(id)),
+            Some(id) => {
+                self.forget_identity(id, &dir.node)?;
+                Ok(None)
+            }
+            None => {
+                self.lose(dir.node)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn dirty(
+        &mut self,
+        node: &NodeRef,
+        path_hint: &[u8],
+        ranges: &[std::ops::Range<u64>],
+    ) -> Result<(), CatalogError> {
+        // An inode that is not known is read whole when it becomes known, and otherwise it is gone.
+        let Some(id) = self.resolve(node, path_hint)? else { return Ok(()) };
+        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else { return Ok(()) };
+        let mut dirt = Dirt::touched();
+        for range in ranges {
+            dirt.add(range.clone(), u64::from(object.layout.block_size));
+        }
+        let written = ranges.iter().map(|r| r.end).filter(|end| *end < u64::MAX).max();
+        let size = object.size.max(written.unwrap_or_default());
+        let due = self.now + self.rules.flush_age;
+        self.add_dirt(id, &dirt, size, due)
+    }
+
+    fn read_whole(&mut self, id: ObjectId) -> Result<(), CatalogError> {
+        match self.object(id)? {
+            Some(o) if o.kind == Kind::File => {
+                let due = self.now + self.rules.flush_age;
+                self.add_dirt(id, &Dirt::of(WHOLE, 1), o.size, due)
+            }
+            Some(_) => {
+                self.touched.insert(id);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn flushed(&mut self, node: &NodeRef) -> Result<(), CatalogError> {
+        if let Some(id) = self.known(node)? {
+            self.read_now(id);
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, node: &NodeRef, path_hint: &[u8]) -> Result<(), CatalogError> {
+        if let Some(id) = self.resolve(node, path_hint)? {
+            self.touched.insert(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_gap(&mut self, since_ns: i64, reason: &str) -> Result<(), CatalogError> {
+        let newest = self.cause.journal;
+        let gap = match self.memory.gap.take() {
+            Some(old) => GapRow { since_ns: old.since_ns.min(since_ns), newest: old.newest.max(newest), ..old },
+            None => GapRow { since_ns, reason: reason.to_owned(), newest },
+        };
+        put(self.kv, &Key::meta("gap"), &gap)?;
+        self.memory.gap = Some(gap);
+        Ok(())
+    }
+
+    fn put_intent(&mut self, session: Session, handle: u64, row: &IntentRow) -> Result<(), CatalogError> {
+        let key = Key::Intent(session, handle);
+        if get::<IntentRow>(&*self.kv, &key)?.is_none() {
+            self.memory.intents += 1;
+        }
+        put(self.kv, &key, row)
+    }
+
+    fn forget_intent(&mut self, session: Session, handle: u64) -> Result<(), CatalogError> {
+        let key = Key::Intent(session, handle);
+        if get::<IntentRow>(&*self.kv, &key)?.is_some() {
+            self.memory.intents -= 1;
+            delete(self.kv, &key)?;
+        }
+        Ok(())
+    }
+
+    /// What the session had open may have been written in ways it did not say any more.
+    fn end_session(&mut self, session: Session) -> Result<(), CatalogError> {
+        loop {
+            let rows = page::<IntentRow>(&*self.kv, Prefix::Intent, &session.0, None, PAGE)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for (key, row) in rows {
+                if let Some(id) = self.resolve(&row.node, &row.path_hint)? {
+                    self.read_whole(id)?;
+                    self.read_now(id);
+                }
+                delete(self.kv, &key)?;
+                self.memory.intents -= 1;
+            }
+        }
+    }
+}
+
+/// The names in a record.
+fn names(body: &Body) -> impl Iterator<Item = &[u8]> {
+    let names: [Option<&[u8]>; 2] = match body {
+        Body::Create { name, .. } | Body::Link { name, .. } | Body::Unlink { name, .. } | Body::Look { name, .. } => {
+            [Some(name), None]
+        }
+        Body::Rename { from_name, to_name, .. } => [Some(from_name), Some(to_name)],
+        _ => [None, None],
+    };
+    names.into_iter().flatten()
+}

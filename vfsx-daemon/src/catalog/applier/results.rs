@@ -1,0 +1,190 @@
+//! What readers found.
+
+use super::BlockAnswer;
+use super::memory::Flight;
+use super::work::{Cause, Work};
+use crate::catalog::CatalogError;
+use crate::catalog::dirt::Dirt;
+use crate::catalog::reader::{Ending, Part, Slice};
+use crate::catalog::share::{Details, Seen};
+use crate::catalog::store::DirtRow;
+use restfs_lib::model::{BlockRef, Kind, Layout, Object, ObjectId, Op};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// An object that could not be found for so many tries (about two minutes) is lost: nothing that is on its way explains
+/// it any more.
+const LOST_AFTER: u32 = 10;
+/// Segments looked through at once.
+const PAGE: usize = 64;
+
+impl Work<'_> {
+    /// Takes a part of a read in. One of a read that is not wanted any more counts for nothing.
+    pub(super) fn take_part(&mut self, part: Part) -> Result<(), CatalogError> {
+        let id = part.object;
+        if self.memory.dirty.flight_mut(id).is_none_or(|f| f.id != part.flight) {
+            return Ok(());
+        }
+        let Some(row) = self.dirt_row(id)? else { return Ok(()) };
+        self.cause = Cause { journal: row.journal, time_ns: row.last_ns };
+        if let Some(slice) = &part.slice {
+            self.put_slice(id, slice)?;
+        }
+        match part.ending {
+            None => self.keep_flying(id, row, part.slice.as_ref()),
+            Some(Ending::Read { seen, details, read, unsteady }) => {
+                self.finish(id, &seen, details, read, unsteady)
+            }
+            Some(Ending::Away) => self.away(id),
+            Some(Ending::Failed(text)) => {
+                self.memory.note_error(format!("object {id} cannot be read: {text}"));
+                self.memory.dirty.fail(id, self.now);
+                Ok(())
+            }
+        }
+    }
+
+    /// What the slice covered is clean, but for what became dirty since the read began.
+    fn keep_flying(&mut self, id: ObjectId, mut row: DirtRow, slice: Option<&Slice>) -> Result<(), CatalogError> {
+        let mut dirt = Dirt::from_row(&row);
+        for range in slice.into_iter().flat_map(|s| &s.covered) {
+            dirt.remove(range.clone());
+        }
+        if let Some(flight) = self.memory.dirty.flight_mut(id) {
+            dirt.merge(&flight.fresh);
+        }
+        dirt.touched = true;
+        dirt.write(&mut row);
+        let now = self.now;
+        self.put_dirt(id, &row, now)
+    }
+
+    fn finish(
+        &mut self,
+        id: ObjectId,
+        seen: &Seen,
+        details: Details,
+        read: Dirt,
+        unsteady: bool,
+    ) -> Result<(), CatalogError> {
+        let due = self.now + self.rules.flush_age;
+        let Some(flight) = self.memory.dirty.end(id, due) else { return Ok(()) };
+        let was_again = self.memory.dirty.read_again(id, false);
+        let size = seen.size();
+        self.forget_dirt(id)?;
+        self.put_metadata(id, seen, details, read.has_ranges())?;
+        if !flight.fresh.is_empty() {
+            return self.fly_again(id, flight, size);
+        }
+        if unsteady && !was_again {
+            // Whoever changed it says so in an event of its own, usually; one more look in case it does not. Not
+            // more, or a file that is always being written would never be done.
+            self.cause = Cause { journal: self.memory.head.applied + 1, time_ns: self.now_ns };
+            self.add_dirt(id, &read, size, due)?;
+            self.memory.dirty.read_again(id, true);
+        }
+        Ok(())
+    }
+
+    /// Became dirty again while it was read.
+    fn fly_again(&mut self, id: ObjectId, flight: Flight, size: u64) -> Result<(), CatalogError> {
+        self.cause = Cause { journal: flight.journal, time_ns: flight.first_ns };
+        let due = self.now + self.rules.flush_age;
+        self.add_dirt(id, &flight.fresh, size, due)?;
+        self.cause.time_ns = flight.last_ns;
+        self.add_dirt(id, &flight.fresh, size, due)?;
+        if flight.urgent {
+            self.read_now(id);
+        }
+        Ok(())
+    }
+
+    fn away(&mut self, id: ObjectId) -> Result<(), CatalogError> {
+        let failures = self.memory.dirty.fail(id, self.now);
+        if failures == LOST_AFTER {
+            self.lost_track("a changed file that cannot be found on the share")?;
+        }
+        self.suspect(id)
+    }
+
+    /// The replicator found this at a block's place, cut at the object's end.
+    pub(super) fn take_block(
+        &mut self,
+        id: ObjectId,
+        index: u64,
+        found: Option<BlockRef>,
+    ) -> Result<BlockAnswer, CatalogError> {
+        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else { return Ok(BlockAnswer::Gone) };
+        if index >= object.layout.blocks_in(object.size) {
+            return Ok(BlockAnswer::Beyond);
+        }
+        let (segment, position) = object.layout.place_of(index);
+        self.put_blocks(id, segment, BTreeMap::from([(position, found)]))?;
+        Ok(BlockAnswer::Taken)
+    }
+
+    fn put_slice(&mut self, id: ObjectId, slice: &Slice) -> Result<(), CatalogError> {
+        let Some(object) = self.object(id)? else { return Ok(()) };
+        let layout = object.layout;
+        if object.size != slice.size {
+            self.emit(Op::PutObject { id, object: Object { size: slice.size, ..object } })?;
+        }
+        let mut wanted: Wanted = BTreeMap::new();
+        for (index, block) in &slice.blocks {
+            let (segment, position) = layout.place_of(*index);
+            wanted.entry(segment).or_default().insert(position, Some(*block));
+        }
+        for range in &slice.covered {
+            self.find_holes(id, &layout, range, &mut wanted)?;
+        }
+        for (segment, blocks) in wanted {
+            self.put_blocks(id, segment, blocks)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks that the catalog has in the range and the file has not.
+    fn find_holes(
+        &self,
+        id: ObjectId,
+        layout: &Layout,
+        range: &Range<u64>,
+        wanted: &mut Wanted,
+    ) -> Result<(), CatalogError> {
+        let blocks = layout.block_of(range.start)..range.end.div_ceil(u64::from(layout.block_size));
+        let (mut segment, _) = layout.place_of(blocks.start);
+        let (last, _) = layout.place_of(blocks.end.saturating_sub(1));
+        while segment <= last {
+            let rows = self.tree().segments(id, segment, PAGE)?;
+            let Some((newest, ..)) = rows.last() else { return Ok(()) };
+            segment = newest.saturating_add(1);
+            for (number, row, _) in rows {
+                for (position, ..) in row.blocks {
+                    if blocks.contains(&layout.block_at(number, position)) {
+                        wanted.entry(number).or_default().entry(position).or_insert(None);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the positions that differ.
+    pub(super) fn put_blocks(
+        &mut self,
+        id: ObjectId,
+        segment: u64,
+        wanted: BTreeMap<u32, Option<BlockRef>>,
+    ) -> Result<(), CatalogError> {
+        let row = self.tree().segment(id, segment)?.map(|(row, _)| row).unwrap_or_default();
+        let now: BTreeMap<u32, BlockRef> = row.blocks.into_iter().map(|(p, block, _)| (p, block)).collect();
+        let blocks: Vec<_> = wanted.into_iter().filter(|(p, block)| now.get(p) != block.as_ref()).collect();
+        if !blocks.is_empty() {
+            self.emit(Op::PutBlocks { id, segment, blocks })?;
+        }
+        Ok(())
+    }
+}
+
+/// Segment -> position -> what is to be there.
+type Wanted = BTreeMap<u64, BTreeMap<u32, Option<BlockRef>>>;

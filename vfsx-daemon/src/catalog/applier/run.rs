@@ -1,0 +1,363 @@
+//! The applier's loop.
+
+use super::memory::Memory;
+use super::work::{Rules, Work};
+use super::{Batch, Request, Waiting};
+use crate::catalog::CatalogError;
+use crate::catalog::dirt::Dirt;
+use crate::catalog::reader::{Job, Part};
+use crate::catalog::shared::Shared;
+use crate::catalog::status::{Gap, ScanProgress, ScanState, Status};
+use crate::catalog::store::{DirtRow, Key, ScanPhase, get, put};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
+use dr_replicator::Cursor;
+use restfs_lib::kv::{KvRead, KvWrite};
+use restfs_lib::tree::Tree;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Parts and requests taken into one transaction.
+const PARTS: usize = 256;
+const REQUESTS: usize = 64;
+/// While something waits for its time (a name to be looked at again, an object to be dropped): how often it is asked.
+const TICK: Duration = Duration::from_millis(200);
+/// Longest wait when nothing does: cursors are written by then.
+const IDLE: Duration = Duration::from_secs(1);
+/// After a transaction that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+pub(in crate::catalog) struct Channels {
+    pub(in crate::catalog) records: Receiver<Batch>,
+    pub(in crate::catalog) parts: Receiver<Part>,
+    pub(in crate::catalog) requests: Receiver<Request>,
+    /// Bounded; never more jobs are under way than it holds.
+    pub(in crate::catalog) jobs: Sender<Job>,
+    /// Of one place: the scanner looks for itself what there is.
+    pub(in crate::catalog) scanner: Sender<()>,
+}
+
+pub(in crate::catalog) struct Applier {
+    shared: Arc<Shared>,
+    rules: Rules,
+    sites: Vec<String>,
+    channels: Channels,
+    memory: Memory,
+    /// All records there were are applied.
+    caught_up: bool,
+    stopping: bool,
+    more_to_trim: bool,
+    /// Of the tree, with the change it was counted at.
+    objects: u64,
+}
+
+/// What goes into a transaction.
+#[derive(Default)]
+struct Input {
+    records: Option<Batch>,
+    parts: Vec<Part>,
+    requests: Vec<Request>,
+}
+
+impl Applier {
+    pub(in crate::catalog) fn new(
+        shared: Arc<Shared>,
+        rules: Rules,
+        sites: Vec<String>,
+        channels: Channels,
+    ) -> Result<Self, CatalogError> {
+        let memory = Memory::load(&*shared.kv.read()?)?;
+        Ok(Self {
+            shared,
+            rules,
+            sites,
+            channels,
+            memory,
+            caught_up: false,
+            stopping: false,
+            more_to_trim: false,
+            objects: 0,
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub(in crate::catalog) fn run(&mut self) {
+        // What a stop left behind: files to read, directories to list.
+        let mut input = Input::default();
+        loop {
+            self.transact(&mut input);
+            self.dispatch();
+            if self.stopping {
+                return;
+            }
+            input = self.wait();
+        }
+    }
+
+    /// Takes what there is; waits when there is nothing.
+    fn wait(&mut self) -> Input {
+        let mut input = Input::default();
+        let timeout = self.timeout();
+        select! {
+            recv(self.channels.records) -> batch => input.records = batch.ok(),
+            recv(self.channels.parts) -> part => input.parts.extend(part),
+            recv(self.channels.requests) -> request => input.requests.push(request.unwrap_or(Request::Stop)),
+            default(timeout) => {}
+        }
+        if input.records.is_none() {
+            input.records = self.channels.records.try_recv().ok();
+        }
+        while input.parts.len() < PARTS {
+            let Ok(part) = self.channels.parts.try_recv() else { break };
+            input.parts.push(part);
+        }
+        while input.requests.len() < REQUESTS {
+            match self.channels.requests.try_recv() {
+                Ok(request) => input.requests.push(request),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    input.requests.push(Request::Stop);
+                    break;
+                }
+            }
+        }
+        input
+    }
+
+    fn timeout(&self) -> Duration {
+        let memory = &self.memory;
+        let waiting = !memory.looks.is_empty()
+            || !memory.suspects.is_empty()
+            || !memory.lost.is_empty()
+            || memory.displaced > 0
+            || memory.scan.phase != ScanPhase::Done
+            || self.more_to_trim;
+        let longest = if waiting { TICK } else { IDLE };
+        let free = memory.dirty.in_flight() < self.capacity();
+        match memory.dirty.next_due().filter(|_| free) {
+            Some(due) => due.saturating_duration_since(Instant::now()).min(longest),
+            None => longest,
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        self.channels.jobs.capacity().unwrap_or(1)
+    }
+
+    /// One transaction, tried until it succeeds or the end has come: records are never left out.
+    fn transact(&mut self, input: &mut Input) {
+        if let Some(batch) = &input.records {
+            self.caught_up = !batch.more && self.channels.records.is_empty();
+        }
+        loop {
+            let mut waiting = Vec::new();
+            let result = self.try_once(input, &mut waiting);
+            for reply in waiting {
+                reply.answer(&result);
+            }
+            let Err(e) = result else { return self.publish(None) };
+            tracing::error!("catalog: {e}; trying again");
+            self.publish(Some(e.to_string()));
+            // Files are read again, who asked was answered; records have to be taken in.
+            input.parts.clear();
+            input.requests.clear();
+            self.shared.now().cursors_changed = true;
+            self.reload();
+            if self.stopping || self.pause() {
+                self.stopping = true;
+                return;
+            }
+        }
+    }
+
+    /// Waits after a failure. Whether the end has come.
+    fn pause(&self) -> bool {
+        let until = Instant::now() + AFTER_FAILURE;
+        while Instant::now() < until {
+            if self.shared.stopping() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// What is in memory may be ahead of the store after a failure.
+    fn reload(&mut self) {
+        match self.shared.kv.read().map_err(CatalogError::from).and_then(|kv| Memory::load(&*kv)) {
+            Ok(mut memory) => {
+                memory.dirty.continue_from(&self.memory.dirty);
+                self.memory = memory;
+            }
+            Err(e) => tracing::error!("catalog cannot be read: {e}"),
+        }
+    }
+
+    fn try_once(&mut self, input: &mut Input, waiting: &mut Vec<Waiting>) -> Result<(), CatalogError> {
+        let shared = Arc::clone(&self.shared);
+        let mut kv = shared.kv.write()?;
+        let before = self.memory.head;
+        self.fill(&mut *kv, input, waiting)?;
+        if self.memory.head != before {
+            put(&mut *kv, &Key::meta("head"), &self.memory.head)?;
+        }
+        let totals = Tree::head(&*kv, super::BUCKET).totals()?;
+        kv.commit()?;
+        self.objects = totals.objects;
+        input.records = None;
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        kv: &mut dyn KvWrite,
+        input: &mut Input,
+        waiting: &mut Vec<Waiting>,
+    ) -> Result<(), CatalogError> {
+        let cursors = self.take_cursors();
+        let mut work = Work::new(kv, &mut self.memory, &self.shared.share, self.rules, now_ns());
+        let records = input.records.as_ref().map_or(&[][..], |batch| &batch.records);
+        let first = records.first().map(|r| (r.sequence, r.time_ns));
+        for record in records {
+            work.take_record(record)?;
+        }
+        work.settle_cause(first);
+        for part in input.parts.drain(..) {
+            work.take_part(part)?;
+        }
+        work.settle_cause(first);
+        for request in input.requests.drain(..) {
+            match request {
+                Request::Stop => self.stopping = true,
+                Request::Page(page, reply) => {
+                    let done = work.take_page(page);
+                    waiting.push(Waiting::Done(reply));
+                    done?;
+                }
+                Request::Scan(reply) => {
+                    let number = work.request_scan()?;
+                    waiting.push(Waiting::Scan(reply, number));
+                }
+                Request::Block { object, index, found, reply } => {
+                    let answer = work.take_block(object, index, found)?;
+                    waiting.push(Waiting::Block(reply, answer));
+                }
+            }
+        }
+        work.resume_looks();
+        work.look_and_refresh()?;
+        if self.caught_up {
+            work.drop_displaced()?;
+            work.give_up_lost()?;
+        }
+        work.step_scan()?;
+        work.look_and_refresh()?;
+        work.write_changes()?;
+        if cursors.changed {
+            work.put_cursors(&cursors.cursors)?;
+        }
+        self.more_to_trim = work.trim(&self.sites, &cursors.cursors)?;
+        Ok(())
+    }
+
+    fn take_cursors(&self) -> Cursors {
+        let mut now = self.shared.now();
+        let changed = std::mem::take(&mut now.cursors_changed);
+        Cursors { cursors: now.cursors.clone(), changed }
+    }
+
+    /// Gives what is due to the readers, and wakes the scanner when there is something to list.
+    fn dispatch(&mut self) {
+        if self.stopping {
+            return;
+        }
+        if self.memory.lists > 0 {
+            // Full means that it was woken already.
+            let _ = self.channels.scanner.try_send(());
+        }
+        if let Err(e) = self.send_jobs() {
+            self.memory.note_error(format!("catalog cannot be read: {e}"));
+        }
+    }
+
+    fn send_jobs(&mut self) -> Result<(), CatalogError> {
+        let now = Instant::now();
+        if self.memory.dirty.next_due().is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        let kv = self.shared.kv.read()?;
+        while self.memory.dirty.in_flight() < self.capacity() && !self.channels.jobs.is_full() {
+            let Some((object, flight)) = self.memory.dirty.begin(now) else { return Ok(()) };
+            let Some(row) = get::<DirtRow>(&*kv, &Key::Dirt(object))? else {
+                self.memory.dirty.fail(object, now);
+                continue;
+            };
+            let job = Job { object, flight, dirt: Dirt::from_row(&row) };
+            if self.channels.jobs.try_send(job).is_err() {
+                self.memory.dirty.fail(object, now);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, failed: Option<String>) {
+        let memory = &self.memory;
+        let exact = memory.dirty.len() == 0 && memory.looks.is_empty();
+        self.shared.publish(status(memory, self.objects, failed), exact);
+    }
+}
+
+/// What a catalog that is not running yet says of itself.
+pub(in crate::catalog) fn stored_status(kv: &dyn KvRead) -> Result<Status, CatalogError> {
+    let objects = Tree::head(kv, super::BUCKET).totals()?.objects;
+    Ok(status(&Memory::load(kv)?, objects, None))
+}
+
+struct Cursors {
+    cursors: BTreeMap<String, Cursor>,
+    changed: bool,
+}
+
+/// Numbers for `vfsxctl status`.
+fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
+    let scan = &memory.scan;
+    let done = scan.phase == ScanPhase::Done;
+    Status {
+        applied: memory.head.applied,
+        covered: memory.covered(),
+        head: memory.head.change,
+        objects,
+        dirty_objects: memory.dirty.len() as u64,
+        dirty_bytes: memory.dirty.bytes(),
+        oldest_dirty_ns: memory.dirty.oldest_ns(),
+        open_handles: memory.intents,
+        pending_looks: memory.looks.len() as u64,
+        gap: memory.gap.as_ref().map(|gap| Gap { since_ns: gap.since_ns, reason: gap.reason.clone() }),
+        scan: ScanProgress {
+            state: match scan.phase {
+                ScanPhase::Done => ScanState::Done,
+                ScanPhase::Needed => ScanState::Needed,
+                ScanPhase::Walking | ScanPhase::Reading => ScanState::Running,
+            },
+            finished: match scan.phase {
+                ScanPhase::Done | ScanPhase::Needed => scan.number,
+                ScanPhase::Walking | ScanPhase::Reading => scan.number.saturating_sub(1),
+            },
+            started_ns: scan.started_ns,
+            directories: scan.directories,
+            files: scan.files,
+            bytes: scan.bytes,
+            differences: scan.differences,
+            unread_bytes: if done { 0 } else { memory.dirty.bytes() },
+        },
+        bytes_read: 0,
+        read_errors: memory.errors,
+        last_error: memory.last_error.clone(),
+        failed,
+    }
+}
+
+fn now_ns() -> i64 {
+    jiff::Timestamp::now().as_nanosecond().try_into().unwrap_or(i64::MAX)
+}

@@ -1,0 +1,183 @@
+//! Scans as the applier sees them: which directories are to be listed, what the scanner found, when a scan is done.
+
+use super::work::{Cause, Work};
+use crate::catalog::CatalogError;
+use crate::catalog::store::{Key, ListRow, NodeRow, ScanPhase, ScanRow, delete, put};
+use restfs_lib::model::ObjectId;
+use std::time::Duration;
+
+/// A lost directory is given up after this long: its own event would have come.
+const LOST: Duration = Duration::from_secs(60);
+/// Least time between scans that the catalog asks for by itself.
+const SCANS_APART: Duration = Duration::from_secs(600);
+
+/// What the scanner found in some directories.
+#[derive(Default)]
+pub(in crate::catalog) struct Page {
+    /// Names that differ from the catalog, with the list that they were found for.
+    pub(in crate::catalog) looks: Vec<(ObjectId, Vec<u8>, ListRow)>,
+    /// Directories in them.
+    pub(in crate::catalog) below: Vec<(ObjectId, ListRow)>,
+    /// Directories that are done with.
+    pub(in crate::catalog) listed: Vec<(ObjectId, ListRow)>,
+    /// Directories that could not be reached.
+    pub(in crate::catalog) away: Vec<ObjectId>,
+    pub(in crate::catalog) files: u64,
+    pub(in crate::catalog) bytes: u64,
+    pub(in crate::catalog) error: Option<String>,
+}
+
+impl Page {
+    pub(in crate::catalog) fn is_empty(&self) -> bool {
+        self.looks.is_empty()
+            && self.below.is_empty()
+            && self.listed.is_empty()
+            && self.away.is_empty()
+            && self.error.is_none()
+    }
+}
+
+impl Work<'_> {
+    /// Asks for a scan. Returns its number.
+    pub(super) fn request_scan(&mut self) -> Result<u64, CatalogError> {
+        match self.memory.scan.phase {
+            ScanPhase::Done => self.memory.scan.phase = ScanPhase::Needed,
+            ScanPhase::Needed => {}
+            ScanPhase::Walking | ScanPhase::Reading => {
+                self.memory.scan.again = true;
+                self.put_scan()?;
+                return Ok(self.memory.scan.number + 1);
+            }
+        }
+        self.put_scan()?;
+        Ok(self.memory.scan.number + 1)
+    }
+
+    /// Moves the scan on when it can be.
+    pub(super) fn step_scan(&mut self) -> Result<(), CatalogError> {
+        match self.memory.scan.phase {
+            ScanPhase::Done => Ok(()),
+            ScanPhase::Needed => self.begin_scan(),
+            ScanPhase::Walking if self.memory.lists == 0 => {
+                self.memory.scan.phase = ScanPhase::Reading;
+                self.memory.scan.walked = self.memory.head.applied;
+                self.put_scan()
+            }
+            ScanPhase::Walking => Ok(()),
+            ScanPhase::Reading => {
+                // What a scan finds waits under a sequence of at most the one after the records applied by then.
+                let settled = self.memory.scan.walked + 1;
+                match self.memory.holds.oldest() {
+                    Some(oldest) if oldest <= settled => Ok(()),
+                    _ => self.finish_scan(),
+                }
+            }
+        }
+    }
+
+    fn begin_scan(&mut self) -> Result<(), CatalogError> {
+        let number = self.memory.scan.number + 1;
+        self.memory.scan = ScanRow {
+            phase: ScanPhase::Walking,
+            number,
+            started_ns: self.now_ns,
+            began: self.memory.head.applied,
+            ..ScanRow::default()
+        };
+        tracing::info!(scan = number, "scan begins");
+        self.touched.insert(ObjectId::ROOT);
+        self.want_list(ObjectId::ROOT, ListRow { journal: self.memory.head.applied + 1, scan: number })?;
+        self.put_scan()
+    }
+
+    fn finish_scan(&mut self) -> Result<(), CatalogError> {
+        let scan = self.memory.scan;
+        tracing::info!(
+            scan = scan.number,
+            directories = scan.directories,
+            files = scan.files,
+            differences = scan.differences,
+            "scan is done"
+        );
+        if self.memory.gap.as_ref().is_some_and(|gap| gap.newest <= scan.began) {
+            self.memory.gap = None;
+            delete(self.kv, &Key::meta("gap"))?;
+        }
+        self.memory.scan.phase = if scan.again { ScanPhase::Needed } else { ScanPhase::Done };
+        self.memory.scan.again = false;
+        self.put_scan()
+    }
+
+    pub(super) fn put_scan(&mut self) -> Result<(), CatalogError> {
+        put(self.kv, &Key::meta("scan"), &self.memory.scan)
+    }
+
+    pub(super) fn take_page(&mut self, page: Page) -> Result<(), CatalogError> {
+        let before = self.cause;
+        for (dir, name, list) in page.looks {
+            self.cause = Cause { journal: list.journal, time_ns: self.now_ns };
+            self.look_later(dir, &name, true);
+        }
+        for (dir, row) in page.below {
+            // Known to be a directory when it was listed; it may be gone by now, or listed already by way of a rename.
+            if self.node_row(dir)?.is_some_and(|n| n.scan != row.scan) {
+                self.want_list(dir, row)?;
+            }
+        }
+        for (dir, row) in page.listed {
+            self.listed(dir, row)?;
+        }
+        for dir in page.away {
+            self.suspect(dir)?;
+        }
+        if let Some(error) = page.error {
+            self.memory.note_error(error);
+        }
+        self.cause = before;
+        self.memory.scan.files += page.files;
+        self.memory.scan.bytes = self.memory.scan.bytes.saturating_add(page.bytes);
+        self.put_scan()
+    }
+
+    fn listed(&mut self, dir: ObjectId, row: ListRow) -> Result<(), CatalogError> {
+        // A list that was asked for again while it was made is made again.
+        if self.list_row(dir)? != Some(row) {
+            return Ok(());
+        }
+        self.forget_list(dir)?;
+        self.touched.insert(dir);
+        if row.scan != 0
+            && let Some(node) = self.node_row(dir)?
+        {
+            self.memory.scan.directories += 1;
+            self.put_node_row(dir, &NodeRow { scan: row.scan, ..node })?;
+        }
+        Ok(())
+    }
+
+    /// Gives up directories that were lost too long ago. Only called when all records are applied.
+    pub(super) fn give_up_lost(&mut self) -> Result<(), CatalogError> {
+        let before = self.now_ns.saturating_sub(LOST.as_nanos() as i64);
+        let old: Vec<_> = self.memory.lost.iter().filter(|(_, row)| row.since_ns <= before).map(|(n, _)| *n).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        for node in old {
+            self.unlose(&node)?;
+        }
+        self.lost_track("an event in a directory that cannot be found on the share")
+    }
+
+    /// Something cannot be explained any more: a gap, and a scan to close it.
+    pub(super) fn lost_track(&mut self, what: &str) -> Result<(), CatalogError> {
+        let before = self.cause;
+        self.cause = Cause { journal: self.memory.head.applied + 1, time_ns: self.now_ns };
+        self.note_gap(self.now_ns, what)?;
+        self.cause = before;
+        let apart = SCANS_APART.as_nanos() as i64;
+        if self.now_ns.saturating_sub(self.memory.scan.started_ns) >= apart {
+            self.request_scan()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! One transaction of the applier: rows of the tree with their changes, and what the batch has still to look at.
+
+use super::dirs::Dirs;
+use super::looks::Agenda;
+use super::memory::Memory;
+use crate::catalog::CatalogError;
+use crate::catalog::share::Share;
+use crate::catalog::store::{Key, LogRow, NodeRow, OpRow, get, put};
+use crate::journal::NodeRef;
+use restfs_lib::kv::KvWrite;
+use restfs_lib::model::{BucketId, Layout, Object, ObjectId, Op};
+use restfs_lib::tree::{self, History, Tree};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// The catalog's only bucket.
+pub(in crate::catalog) const BUCKET: BucketId = BucketId(1);
+
+const LOOK_ROUNDS: usize = 4;
+
+/// The record that a change comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) journal: u64,
+    pub(super) time_ns: i64,
+}
+
+/// Settings that the applier needs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::catalog) struct Rules {
+    pub(in crate::catalog) layout: Layout,
+    pub(in crate::catalog) flush_age: Duration,
+    pub(in crate::catalog) change_log_rows: u64,
+}
+
+pub(super) struct Work<'a> {
+    pub(super) kv: &'a mut dyn KvWrite,
+    pub(super) memory: &'a mut Memory,
+    pub(super) share: &'a Share,
+    pub(super) rules: Rules,
+    pub(super) now: Instant,
+    pub(super) now_ns: i64,
+    pub(super) cause: Cause,
+    pub(super) agenda: Agenda,
+    pub(super) dirs: Dirs,
+    /// Metadata to be read again at the end of the batch.
+    pub(super) touched: BTreeSet<ObjectId>,
+    /// `covered` and the oldest unread change before this transaction.
+    covered: u64,
+    oldest_ns: Option<i64>,
+    changes: Vec<LogRow>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        kv: &'a mut dyn KvWrite,
+        memory: &'a mut Memory,
+        share: &'a Share,
+        rules: Rules,
+        now_ns: i64,
+    ) -> Self {
+        let (covered, oldest_ns) = (memory.covered(), memory.dirty.oldest_ns());
+        let cause = Cause { journal: memory.head.applied + 1, time_ns: now_ns };
+        Self {
+            kv,
+            memory,
+            share,
+            rules,
+            now: Instant::now(),
+            now_ns,
+            cause,
+            agenda: Agenda::default(),
+            dirs: Dirs::default(),
+            touched: BTreeSet::new(),
+            covered,
+            oldest_ns,
+            changes: Vec::new(),
+        }
+    }
+
+    /// What comes after the records of the batch stands for the first of them, so that it holds up all of them.
+    pub(super) fn settle_cause(&mut self, records: Option<(u64, i64)>) {
+        let (journal, time_ns) = records.unwrap_or((self.memory.head.applied + 1, self.now_ns));
+        self.cause = Cause { journal, time_ns };
+    }
+
+    /// Looks at all names, and reads all metadata, that the batch has touched.
+    pub(super) fn look_and_refresh(&mut self) -> Result<(), CatalogError> {
+        // Metadata may show that an inode is another one, and that is looked at once more.
+        for _ in 0..LOOK_ROUNDS {
+            self.run_agenda()?;
+            self.run_refresh()?;
+            if self.agenda.is_empty() && self.touched.is_empty() {
+                return Ok(());
+            }
+        }
+        self.run_agenda()
+    }
+
+    pub(super) fn tree(&self) -> Tree<'_> {
+        Tree::head(&*self.kv, BUCKET)
+    }
+
+    pub(super) fn object(&self, id: ObjectId) -> Result<Option<Object>, CatalogError> {
+        Ok(self.tree().object(id)?.map(|(object, _)| object))
+    }
+
+    /// The object that the inode is.
+    pub(super) fn known(&self, node: &NodeRef) -> Result<Option<ObjectId>, CatalogError> {
+        match self.kv.get(&Key::Node(*node).bytes())? {
+            None => Ok(None),
+            Some(bytes) => {
+                let id = bytes.try_into().map_err(|_| CatalogError::Damaged("node -> object row".to_owned()))?;
+                Ok(Some(ObjectId(u64::from_be_bytes(id))))
+            }
+        }
+    }
+
+    pub(super) fn node_row(&self, id: ObjectId) -> Result<Option<NodeRow>, CatalogError> {
+        get(&*self.kv, &Key::Object(id))
+    }
+
+    pub(super) fn put_node_row(&mut self, id: ObjectId, row: &NodeRow) -> Result<(), CatalogError> {
+        put(self.kv, &Key::Object(id), row)
+    }
+
+    /// Applies an op to the tree, and notes it as a change when it was one.
+    pub(super) fn emit(&mut self, op: Op) -> Result<bool, CatalogError> {
+        let sequence = self.memory.head.change + 1;
+        let applied = tree::apply(self.kv, BUCKET, sequence, History::HeadOnly, &op)?;
+        if !applied.changed() {
+            return Ok(false);
+        }
+        let op = OpRow::from(op);
+        let named = op.bytes();
+        self.changes.push(LogRow {
+            journal: self.cause.journal,
+            time_ns: self.cause.time_ns,
+            covered: self.covered,
+            oldest_ns: self.oldest_ns.map_or(self.cause.time_ns, |ns| ns.min(self.cause.time_ns)),
+            bytes: self.memory.head.bytes,
+            end: false,
+            op,
+        });
+        self.memory.head.change = sequence;
+        self.memory.head.bytes += named;
+        Ok(true)
+    }
+
+    /// Writes the changes to the log.
+    pub(super) fn write_changes(&mut self) -> Result<(), CatalogError> {
+        let mut changes = std::mem::take(&mut self.changes);
+        if let Some(last) = changes.last_mut() {
+            last.end = true;
+        }
+        let first = self.memory.head.change + 1 - changes.len() as u64;
+        for (sequence, row) in (first..).zip(&changes) {
+            put(self.kv, &Key::Log(sequence), row)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Opening a catalog.
+
+use super::applier::{BUCKET, stored_status};
+use super::options::{CatalogError, Options};
+use super::reader::Cache;
+use super::share::{Details, Seen, Share, Type, details, see_handle};
+use super::shared::{Now, Shared};
+use super::store::{CursorRow, HeadRow, Key, NodeRow, ScanPhase, ScanRow, SourceRow, get, put};
+use dr_replicator::Cursor;
+use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
+use restfs_lib::model::{Kind, Object, ObjectId, Op};
+use restfs_lib::tree::{self, History};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Pages of the database kept in memory by the applier.
+const DATABASE_CACHE: usize = 16 << 20;
+
+pub(super) fn database(path: &Path) -> Result<Box<dyn Kv>, CatalogError> {
+    let options =
+        SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full, cache_bytes: DATABASE_CACHE };
+    Ok(Box::new(SqliteKv::open(options)?))
+}
+
+pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, CatalogError> {
+    let failed = |why: String| CatalogError::Share { path: options.share.display().to_string(), why };
+    options.layout.validate().map_err(|e| failed(e.to_string()))?;
+    let share = Share::open(&options.share).map_err(|e| failed(e.to_string()))?;
+    let root = see_handle(share.root()).map_err(|e| failed(e.to_string()))?;
+    let source = get::<SourceRow>(&*kv.read()?, &Key::meta("source"))?;
+    let source = match source {
+        Some(source) if source.root == root.node => source,
+        Some(_) => return Err(wrong_share(options)),
+        None => {
+            let details = details(share.root(), false).map_err(|e| failed(e.to_string()))?;
+            create(&*kv, options, &root, details)?
+        }
+    };
+    let now = stored(&*kv.read()?, options)?;
+    Ok(Shared::new(kv, share, Cache::new(options.cache_bytes), source.id, now))
+}
+
+fn wrong_share(options: &Options) -> CatalogError {
+    CatalogError::WrongShare(format!(
+        "the catalog {} was made for another directory than {} is now: is its disk mounted? \
+         If the share was moved or restored, remove the catalog; it is made anew and compared with the sites",
+        options.database.display(),
+        options.share.display()
+    ))
+}
+
+/// A new catalog: the root, and the wish for a scan.
+fn create(kv: &dyn Kv, options: &Options, root: &Seen, details: Details) -> Result<SourceRow, CatalogError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|e| CatalogError::Damaged(format!("no random numbers: {e}")))?;
+    let source = SourceRow { id, root: root.node };
+    let mut txn = kv.write()?;
+    tree::bucket::open(&mut *txn, BUCKET, "share", options.layout, 0)?;
+    put_root(&mut *txn, options, root, details)?;
+    put(&mut *txn, &Key::meta("source"), &source)?;
+    let head = HeadRow { oldest: 1, next_object: ObjectId::ROOT.0 + 1, ..HeadRow::default() };
+    put(&mut *txn, &Key::meta("head"), &head)?;
+    put(&mut *txn, &Key::meta("scan"), &ScanRow { phase: ScanPhase::Needed, ..ScanRow::default() })?;
+    txn.commit()?;
+    Ok(source)
+}
+
+/// The root is in no change: a site without a position is brought over by tree difference.
+fn put_root(
+    txn: &mut dyn KvWrite,
+    options: &Options,
+    root: &Seen,
+    details: Details,
+) -> Result<(), CatalogError> {
+    if root.kind != Type::Directory {
+        return Err(CatalogError::WrongShare(format!("{} is no directory", options.share.display())));
+    }
+    let object = Object {
+        kind: Kind::Directory,
+        mode: root.mode,
+        uid: root.uid,
+        gid: root.gid,
+        size: 0,
+        mtime: root.stamp.mtime,
+        atime: root.atime,
+        btime: root.btime,
+        layout: options.layout,
+    };
+    let id = ObjectId::ROOT;
+    let mut apply = |op: Op| tree::apply(txn, BUCKET, 0, History::HeadOnly, &op).map(|_| ());
+    apply(Op::PutObject { id, object })?;
+    for (name, value) in details.attributes {
+        apply(Op::PutAttribute { id, name, value })?;
+    }
+    txn.put(&Key::Node(root.node).bytes(), &id.0.to_be_bytes())?;
+    let row = NodeRow { node: root.node, names: 1, stamp: root.stamp.into(), scan: 0 };
+    put(txn, &Key::Object(id), &row)
+}
+
+fn stored(kv: &dyn KvRead, options: &Options) -> Result<Now, CatalogError> {
+    let mut cursors = BTreeMap::new();
+    for site in &options.sites {
+        if let Some(row) = get::<CursorRow>(kv, &Key::meta(&format!("cursor/{site}")))? {
+            cursors.insert(site.clone(), Cursor::from(row));
+        }
+    }
+    Ok(Now { status: stored_status(kv)?, cursors, ..Now::default() })
+}

@@ -1,0 +1,74 @@
+use super::*;
+use std::os::unix::fs::{MetadataExt, symlink};
+
+fn names(path: &[&str]) -> Components {
+    path.iter().map(|n| n.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_symbolic_link_is_held_but_never_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("inside")).unwrap();
+    std::fs::write(dir.path().join("inside/file"), b"x").unwrap();
+    symlink("inside", dir.path().join("link")).unwrap();
+    symlink("/etc", dir.path().join("inside/out")).unwrap();
+    let share = Share::open(dir.path()).unwrap();
+
+    assert!(share.pin(&names(&["inside", "file"])).unwrap().is_some());
+    assert!(share.pin(&names(&["link", "file"])).unwrap().is_none());
+    assert!(share.pin(&names(&["inside", "out", "passwd"])).unwrap().is_none());
+    let link = share.pin(&names(&["inside", "out"])).unwrap().unwrap();
+    let seen = see_handle(link.as_fd()).unwrap();
+    assert_eq!(seen.kind, Type::Symlink);
+    assert_eq!(details(link.as_fd(), true).unwrap().target, b"/etc");
+}
+
+#[test]
+fn a_path_longer_than_the_kernel_takes_is_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let share = Share::open(dir.path()).unwrap();
+    let name = vec![b'd'; 200];
+    let depth = 40;
+    let mut at = openat(rustix::fs::CWD, dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..depth {
+        rustix::fs::mkdirat(&at, &name[..], Mode::RWXU).unwrap();
+        at = openat(&at, &name[..], OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let found = share.pin(&vec![name; depth]).unwrap().unwrap();
+    assert_eq!(see_handle(found.as_fd()).unwrap().node, see_handle(at.as_fd()).unwrap().node);
+}
+
+#[test]
+fn reading_a_file_leaves_its_access_time_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    std::fs::write(&path, b"content").unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    File::options().write(true).open(&path).unwrap().set_times(std::fs::FileTimes::new().set_accessed(old)).unwrap();
+    let share = Share::open(dir.path()).unwrap();
+    let pin = share.pin(&names(&["f"])).unwrap().unwrap();
+    let mut file = open_pinned(pin.as_fd(), false).unwrap();
+    assert_eq!(io::read_to_string(&mut file).unwrap(), "content");
+    assert_eq!(path.metadata().unwrap().atime(), 0);
+}
+
+#[test]
+fn attributes_of_a_file_that_is_only_held_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    std::fs::write(&path, b"").unwrap();
+    rustix::fs::setxattr(&path, "user.b", b"2", rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(&path, "user.a", b"", rustix::fs::XattrFlags::empty()).unwrap();
+    let share = Share::open(dir.path()).unwrap();
+    let pin = share.pin(&names(&["f"])).unwrap().unwrap();
+    let found = details(pin.as_fd(), false).unwrap().attributes;
+    assert_eq!(found, [(b"user.a".to_vec(), b"".to_vec()), (b"user.b".to_vec(), b"2".to_vec())]);
+}
+
+#[test]
+fn a_hint_that_leaves_the_share_is_no_path() {
+    assert_eq!(components(b"a//b/./c"), Some(names(&["a", "b", "c"])));
+    assert_eq!(components(b""), Some(vec![]));
+    assert_eq!(components(b"/etc"), None);
+    assert_eq!(components(b"a/../b"), None);
+}

@@ -1,0 +1,156 @@
+//! What the catalog's threads and its callers share.
+
+use super::reader::Cache;
+use super::share::Share;
+use super::status::{SiteStatus, Status};
+use crate::catalog::CatalogError;
+use crate::catalog::store::{CursorRow, Key, LogRow, get};
+use dr_replicator::Cursor;
+use restfs_lib::kv::Kv;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+pub(super) struct Shared {
+    pub(super) kv: Box<dyn Kv>,
+    pub(super) share: Share,
+    pub(super) cache: Cache,
+    pub(super) source: [u8; 16],
+    /// Bytes read from the share's files since the start.
+    pub(super) bytes_read: AtomicU64,
+    /// Objects that wait to be read.
+    unread: AtomicU64,
+    stopping: AtomicBool,
+    now: Mutex<Now>,
+    head: watch::Sender<u64>,
+    progress: watch::Sender<u64>,
+}
+
+/// As of the last transaction.
+#[derive(Default)]
+pub(super) struct Now {
+    pub(super) status: Status,
+    /// By site. Written to the store with the next transaction: the site's own position wins after a restart.
+    pub(super) cursors: BTreeMap<String, Cursor>,
+    pub(super) cursors_changed: bool,
+    /// Nothing waits to be read or looked at.
+    pub(super) exact: bool,
+}
+
+impl Shared {
+    pub(super) fn new(kv: Box<dyn Kv>, share: Share, cache: Cache, source: [u8; 16], now: Now) -> Self {
+        let (head, _) = watch::channel(now.status.head);
+        let (progress, _) = watch::channel(0);
+        Self {
+            kv,
+            share,
+            cache,
+            source,
+            bytes_read: AtomicU64::new(0),
+            unread: AtomicU64::new(now.status.dirty_objects),
+            stopping: AtomicBool::new(false),
+            now: Mutex::new(now),
+            head,
+            progress,
+        }
+    }
+
+    pub(super) fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    pub(super) fn bump_progress(&self) {
+        self.progress.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// A transaction is done.
+    pub(super) fn publish(&self, status: Status, exact: bool) {
+        let head = status.head;
+        self.unread.store(status.dirty_objects, Ordering::Relaxed);
+        {
+            let mut now = self.now();
+            now.status = status;
+            now.exact = exact;
+        }
+        self.head.send_if_modified(|old| std::mem::replace(old, head) != head);
+        self.bump_progress();
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let mut status = self.now().status.clone();
+        status.bytes_read = self.bytes_read.load(Ordering::Relaxed);
+        status
+    }
+
+    pub(super) fn cursor(&self, site: &str) -> Option<Cursor> {
+        self.now().cursors.get(site).copied()
+    }
+
+    pub(super) fn set_cursor(&self, site: &str, cursor: Cursor) {
+        {
+            let mut now = self.now();
+            now.cursors.insert(site.to_owned(), cursor);
+            now.cursors_changed = true;
+        }
+        self.bump_progress();
+    }
+
+    /// How far a site is. The change after its cursor knows what was covered before it.
+    pub(super) fn site(&self, site: &str) -> Result<Option<SiteStatus>, CatalogError> {
+        let kv = self.kv.read()?;
+        // After the read transaction has begun, so that the log has all that the status speaks of.
+        let (cursor, status) = {
+            let now = self.now();
+            (now.cursors.get(site).copied(), now.status.clone())
+        };
+        let Some(Cursor { epoch, sequence }) = cursor else { return Ok(None) };
+        let mut found = SiteStatus { epoch, cursor: sequence, ..SiteStatus::default() };
+        let head: super::store::HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
+        if sequence >= head.change {
+            found.journal = status.covered;
+            found.oldest_unshipped_ns = status.oldest_dirty_ns;
+            return Ok(Some(found));
+        }
+        found.pending_ops = head.change - sequence;
+        let next = sequence.saturating_add(1).max(head.oldest);
+        if let Some(row) = get::<LogRow>(&*kv, &Key::Log(next))? {
+            found.journal = if next == sequence + 1 { row.covered } else { 0 };
+            found.pending_bytes = head.bytes.saturating_sub(row.bytes);
+            found.oldest_unshipped_ns = Some(row.oldest_ns);
+        }
+        Ok(Some(found))
+    }
+}
+
+impl From<Cursor> for CursorRow {
+    fn from(c: Cursor) -> Self {
+        Self { epoch: c.epoch, sequence: c.sequence }
+    }
+}
+
+impl From<CursorRow> for Cursor {
+    fn from(c: CursorRow) -> Self {
+        Self { epoch: c.epoch, sequence: c.sequence }
+    }
+}

@@ -1,0 +1,283 @@
+//! The catalog as the replicator sees it.
+
+use super::applier::{BUCKET, BlockAnswer, Request};
+use super::reader::{Context, read_block};
+use super::shared::Shared;
+use super::store::{HeadRow, Key, LogRow, Prefix, get, page};
+use super::{Catalog, CatalogError};
+use async_trait::async_trait;
+use bytes::Bytes;
+use dr_replicator::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
+use restfs_lib::kv::KvRead;
+use restfs_lib::model::{BlockRef, Digest, Kind, ObjectId, Op, RowKey, Segment};
+use restfs_lib::tree::Tree;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How long a block's file is searched for that is not where the catalog believes it to be: its rename or removal is on
+/// its way.
+const SEARCH: Duration = Duration::from_secs(10);
+const SEARCH_AGAIN: Duration = Duration::from_millis(50);
+/// Changes read from the log at once.
+const PAGE: usize = 256;
+
+#[async_trait]
+impl ChangeSource for Catalog {
+    fn source_id(&self) -> String {
+        hex::encode(self.shared().source)
+    }
+
+    fn head(&self) -> watch::Receiver<u64> {
+        self.shared().head()
+    }
+
+    async fn changes(&self, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
+        self.blocking(move |catalog| changes(catalog.shared(), after, limits)).await
+    }
+
+    async fn read_block(
+        &self,
+        object: ObjectId,
+        segment: u64,
+        position: u32,
+        expected: BlockRef,
+    ) -> Result<ReadBlock, SourceError> {
+        if let Some(content) = self.shared().cache.get(&expected.key) {
+            return Ok(ReadBlock::Same(content));
+        }
+        self.blocking(move |catalog| catalog.find_block(object, segment, position, expected)).await
+    }
+
+    async fn load_cursor(&self, site: &str) -> Result<Option<Cursor>, SourceError> {
+        Ok(self.shared().cursor(site))
+    }
+
+    async fn save_cursor(&self, site: &str, cursor: Cursor) -> Result<(), SourceError> {
+        self.shared().set_cursor(site, cursor);
+        Ok(())
+    }
+
+    async fn digest(&self) -> Result<(u64, Digest), SourceError> {
+        self.blocking(|catalog| {
+            let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
+            let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
+            Ok((head.change, Tree::head(&*kv, BUCKET).digest().map_err(CatalogError::from)?))
+        })
+        .await
+    }
+
+    async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SourceError> {
+        self.blocking(move |catalog| {
+            let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
+            Ok(Tree::head(&*kv, BUCKET).groups(after, limit).map_err(CatalogError::from)?)
+        })
+        .await
+    }
+
+    async fn rows(
+        &self,
+        group: u64,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Digest)>, SourceError> {
+        self.blocking(move |catalog| {
+            let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
+            Ok(Tree::head(&*kv, BUCKET).rows(group, after.as_ref(), limit).map_err(CatalogError::from)?)
+        })
+        .await
+    }
+
+    async fn ops_for(&self, rows: Vec<RowKey>) -> Result<Vec<Op>, SourceError> {
+        self.blocking(move |catalog| {
+            let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
+            let tree = Tree::head(&*kv, BUCKET);
+            let layout = catalog.layout();
+            let mut ops = Vec::with_capacity(rows.len());
+            for row in rows {
+                ops.push(op_for(&tree, row, layout)?);
+            }
+            Ok(ops)
+        })
+        .await
+    }
+}
+
+impl From<CatalogError> for SourceError {
+    fn from(e: CatalogError) -> Self {
+        Self::Failed(e.to_string())
+    }
+}
+
+impl Catalog {
+    /// Runs what reads the store or the share where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let catalog = self.clone();
+        match tokio::task::spawn_blocking(move || work(&catalog)).await {
+            Ok(result) => result,
+            Err(e) => Err(SourceError::Failed(format!("reading the catalog was broken off: {e}"))),
+        }
+    }
+
+    fn find_block(
+        &self,
+        object: ObjectId,
+        segment: u64,
+        position: u32,
+        expected: BlockRef,
+    ) -> Result<ReadBlock, SourceError> {
+        let until = Instant::now() + SEARCH;
+        loop {
+            let Some((layout, size, now)) = self.catalog_block(object, segment, position)? else {
+                return Ok(ReadBlock::Gone);
+            };
+            let index = layout.block_at(segment, position);
+            let shared = self.shared();
+            let context = Context {
+                kv: &*shared.kv,
+                share: &shared.share,
+                cache: &shared.cache,
+                bytes_read: &shared.bytes_read,
+            };
+            // Where the catalog says by now that there is a hole, a later change says so, too.
+            let Some(now) = now else { return Ok(ReadBlock::Hole) };
+            if let Some(content) = shared.cache.get(&now.key) {
+                return Ok(read(expected, now, content));
+            }
+            let found = read_block(&context, object, &layout, index, size)
+                .map_err(|e| SourceError::Failed(format!("object {object}: {e}")))?;
+            match found {
+                Some(Some((found, content))) if found == now => return Ok(read(expected, found, content)),
+                Some(found) => match self.enter_block(object, index, found.as_ref().map(|(b, _)| *b))? {
+                    BlockAnswer::Gone => return Ok(ReadBlock::Gone),
+                    BlockAnswer::Beyond => return Ok(ReadBlock::Hole),
+                    BlockAnswer::Taken => {
+                        return Ok(found.map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content)));
+                    }
+                },
+                None if Instant::now() >= until || shared.stopping() => {
+                    return Err(SourceError::Failed(format!(
+                        "object {object} is not where the catalog believes it to be"
+                    )));
+                }
+                None => std::thread::sleep(SEARCH_AGAIN),
+            }
+        }
+    }
+
+    /// What the catalog says of a block: the object's layout and size, and the block there. `None`: the object is gone.
+    fn catalog_block(
+        &self,
+        object: ObjectId,
+        segment: u64,
+        position: u32,
+    ) -> Result<Option<(restfs_lib::model::Layout, u64, Option<BlockRef>)>, CatalogError> {
+        let kv = self.shared().kv.read()?;
+        let tree = Tree::head(&*kv, BUCKET);
+        let Some((found, _)) = tree.object(object)? else { return Ok(None) };
+        if found.kind != Kind::File {
+            return Ok(None);
+        }
+        let row = tree.segment(object, segment)?;
+        let block = row.and_then(|(row, _)| block_in(&row, position));
+        Ok(Some((found.layout, found.size, block)))
+    }
+
+    fn enter_block(
+        &self,
+        object: ObjectId,
+        index: u64,
+        found: Option<BlockRef>,
+    ) -> Result<BlockAnswer, CatalogError> {
+        self.ask(|reply| Request::Block { object, index, found, reply })
+    }
+}
+
+fn read(expected: BlockRef, found: BlockRef, content: Bytes) -> ReadBlock {
+    if found == expected { ReadBlock::Same(content) } else { ReadBlock::Newer(found, content) }
+}
+
+fn block_in(segment: &Segment, position: u32) -> Option<BlockRef> {
+    segment.blocks.iter().find(|(p, ..)| *p == position).map(|(_, block, _)| *block)
+}
+
+fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
+    // Asked before the log is read: what becomes dirty after that is in no change yet.
+    let exact = {
+        let now = shared.now();
+        now.exact.then_some(now.status.head)
+    };
+    let kv = shared.kv.read().map_err(CatalogError::from)?;
+    let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
+    if after > head.change || after + 1 < head.oldest {
+        return Err(SourceError::TooOld { asked: after.saturating_add(1), oldest: head.oldest });
+    }
+    let mut batch = Batch::default();
+    // Changes up to the last transaction that is whole in the batch.
+    let mut whole = 0;
+    let mut bytes = 0;
+    let mut next = after;
+    'all: loop {
+        let rows = log_page(&*kv, next)?;
+        if rows.is_empty() {
+            break;
+        }
+        for (sequence, row) in rows {
+            let more = row.op.bytes();
+            let full = batch.changes.len() >= limits.max_ops || bytes + more > limits.max_bytes;
+            if full && !batch.changes.is_empty() {
+                break 'all;
+            }
+            bytes += more;
+            next = sequence;
+            let end = row.end;
+            let (journal, time_ns) = (row.journal, row.time_ns);
+            batch.changes.push(Change { sequence, journal, time_ns, op: Op::try_from(row.op)? });
+            if end {
+                whole = batch.changes.len();
+            }
+        }
+    }
+    if whole > 0 {
+        batch.changes.truncate(whole);
+    }
+    let last = batch.changes.last().map_or(after, |c| c.sequence);
+    batch.exact = exact == Some(last);
+    Ok(batch)
+}
+
+fn log_page(kv: &dyn KvRead, after: u64) -> Result<Vec<(u64, LogRow)>, CatalogError> {
+    let rows = page::<LogRow>(kv, Prefix::Log, &[], Some(&Key::Log(after)), PAGE)?;
+    let sequence = |key| if let Key::Log(sequence) = key { Some(sequence) } else { None };
+    Ok(rows.into_iter().filter_map(|(key, row)| sequence(key).map(|s| (s, row))).collect())
+}
+
+/// What makes a row at the site what it is here.
+fn op_for(
+    tree: &Tree<'_>,
+    row: RowKey,
+    default: restfs_lib::model::Layout,
+) -> Result<Op, CatalogError> {
+    Ok(match row {
+        RowKey::Object { id } => match tree.object(id)? {
+            Some((object, _)) => Op::PutObject { id, object },
+            None => Op::DropObject { id },
+        },
+        RowKey::Attribute { id, name } => match tree.attribute(id, &name)? {
+            Some(value) => Op::PutAttribute { id, name, value },
+            None => Op::DropAttribute { id, name },
+        },
+        RowKey::Entry { dir, name } => match tree.lookup(dir, &name)? {
+            Some(child) => Op::PutEntry { dir, name, child },
+            None => Op::DropEntry { dir, name },
+        },
+        RowKey::Segment { id, segment } => {
+            let layout = tree.object(id)?.map_or(default, |(object, _)| object.layout);
+            let now = tree.segment(id, segment)?.map(|(row, _)| row).unwrap_or_default();
+            let blocks = (0..layout.segment_blocks).map(|p| (p, block_in(&now, p))).collect();
+            Op::PutBlocks { id, segment, blocks }
+        }
+    })
+}

@@ -1,0 +1,15 @@
+//! Rows that the catalog keeps beside the tree, in the same store. Drawn in `docs/formats/catalog.md`.
+
+mod change;
+mod key;
+mod row;
+mod table;
+
+pub(super) use change::{LogRow, OpRow};
+pub(super) use key::{Key, Prefix};
+pub(super) use row::{CursorRow, DirtRow, DisplacedRow, GapRow, HeadRow, IntentRow, ListRow, LookRow, LostRow, NodeRow,
+    ScanPhase, ScanRow, SourceRow};
+pub(super) use table::{Row, delete, get, page, put};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Values of the rows. Own types: what the journal or the model changes does not change the store.
+
+use super::table::Row;
+use crate::catalog::share::Stamp;
+use crate::journal::NodeRef;
+use restfs_lib::model::Time;
+use serde::{Deserialize, Serialize};
+
+/// `M source`: made with the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct SourceRow {
+    /// Name of this source: 128 random bits.
+    pub(in crate::catalog) id: [u8; 16],
+    /// The share's root directory.
+    pub(in crate::catalog) root: NodeRef,
+}
+
+/// `M head`: written by every transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct HeadRow {
+    /// Journal records up to here are in the catalog.
+    pub(in crate::catalog) applied: u64,
+    /// Newest change.
+    pub(in crate::catalog) change: u64,
+    /// Oldest change still in the log; `change + 1` when there is none.
+    pub(in crate::catalog) oldest: u64,
+    /// Plain bytes of the blocks that all changes so far have named.
+    pub(in crate::catalog) bytes: u64,
+    pub(in crate::catalog) next_object: u64,
+}
+
+/// `M cursor/SITE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct CursorRow {
+    pub(in crate::catalog) epoch: u64,
+    pub(in crate::catalog) sequence: u64,
+}
+
+/// `M gap`: there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct GapRow {
+    pub(in crate::catalog) since_ns: i64,
+    /// One line for a person; of the first report.
+    pub(in crate::catalog) reason: String,
+    /// Journal sequence of the newest report: a scan closes it when it began behind this.
+    pub(in crate::catalog) newest: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) enum ScanPhase {
+    #[default]
+    Done,
+    Needed,
+    /// Directories are being listed: there are `S` rows of this scan.
+    Walking,
+    /// All are listed; files found to differ are being read.
+    Reading,
+}
+
+/// `M scan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct ScanRow {
+    pub(in crate::catalog) phase: ScanPhase,
+    /// Number of the scan that runs or ran last.
+    pub(in crate::catalog) number: u64,
+    /// Another one was asked for while this one ran.
+    pub(in crate::catalog) again: bool,
+    pub(in crate::catalog) started_ns: i64,
+    /// Applied journal sequence when it began.
+    pub(in crate::catalog) began: u64,
+    /// Applied journal sequence when the walk ended.
+    pub(in crate::catalog) walked: u64,
+    pub(in crate::catalog) directories: u64,
+    pub(in crate::catalog) files: u64,
+    pub(in crate::catalog) bytes: u64,
+    pub(in crate::catalog) differences: u64,
+}
+
+/// `N`: an object's inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct NodeRow {
+    pub(in crate::catalog) node: NodeRef,
+    /// Names that the inode had when it was last seen.
+    pub(in crate::catalog) names: u32,
+    /// When the content was last read whole or in its dirty parts; zeros when it never was.
+    pub(in crate::catalog) stamp: StampRow,
+    /// Of a directory: the last scan that listed it.
+    pub(in crate::catalog) scan: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct StampRow {
+    size: u64,
+    mtime: (i64, u32),
+    ctime: (i64, u32),
+}
+
+impl From<Stamp> for StampRow {
+    fn from(stamp: Stamp) -> Self {
+        let pair = |time: Time| (time.seconds, time.nanoseconds);
+        Self { size: stamp.size, mtime: pair(stamp.mtime), ctime: pair(stamp.ctime) }
+    }
+}
+
+impl From<StampRow> for Stamp {
+    fn from(row: StampRow) -> Self {
+        let time = |(seconds, nanoseconds)| Time { seconds, nanoseconds };
+        Self { size: row.size, mtime: time(row.mtime), ctime: time(row.ctime) }
+    }
+}
+
+/// `D`: what of an object is to be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct DirtRow {
+    /// Journal sequence of the oldest record that is not read for yet.
+    pub(in crate::catalog) journal: u64,
+    /// Times of the oldest and of the newest such record.
+    pub(in crate::catalog) first_ns: i64,
+    pub(in crate::catalog) last_ns: i64,
+    /// Metadata is to be read, too.
+    pub(in crate::catalog) touched: bool,
+    /// Bytes of the file as far as known; for progress only.
+    pub(in crate::catalog) size: u64,
+    /// Half-open byte ranges, sorted, apart.
+    pub(in crate::catalog) ranges: Vec<(u64, u64)>,
+}
+
+/// `W`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct IntentRow {
+    pub(in crate::catalog) node: NodeRef,
+    pub(in crate::catalog) path_hint: Vec<u8>,
+}
+
+/// `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct DisplacedRow {
+    pub(in crate::catalog) since_ns: i64,
+    /// An event said that the inode's only name was removed.
+    pub(in crate::catalog) dead: bool,
+    /// Scan that had begun last by then.
+    pub(in crate::catalog) scan: u64,
+    /// Names in it were to be looked at since: it is listed when it has a name again.
+    pub(in crate::catalog) relist: bool,
+}
+
+/// `Q`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct LookRow {
+    pub(in crate::catalog) journal: u64,
+    pub(in crate::catalog) time_ns: i64,
+    /// Found by a scan: compare the stat, too.
+    pub(in crate::catalog) check: bool,
+}
+
+/// `U`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct LostRow {
+    pub(in crate::catalog) journal: u64,
+    pub(in crate::catalog) since_ns: i64,
+}
+
+/// `S`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct ListRow {
+    pub(in crate::catalog) journal: u64,
+    /// Compare all that is in it, and what is below, for this scan; 0: take in what is not known.
+    pub(in crate::catalog) scan: u64,
+}
+
+macro_rules! rows {
+    ($($row:ident $version:literal $what:literal),* $(,)?) => {
+        $(impl Row for $row {
+            const VERSION: u8 = $version;
+            const WHAT: &'static str = $what;
+        })*
+    };
+}
+
+rows! {
+    SourceRow 1 "source row",
+    HeadRow 1 "head row",
+    CursorRow 1 "cursor row",
+    GapRow 1 "gap row",
+    ScanRow 1 "scan row",
+    NodeRow 1 "node row",
+    DirtRow 1 "dirt row",
+    IntentRow 1 "intent row",
+    DisplacedRow 1 "displaced row",
+    LookRow 1 "look row",
+    LostRow 1 "lost row",
+    ListRow 1 "list row",
+}
