@@ -3,10 +3,11 @@
 //! written outside.
 
 use super::RestoreError;
+use restfs_lib::model::Kind;
 use rustix::fs::{
     AtFlags, CWD, Dev, Dir, FileType, Mode, OFlags, ResolveFlags, linkat, mkdirat, mknodat, openat2,
 };
-use rustix::fs::{symlinkat, unlinkat};
+use rustix::fs::{makedev, symlinkat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -90,12 +91,21 @@ impl Folder {
         )?))
     }
 
-    pub(super) fn make_symlink(&self, name: &[u8], target: &[u8]) -> io::Result<()> {
-        Ok(symlinkat(target, &self.0, checked(name)?)?)
-    }
-
-    pub(super) fn make_node(&self, name: &[u8], kind: FileType, device: Dev) -> io::Result<()> {
-        Ok(mknodat(&self.0, checked(name)?, kind, PRIVATE_FILE, device)?)
+    /// A symlink, fifo, socket or device.
+    pub(super) fn make_special(&self, name: &[u8], kind: &Kind) -> io::Result<()> {
+        match kind {
+            Kind::Symlink { target } => Ok(symlinkat(target.as_slice(), &self.0, checked(name)?)?),
+            Kind::Fifo => self.make_node(name, FileType::Fifo, 0),
+            Kind::Socket => self.make_node(name, FileType::Socket, 0),
+            Kind::CharDevice { major, minor } => {
+                self.make_node(name, FileType::CharacterDevice, makedev(*major, *minor))
+            }
+            Kind::BlockDevice { major, minor } => {
+                self.make_node(name, FileType::BlockDevice, makedev(*major, *minor))
+            }
+            // They are opened for their content.
+            Kind::File | Kind::Directory => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// A further name for what `first` is called in `folder`.
@@ -131,6 +141,10 @@ impl Folder {
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(self.0.try_clone()?))
+    }
+
+    fn make_node(&self, name: &[u8], kind: FileType, device: Dev) -> io::Result<()> {
+        Ok(mknodat(&self.0, checked(name)?, kind, PRIVATE_FILE, device)?)
     }
 
     fn open_here(&self, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {

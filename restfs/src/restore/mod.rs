@@ -5,6 +5,7 @@
 
 mod content;
 mod folder;
+mod frame;
 mod metadata;
 mod report;
 mod source;

@@ -3,13 +3,13 @@
 
 use super::content::FileJob;
 use super::folder::{Folder, checked};
+use super::frame::Frame;
 use super::metadata::{self, Target};
 use super::report::Counted;
 use super::source::{Entry, Page};
 use super::{Done, Job, RestoreError, SourceError, Trouble};
 use restfs_lib::model::{Kind, Object, ObjectId};
-use rustix::fs::{Dev, FileType, makedev};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
 
@@ -34,18 +34,6 @@ pub(super) struct Walk<'a> {
     first_names: HashMap<ObjectId, (usize, Box<[u8]>)>,
     /// Directories that, once they have their mode, we could not reach through any more for a hard link.
     closed: Vec<Frame>,
-}
-
-/// A directory whose names are being created.
-struct Frame {
-    /// `None`: the destination when one file is restored into it.
-    dir: Option<(ObjectId, Object)>,
-    place: usize,
-    path: Vec<u8>,
-    folder: Option<Folder>,
-    entries: VecDeque<Entry>,
-    after: Option<Vec<u8>>,
-    more: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -274,7 +262,7 @@ impl<'a> Walk<'a> {
                 };
                 self.files.send(file).map_err(|_| workers_gone())?;
             } else {
-                create_special(folder, name, &object.kind).map_err(failed)?;
+                folder.make_special(name, &object.kind).map_err(failed)?;
                 let handle = folder.handle(name).map_err(failed)?;
                 metadata::apply(job, path, Target::Place(handle.as_fd()), *child, object)?;
             }
@@ -321,56 +309,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Frame {
-    fn directory(id: ObjectId, object: Object, place: usize, path: Vec<u8>, folder: Option<Folder>) -> Self {
-        let dir = Some((id, object));
-        Self {
-            dir,
-            place,
-            path,
-            folder,
-            entries: VecDeque::new(),
-            after: None,
-            more: true,
-        }
-    }
-
-    /// Root gets through every directory.
-    fn closes_itself(&self) -> bool {
-        let open = |(_, object): &(ObjectId, Object)| object.mode & 0o700 == 0o700;
-        !rustix::process::geteuid().is_root() && !self.dir.as_ref().is_none_or(open)
-    }
-
-    fn single(entry: Entry, path: Vec<u8>, folder: Option<Folder>) -> Self {
-        Self {
-            dir: None,
-            place: 0,
-            path,
-            folder,
-            entries: VecDeque::from([entry]),
-            after: None,
-            more: false,
-        }
-    }
-}
-
 impl Job<'_> {
     /// Removes what has the name already, when that was asked for.
     fn make_way(&self, folder: &Folder, name: &[u8]) -> std::io::Result<()> {
         if self.replace { folder.remove(name) } else { Ok(()) }
-    }
-}
-
-fn create_special(folder: &Folder, name: &[u8], kind: &Kind) -> std::io::Result<()> {
-    let node = |kind: FileType, device: Dev| folder.make_node(name, kind, device);
-    match kind {
-        Kind::Symlink { target } => folder.make_symlink(name, target),
-        Kind::Fifo => node(FileType::Fifo, 0),
-        Kind::Socket => node(FileType::Socket, 0),
-        Kind::CharDevice { major, minor } => node(FileType::CharacterDevice, makedev(*major, *minor)),
-        Kind::BlockDevice { major, minor } => node(FileType::BlockDevice, makedev(*major, *minor)),
-        // They are opened for their content.
-        Kind::File | Kind::Directory => Err(std::io::ErrorKind::Unsupported.into()),
     }
 }
 

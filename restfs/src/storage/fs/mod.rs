@@ -110,7 +110,7 @@ impl FsStore {
         let lock = lock_folder(folder)?;
         let packs = Arc::new(Packs::new(packs_folder));
         let index = Index::open(&folder.join("index.db"))?;
-        let (end, recovery) = recovery::recover(&packs, &index)?;
+        let (end, recovery) = recovery::recover(&packs, &index, &sync)?;
         let shared = Arc::new(Shared {
             log: Log::new(Arc::clone(&packs), end, options.pack_size, sync),
             packs,

@@ -1,7 +1,7 @@
 //! What happens at the start: the packs are brought to a clean end, and what they have into the index.
 
 use super::index::{Index, Location, Update};
-use super::log::Durable;
+use super::log::{Durable, SyncFile};
 use super::pack::{self, Packs, is_stub};
 use super::record::{FILE_HEADER, FileHeaderError, KIND_BLOCK, check_file_header};
 use super::scan::{Depth, Found, scan};
@@ -21,7 +21,7 @@ const FIRST_PACK: u64 = 1;
 
 /// Brings index and packs together. Only the newest pack's end is ever cut: every other byte was synced before
 /// something was written behind it.
-pub(super) fn recover(packs: &Packs, index: &Index) -> Result<(End, Recovery), StoreError> {
+pub(super) fn recover(packs: &Packs, index: &Index, sync: &SyncFile) -> Result<(End, Recovery), StoreError> {
     let mut recovery = Recovery::default();
     let numbers = list(packs)?;
     let marks: BTreeMap<u64, u64> = index.marks()?.into_iter().collect();
@@ -50,7 +50,7 @@ pub(super) fn recover(packs: &Packs, index: &Index) -> Result<(End, Recovery), S
             })?;
         }
     }
-    let end = recover_newest(packs, index, newest, marks.get(&newest), &mut recovery)?;
+    let end = recover_newest(packs, index, sync, newest, marks.get(&newest), &mut recovery)?;
     Ok((end, recovery))
 }
 
@@ -84,6 +84,7 @@ pub(super) fn rebuild(packs: &Packs, index: &Index, durable: Durable) -> Result<
 fn recover_newest(
     packs: &Packs,
     index: &Index,
+    sync: &SyncFile,
     pack: u64,
     mark: Option<&u64>,
     recovery: &mut Recovery,
@@ -95,7 +96,7 @@ fn recover_newest(
     }
     let failed = |e| pack::failed(|| format!("repairing the end of pack {pack}"), packs.folder(), e);
     // Records that a killed process wrote may be in the page cache only.
-    file.sync_all().map_err(failed)?;
+    sync(&file).map_err(failed)?;
     let length = length_of(pack, &file)?;
     let mut end = from;
     if from < length {
@@ -110,7 +111,7 @@ fn recover_newest(
             "cutting {} bytes of an unfinished write off pack {pack}",
             length - end
         );
-        file.set_len(end).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.set_len(end).and_then(|()| sync(&file)).map_err(failed)?;
     }
     Ok(End {
         pack,

@@ -1,9 +1,15 @@
 use super::{Blocks, assert_holds, content, copy_store, fill, key_of, open, pack_path, put, small_packs};
 use crate::storage::BlockStore;
+use crate::storage::fs::record::RECORD_HEADER;
 use crate::storage::fs::{FsStore, Options};
-use restfs_lib::model::Compression;
+use restfs_lib::model::{BlockKey, Compression};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The store's folder as after `kill -9` behind the last flush: the index has nothing of it yet.
 fn folder_without_index_of_tail(blocks: u32) -> (tempfile::TempDir, Blocks) {
@@ -123,24 +129,83 @@ fn a_pack_whose_creation_was_cut_off_is_made_again() {
     }
 }
 
-/// A process killed between write and sync leaves records in the page cache; they must not be taken as durable
-/// without a sync of their own. Seen by counting what the open does to a block that is "there already".
+/// A process that was killed between write and sync leaves records in the page cache. The next one answers that the
+/// blocks are there, so it must have synced them.
 #[test]
-fn a_block_found_in_the_tail_needs_no_second_copy() {
+fn blocks_found_in_the_tail_are_synced_before_they_are_believed() {
     let (crashed, blocks) = folder_without_index_of_tail(4);
-    let store = open(crashed.path());
+    let disk = Disk::default();
+    let store = FsStore::open_with(crashed.path(), &small_packs(), disk.sync()).unwrap();
     let bytes = store.stats().unwrap().stored_bytes;
     for content in blocks.values() {
-        put(&store, content);
+        let key = put(&store, content);
+        disk.assert_durable(&store, key);
     }
     store.flush().unwrap();
-    assert_eq!(store.stats().unwrap().stored_bytes, bytes);
+    assert_eq!(
+        store.stats().unwrap().stored_bytes,
+        bytes,
+        "blocks that are there are not written again"
+    );
+}
+
+/// What a power cut at this moment would leave: how far each pack was synced.
+#[derive(Default, Clone)]
+struct Disk(Arc<Mutex<BTreeMap<PathBuf, u64>>>);
+
+impl Disk {
+    fn sync(&self) -> Box<dyn Fn(&fs::File) -> std::io::Result<()> + Send + Sync> {
+        let durable = Arc::clone(&self.0);
+        Box::new(move |file| {
+            let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            let length = file.metadata()?.len();
+            file.sync_data()?;
+            durable.lock().unwrap().insert(path, length);
+            Ok(())
+        })
+    }
+
+    fn length(&self, store: &FsStore, pack: u64) -> u64 {
+        let path = store.shared.packs.path(pack).canonicalize().unwrap();
+        self.0.lock().unwrap().get(&path).copied().unwrap_or(24)
+    }
+
+    fn assert_durable(&self, store: &FsStore, key: BlockKey) {
+        let at = store.shared.find(key).unwrap().unwrap();
+        let end = at.offset + RECORD_HEADER as u64 + u64::from(at.stored);
+        assert!(
+            self.length(store, at.pack) >= end,
+            "pack {} is not durable up to {end}",
+            at.pack
+        );
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_or_indexed_before_it_is_durable_also_across_packs() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let store = FsStore::open_with(folder.path(), &small_packs(), disk.sync()).unwrap();
+    for round in 0..40 {
+        // Some rounds end in the middle of a pack, some begin a new one.
+        let keys: Vec<_> = (0..round % 7 + 1)
+            .map(|i| put(&store, &content(round * 10 + i, 500)))
+            .collect();
+        store.shared.enter_recent().unwrap();
+        for (pack, indexed_to) in store.shared.index.marks().unwrap() {
+            assert!(
+                indexed_to <= disk.length(&store, pack),
+                "round {round}: pack {pack}"
+            );
+        }
+        store.flush().unwrap();
+        keys.iter().for_each(|key| disk.assert_durable(&store, *key));
+    }
+    assert!(store.stats().unwrap().packs > 5);
 }
 
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_unsynced_is_believed() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
     let folder = tempfile::tempdir().unwrap();
     let broken = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&broken);
