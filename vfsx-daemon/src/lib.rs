@@ -3,5 +3,8 @@
 
 pub mod catalog;
 pub mod config;
+pub mod control;
+pub mod engine;
 pub mod intake;
 pub mod journal;
+pub mod status;

@@ -85,7 +85,9 @@ pub struct Site {
 
 impl Site {
     pub fn takes(&self, share: &str) -> bool {
-        self.shares.as_ref().is_none_or(|names| names.iter().any(|name| name == share))
+        self.shares
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|name| name == share))
     }
 
     pub fn bucket_for<'a>(&'a self, share: &'a str) -> &'a str {
@@ -121,8 +123,10 @@ impl Config {
     /// Reads and checks the file. Looks at the paths it names, connects to nothing.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
+            path: shown.clone(),
+            why: e.to_string(),
+        })?;
         let file = file::parse(&text).map_err(|(line, why)| ConfigError::Syntax {
             path: shown.clone(),
             line,
@@ -138,10 +142,17 @@ pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
     match std::fs::read_to_string(path) {
         Ok(text) => file::parse(&text)
             .map(|file| file.control())
-            .map_err(|(line, why)| ConfigError::Syntax { path: shown, line, why }),
+            .map_err(|(line, why)| ConfigError::Syntax {
+                path: shown,
+                line,
+                why,
+            }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) => {
             Ok(PathBuf::from(DEFAULT_CONTROL))
         }
-        Err(e) => Err(ConfigError::Unreadable { path: shown, why: e.to_string() }),
+        Err(e) => Err(ConfigError::Unreadable {
+            path: shown,
+            why: e.to_string(),
+        }),
     }
 }

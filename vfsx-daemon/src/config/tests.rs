@@ -69,7 +69,10 @@ fn an_unknown_key_is_named_with_its_line() {
     let error = scratch.error(&format!("{SHARE}colour = 1\n"));
     assert!(error.contains("line 4") && error.contains("colour"), "{error}");
     let error = scratch.error(&format!("jurnal_max = 5\n{SHARE}"));
-    assert!(error.contains("line 1") && error.contains("jurnal_max"), "{error}");
+    assert!(
+        error.contains("line 1") && error.contains("jurnal_max"),
+        "{error}"
+    );
     let error = scratch.error(&format!("{SHARE}{SITE}limit = \"fast\"\n"));
     assert!(error.contains("fast") && error.contains("10MB/s"), "{error}");
 }
@@ -85,7 +88,10 @@ fn what_cannot_work_is_refused_with_a_remedy() {
         (SHARE.replace("DIR/data", "DIR/token"), "not a directory"),
         (SHARE.replace("DIR/data", "data"), "not absolute"),
         (SHARE.replace("\"data\"", "\"../x\""), "cannot be used"),
-        (format!("{SHARE}{}", SHARE.replace("\"data\"", "\"DATA\"")), "twice"),
+        (
+            format!("{SHARE}{}", SHARE.replace("\"data\"", "\"DATA\"")),
+            "twice",
+        ),
         (format!("state_dir = \"DIR/data/state\"\n{SHARE}"), "outside"),
         (format!("socket = \"/a\"\ncontrol = \"/a\"\n{SHARE}"), "own"),
         (format!("journal_max = 5\n{SHARE}"), "at least"),
@@ -93,7 +99,10 @@ fn what_cannot_work_is_refused_with_a_remedy() {
         (format!("allow_uids = []\n{SHARE}"), "allow_uids"),
         (format!("{SHARE}mode = \"copy\"\n"), "map"),
         (format!("{SHARE}{SITE}{SITE}"), "twice"),
-        (format!("{SHARE}{SITE}{}", SITE.replace("\"b\"", "\"c\"")), "more than one share"),
+        (
+            format!("{SHARE}{SITE}{}", SITE.replace("\"b\"", "\"c\"")),
+            "more than one share",
+        ),
         (format!("{SHARE}{SITE}shares = [\"other\"]\n"), "other"),
         (format!("{SHARE}{loose}"), "insecure"),
         (format!("{SHARE}{wss}"), "fingerprint"),
@@ -102,13 +111,22 @@ fn what_cannot_work_is_refused_with_a_remedy() {
         (format!("{SHARE}{wss}fingerprint = \"12\"\n"), "fingerprint"),
         (format!("{SHARE}{SITE}fingerprint = \"12\"\n"), "wss://"),
         (format!("{SHARE}{}", SITE.replace("ws://", "http://")), "http://"),
-        (format!("{SHARE}{}", SITE.replace("DIR/token", "DIR/none")), "restfs token create"),
-        (format!("{SHARE}{}", SITE.replace("token_file", "#")), "token_file"),
+        (
+            format!("{SHARE}{}", SITE.replace("DIR/token", "DIR/none")),
+            "restfs token create",
+        ),
+        (
+            format!("{SHARE}{}", SITE.replace("token_file", "#")),
+            "token_file",
+        ),
         (format!("{SHARE}{SITE}limit = 0\n"), "limit"),
     ];
     for (text, expected) in cases {
         let error = scratch.error(&text);
-        assert!(error.contains(expected), "{text}\ngave: {error}\nwithout: {expected}");
+        assert!(
+            error.contains(expected),
+            "{text}\ngave: {error}\nwithout: {expected}"
+        );
     }
     let allowed = format!("{SHARE}{loose}insecure = true\n");
     assert!(scratch.load(&allowed).is_ok());
@@ -117,7 +135,11 @@ fn what_cannot_work_is_refused_with_a_remedy() {
 #[test]
 fn a_token_that_others_can_read_and_a_share_that_goes_nowhere_are_warned_about() {
     let scratch = Scratch::new();
-    fs::set_permissions(scratch.dir.path().join("token"), fs::Permissions::from_mode(0o644)).expect("mode");
+    fs::set_permissions(
+        scratch.dir.path().join("token"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .expect("mode");
     let config = scratch.load(&format!("{SHARE}{SITE}")).expect("is right");
     assert!(config.warnings[0].contains("chmod 600"), "{:?}", config.warnings);
     let config = scratch.load(SHARE).expect("is right");
@@ -131,7 +153,10 @@ fn units_are_what_they_say() {
     assert!(parse_bytes("5 apples").is_err());
     assert!(parse_bytes("99999999999TB").is_err());
     assert_eq!(parse_rate("none"), Ok(None));
-    assert_eq!(parse_rate("2KiB/s").map(|r| r.map(NonZeroU64::get)), Ok(Some(2048)));
+    assert_eq!(
+        parse_rate("2KiB/s").map(|r| r.map(NonZeroU64::get)),
+        Ok(Some(2048))
+    );
     assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
     assert!(parse_duration("2").is_err());
 }

@@ -17,7 +17,9 @@ const DURATION: &str = "a duration such as 500ms, 2s or 5m";
 
 /// `1048576`, `500MB` (powers of 1000), `4GiB` (powers of 1024); whole numbers only.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
-    split(text).and_then(|(n, unit)| n.checked_mul(byte_unit(unit)?)).ok_or_else(|| wrong(text, BYTES))
+    split(text)
+        .and_then(|(n, unit)| n.checked_mul(byte_unit(unit)?))
+        .ok_or_else(|| wrong(text, BYTES))
 }
 
 /// Bytes per second: a size, with or without `/s`; `none` for no limit.
@@ -65,7 +67,10 @@ fn byte_unit(unit: &str) -> Option<u64> {
 }
 
 fn wrong(text: &str, expected: &'static str) -> UnitError {
-    UnitError { text: text.to_owned(), expected }
+    UnitError {
+        text: text.to_owned(),
+        expected,
+    }
 }
 
 /// A number or a text.
@@ -96,5 +101,15 @@ macro_rules! written {
 }
 
 written!(Bytes, u64, Ok, parse_bytes);
-written!(Rate, Option<NonZeroU64>, |n: u64| parse_rate(&n.to_string()), parse_rate);
-written!(Span, Duration, |n: u64| Err(wrong(&n.to_string(), DURATION)), parse_duration);
+written!(
+    Rate,
+    Option<NonZeroU64>,
+    |n: u64| parse_rate(&n.to_string()),
+    parse_rate
+);
+written!(
+    Span,
+    Duration,
+    |n: u64| Err(wrong(&n.to_string(), DURATION)),
+    parse_duration
+);

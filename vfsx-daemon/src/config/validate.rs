@@ -23,11 +23,16 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
     let mut warnings = Vec::new();
     let control = file.control();
     let mut config = Config {
-        state_dir: absolute("state_dir", file.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))?,
+        state_dir: absolute(
+            "state_dir",
+            file.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        )?,
         socket: absolute("socket", file.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
         control: absolute("control", control)?,
         allow_uids: file.allow_uids.unwrap_or_else(|| vec![ROOT]),
-        journal_max: file.journal_max.map_or(journal::Options::DEFAULT_MAX_BYTES, |b| b.0),
+        journal_max: file
+            .journal_max
+            .map_or(journal::Options::DEFAULT_MAX_BYTES, |b| b.0),
         age: file.age.map_or(DEFAULT_AGE, |s| s.0),
         log: file.log,
         shares: Vec::new(),
@@ -72,7 +77,11 @@ fn limits(config: &Config) -> Result<(), String> {
 }
 
 fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {
-    if path.is_absolute() { Ok(path) } else { Err(format!("{key} {} is not absolute", path.display())) }
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!("{key} {} is not absolute", path.display()))
+    }
 }
 
 fn name(kind: &str, name: &str) -> Result<(), String> {
@@ -91,17 +100,29 @@ fn name(kind: &str, name: &str) -> Result<(), String> {
 fn share(entry: ShareEntry, config: &Config) -> Result<Share, String> {
     name("share", &entry.name)?;
     let what = format!("share {}", entry.name);
-    if config.shares.iter().any(|s| s.name.eq_ignore_ascii_case(&entry.name)) {
-        return Err(format!("{what} is there twice; Samba does not tell names apart by case"));
+    if config
+        .shares
+        .iter()
+        .any(|s| s.name.eq_ignore_ascii_case(&entry.name))
+    {
+        return Err(format!(
+            "{what} is there twice; Samba does not tell names apart by case"
+        ));
     }
     let given = absolute(&format!("{what}: path"), entry.path)?;
-    let path = given
-        .canonicalize()
-        .map_err(|e| format!("{what}: path {}: {e}; create it or correct the path", given.display()))?;
+    let path = given.canonicalize().map_err(|e| {
+        format!(
+            "{what}: path {}: {e}; create it or correct the path",
+            given.display()
+        )
+    })?;
     if !path.is_dir() {
         return Err(format!("{what}: path {} is not a directory", path.display()));
     }
-    let state = config.state_dir.canonicalize().unwrap_or_else(|_| config.state_dir.clone());
+    let state = config
+        .state_dir
+        .canonicalize()
+        .unwrap_or_else(|_| config.state_dir.clone());
     if state.starts_with(&path) {
         // Each change of the state would be a change of the share.
         return Err(format!(
@@ -109,7 +130,11 @@ fn share(entry: ShareEntry, config: &Config) -> Result<Share, String> {
             state.display()
         ));
     }
-    Ok(Share { name: entry.name, path, mode: entry.mode })
+    Ok(Share {
+        name: entry.name,
+        path,
+        mode: entry.mode,
+    })
 }
 
 fn site(entry: SiteEntry, config: &Config, warnings: &mut Vec<String>) -> Result<Site, String> {
@@ -120,7 +145,9 @@ fn site(entry: SiteEntry, config: &Config, warnings: &mut Vec<String>) -> Result
     }
     for share in entry.shares.iter().flatten() {
         if !config.shares.iter().any(|s| &s.name == share) {
-            return Err(format!("{what}: there is no share {share}; add it as [[share]] or remove it here"));
+            return Err(format!(
+                "{what}: there is no share {share}; add it as [[share]] or remove it here"
+            ));
         }
     }
     let url: Url = entry.url.parse().map_err(|e| format!("{what}: {e}"))?;
@@ -128,7 +155,11 @@ fn site(entry: SiteEntry, config: &Config, warnings: &mut Vec<String>) -> Result
     let token = match &entry.token_file {
         Some(path) => Some(token(&what, path, warnings)?),
         None if matches!(url, Url::Unix(_)) => None,
-        None => return Err(format!("{what}: token_file is missing; make one with `restfs token create`")),
+        None => {
+            return Err(format!(
+                "{what}: token_file is missing; make one with `restfs token create`"
+            ));
+        }
     };
     Ok(Site {
         name: entry.name,
@@ -144,29 +175,38 @@ fn site(entry: SiteEntry, config: &Config, warnings: &mut Vec<String>) -> Result
 fn trust(what: &str, entry: &SiteEntry, url: &Url) -> Result<Trust, String> {
     match (url, &entry.ca_file, &entry.fingerprint) {
         (_, Some(_), Some(_)) => Err(format!("{what}: ca_file and fingerprint exclude each other")),
-        (Url::Tcp { tls: true, .. }, None, None) => {
-            Err(format!("{what}: wss:// needs ca_file or fingerprint to know the server by"))
-        }
+        (Url::Tcp { tls: true, .. }, None, None) => Err(format!(
+            "{what}: wss:// needs ca_file or fingerprint to know the server by"
+        )),
         (Url::Tcp { tls: true, .. }, Some(path), None) => ca_file(what, path),
         (Url::Tcp { tls: true, .. }, None, Some(text)) => {
             Trust::from_fingerprint(text).map_err(|e| format!("{what}: {e}"))
         }
-        (_, Some(_), None) | (_, None, Some(_)) => {
-            Err(format!("{what}: ca_file and fingerprint are for wss:// only; this URL would not use them"))
-        }
-        (Url::Tcp { tls: false, host, .. }, None, None) if !is_loopback(host) && !entry.insecure => Err(format!(
-            "{what}: ws:// would send content and token in the clear; use wss://, or set insecure = true"
+        (_, Some(_), None) | (_, None, Some(_)) => Err(format!(
+            "{what}: ca_file and fingerprint are for wss:// only; this URL would not use them"
         )),
+        (Url::Tcp { tls: false, host, .. }, None, None) if !is_loopback(host) && !entry.insecure => {
+            Err(format!(
+                "{what}: ws:// would send content and token in the clear; use wss://, or set insecure = true"
+            ))
+        }
         _ => Ok(Trust::Nobody),
     }
 }
 
 fn ca_file(what: &str, path: &Path) -> Result<Trust, String> {
     let path = absolute(&format!("{what}: ca_file"), path.to_owned())?;
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| format!("{what}: ca_file {}: {e}; copy it from the recovery site", path.display()))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        format!(
+            "{what}: ca_file {}: {e}; copy it from the recovery site",
+            path.display()
+        )
+    })?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(format!("{what}: ca_file {} holds no PEM certificate", path.display()));
+        return Err(format!(
+            "{what}: ca_file {} holds no PEM certificate",
+            path.display()
+        ));
     }
     Ok(Trust::CaFile(path))
 }
@@ -183,17 +223,21 @@ fn token(what: &str, path: &Path, warnings: &mut Vec<String>) -> Result<String, 
     };
     let metadata = std::fs::metadata(&path).map_err(fail)?;
     if metadata.len() > TOKEN_MAX {
-        return Err(format!("{what}: token_file {shown} has more than {TOKEN_MAX} bytes; it holds one line"));
+        return Err(format!(
+            "{what}: token_file {shown} has more than {TOKEN_MAX} bytes; it holds one line"
+        ));
     }
     if metadata.mode() & 0o077 != 0 {
-        warnings.push(format!("{what}: token_file {shown} can be read by others; chmod 600 it"));
+        warnings.push(format!(
+            "{what}: token_file {shown} can be read by others; chmod 600 it"
+        ));
     }
     let text = std::fs::read_to_string(&path).map_err(fail)?;
     match text.trim() {
         "" => Err(format!("{what}: token_file {shown} is empty")),
-        token if token.contains(char::is_whitespace) => {
-            Err(format!("{what}: token_file {shown} holds more than one word; it holds the token only"))
-        }
+        token if token.contains(char::is_whitespace) => Err(format!(
+            "{what}: token_file {shown} holds more than one word; it holds the token only"
+        )),
         token => Ok(token.to_owned()),
     }
 }
@@ -218,7 +262,10 @@ fn same_bucket_twice(config: &Config) -> Result<(), String> {
 fn warn_about_shares_without_site(config: &Config, warnings: &mut Vec<String>) {
     for share in &config.shares {
         if !config.sites.iter().any(|site| site.takes(&share.name)) {
-            warnings.push(format!("share {} has no site: its changes are noted and go nowhere", share.name));
+            warnings.push(format!(
+                "share {} has no site: its changes are noted and go nowhere",
+                share.name
+            ));
         }
     }
 }

@@ -1,0 +1,73 @@
+//! Progress of long commands: a bar on a terminal, plain lines elsewhere, both on standard error.
+
+use crate::table::bytes;
+use indicatif::ProgressBar;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+use vfsx_daemon::control::Progress;
+use vfsx_daemon::engine::{SettleStage, SyncProgress};
+
+/// Plain lines come no more often.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+pub(crate) struct Shown {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    last_line: Option<Instant>,
+}
+
+impl Shown {
+    pub(crate) fn new() -> Self {
+        Self {
+            bar: std::io::stderr().is_terminal().then(ProgressBar::new_spinner),
+            started: Instant::now(),
+            last_line: None,
+        }
+    }
+
+    pub(crate) fn show(&mut self, progress: Progress) {
+        let text = match progress {
+            Progress::Settle { share, stage } => format!("{share}: {}", stage_text(&stage)),
+            Progress::Sync { share, progress } => format!("{share}: {}", self.sync_text(&progress)),
+        };
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+            bar.tick();
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            eprintln!("{text}");
+            self.last_line = Some(Instant::now());
+        }
+    }
+
+    fn sync_text(&self, p: &SyncProgress) -> String {
+        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
+        let rate = p.files as f64 / seconds;
+        let seen = format!(
+            "{} files, {}, {} differ, {rate:.0} files/s",
+            p.files,
+            bytes(p.bytes),
+            p.differences
+        );
+        if p.reading {
+            format!("{seen}; {} to read", bytes(p.unread_bytes))
+        } else {
+            seen
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn stage_text(stage: &SettleStage) -> String {
+    match stage {
+        SettleStage::Modules => "smbd processes send what they hold back".into(),
+        SettleStage::Catalog => "changes are read".into(),
+        SettleStage::Site { site } => format!("waiting for site {site}"),
+    }
+}

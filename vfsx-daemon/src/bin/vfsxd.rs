@@ -1,0 +1,178 @@
+//! The daemon of the primary site. Documented in `docs/vfsxd.md`.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use vfsx_daemon::config::{Config, DEFAULT_PATH};
+use vfsx_daemon::control::ControlServer;
+use vfsx_daemon::engine::Engine;
+
+/// Takes in what clients change on Samba shares and ships it to recovery sites.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// Holds the process id while vfsxd is ready.
+    #[arg(long)]
+    pid_file: Option<PathBuf>,
+    /// Log filter, as `info` or `vfsx_daemon=debug`; else RUST_LOG, else `log` of the configuration, else `info`.
+    #[arg(long)]
+    log: Option<String>,
+    /// Logs as lines of JSON.
+    #[arg(long)]
+    log_json: bool,
+    /// Checks the configuration, prints its warnings, and ends.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, outermost cause first.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let config = Config::load(&arguments.config)?;
+    if arguments.check {
+        for warning in &config.warnings {
+            eprintln!("warning: {warning}");
+        }
+        return Ok(());
+    }
+    start_log(arguments, &config)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    prepare_process();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(arguments, config))
+}
+
+fn start_log(arguments: &Arguments, config: &Config) -> Result<()> {
+    let from_environment = std::env::var("RUST_LOG").ok();
+    let chosen = arguments
+        .log
+        .clone()
+        .or(from_environment)
+        .or_else(|| config.log.clone());
+    let text = chosen.unwrap_or_else(|| "info".into());
+    let filter = EnvFilter::try_new(&text)
+        .with_context(|| format!("log filter `{text}`: use a level such as info"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if arguments.log_json {
+        log.json().init()
+    } else {
+        log.with_ansi(false).init()
+    }
+    Ok(())
+}
+
+/// Files are for this user only; each smbd process takes a descriptor for each of its tree connects.
+fn prepare_process() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let resource = rustix::process::Resource::Nofile;
+    let limit = rustix::process::getrlimit(resource);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(resource, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn serve(arguments: &Arguments, mut config: Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut reload = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+
+    let engine = Engine::start(&config).await?;
+    let control = ControlServer::start(&config.control, engine.shares())?;
+    if let Some(path) = &arguments.pid_file {
+        write_pid(path)?;
+    }
+    tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(
+        shares = config.shares.len(),
+        sites = config.sites.len(),
+        "vfsxd is ready"
+    );
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reload.recv() => config = reloaded(&engine, config, &arguments.config),
+        }
+    }
+    tracing::info!("stopping");
+    tell_service_manager(&[sd_notify::NotifyState::Stopping]);
+    drop(control);
+    engine.stop().await;
+    if let Some(path) = &arguments.pid_file {
+        // One that stays behind names a process that is gone.
+        let _ = std::fs::remove_file(path);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The configuration in force after SIGHUP: the new one, or the old one when that cannot be taken.
+fn reloaded(engine: &Engine, old: Config, path: &Path) -> Config {
+    match Config::load(path) {
+        Ok(new) => {
+            for warning in &new.warnings {
+                tracing::warn!("{warning}");
+            }
+            for line in engine.reload(&old, &new) {
+                tracing::warn!("{line}");
+            }
+            tracing::info!("configuration read again: the sites' limits are in force");
+            // What needs a restart stays as it was, so that the next reload says so again.
+            Config {
+                sites: with_limits_of(old.sites, &new),
+                ..old
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the configuration in force stays");
+            old
+        }
+    }
+}
+
+fn with_limits_of(mut sites: Vec<vfsx_daemon::config::Site>, new: &Config) -> Vec<vfsx_daemon::config::Site> {
+    for site in &mut sites {
+        if let Some(changed) = new.sites.iter().find(|other| other.name == site.name) {
+            site.limit = changed.limit;
+        }
+    }
+    sites
+}
+
+fn write_pid(path: &Path) -> Result<()> {
+    std::fs::write(path, format!("{}\n", std::process::id()))
+        .with_context(|| format!("pid file {} cannot be written", path.display()))
+}
+
+fn tell_service_manager(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}

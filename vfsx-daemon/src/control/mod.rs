@@ -1,0 +1,10 @@
+//! The control socket: what `vfsxctl` asks of a running vfsxd.
+//!
+//! One request per connection, as a line of JSON; replies are lines of JSON, progress first, then the outcome.
+
+mod commands;
+mod protocol;
+mod server;
+
+pub use protocol::{Done, Progress, Reply, Request};
+pub use server::ControlServer;

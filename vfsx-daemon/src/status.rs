@@ -1,0 +1,321 @@
+//! What `vfsxctl status` tells, and the one place where it is decided what a site's state is called.
+
+use crate::catalog::{self, ScanState};
+use crate::config::Share;
+use crate::intake::PendingGap;
+use crate::journal;
+use dr_replicator::{SiteState, SiteStatus};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    pub version: String,
+    pub shares: Vec<ShareReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareReport {
+    pub name: String,
+    pub path: String,
+    pub mode: String,
+    pub journal: JournalReport,
+    pub gap: Option<GapReport>,
+    pub sites: Vec<SiteReport>,
+    pub sessions: SessionsReport,
+    /// `None` when the catalog does not run; `last_error` of the sites says why.
+    pub catalog: Option<CatalogReport>,
+    pub scan: Option<ScanReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalReport {
+    /// Newest record.
+    pub head: u64,
+    pub bytes: u64,
+    pub bytes_max: u64,
+    /// Newest record on disk.
+    pub synced: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapReport {
+    /// RFC 3339; `unknown` when it cannot be told.
+    pub since: String,
+    pub reason: String,
+}
+
+/// smbd's tree connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsReport {
+    pub connected: usize,
+    /// Known from before a restart, expected back.
+    pub awaited: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogReport {
+    pub applied: u64,
+    pub covered: u64,
+    pub changes: u64,
+    pub objects: u64,
+    pub dirty_objects: u64,
+    pub dirty_bytes: u64,
+    pub open_handles: u64,
+    /// Read from the share since the start.
+    pub bytes_read: u64,
+    pub read_errors: u64,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanReport {
+    /// `needed`, `running` or `done`.
+    pub state: String,
+    pub directories: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub differences: u64,
+    pub unread_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SiteReport {
+    pub name: String,
+    pub state: String,
+    pub epoch: u64,
+    /// Everything from journal records up to here is committed.
+    pub cursor: u64,
+    /// Age of the oldest change that is not committed, in milliseconds; 0 when all is, null when it cannot be told.
+    pub rpo_ms: Option<u64>,
+    pub pending_ops: u64,
+    pub pending_bytes: u64,
+    pub wire_bytes: u64,
+    /// Bytes per second.
+    pub limit: Option<u64>,
+    pub last_error: Option<String>,
+    pub last_verified: Option<VerifiedReport>,
+    pub url: String,
+    pub bucket: String,
+    /// Newest recovery point.
+    pub point: u64,
+    /// It was one moment's state of the share.
+    pub exact: bool,
+    pub shipped_bytes: u64,
+    pub commits: u64,
+    /// From the note of an event to its commit.
+    pub lag_ms_p50: Option<u64>,
+    pub lag_ms_p99: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedReport {
+    pub at: String,
+    /// The change both trees were at.
+    pub sequence: u64,
+    pub equal: bool,
+}
+
+/// What a share's report is made from.
+pub struct ShareFacts {
+    pub share: Share,
+    pub journal: journal::Status,
+    pub pending_gap: Option<PendingGap>,
+    /// Connected, awaited.
+    pub sessions: (usize, usize),
+    pub now_ns: i64,
+    /// Or why there is none.
+    pub catalog: Result<catalog::Status, String>,
+    pub oldest_unapplied_ns: Option<i64>,
+    pub sites: Vec<SiteFacts>,
+}
+
+pub struct SiteFacts {
+    pub name: String,
+    pub url: String,
+    pub bucket: String,
+    pub task: Option<SiteStatus>,
+    pub place: Option<catalog::SiteStatus>,
+}
+
+pub fn report(facts: ShareFacts) -> ShareReport {
+    let catalog = facts.catalog.as_ref().ok();
+    ShareReport {
+        name: facts.share.name.clone(),
+        path: facts.share.path.display().to_string(),
+        mode: facts.share.mode.as_str().to_owned(),
+        journal: JournalReport {
+            head: facts.journal.head,
+            bytes: facts.journal.bytes,
+            bytes_max: facts.journal.bytes_max,
+            synced: facts.journal.synced,
+        },
+        gap: gap(&facts).map(|(since_ns, reason)| GapReport {
+            since: time_text(since_ns),
+            reason,
+        }),
+        sites: facts.sites.iter().map(|site| site_report(&facts, site)).collect(),
+        sessions: SessionsReport {
+            connected: facts.sessions.0,
+            awaited: facts.sessions.1,
+        },
+        catalog: catalog.map(catalog_report),
+        scan: catalog.map(|status| scan_report(&status.scan)),
+    }
+}
+
+/// The open gap, from the catalog or not in the journal yet: (since, reason).
+fn gap(facts: &ShareFacts) -> Option<(i64, String)> {
+    let applied = facts.catalog.as_ref().ok().and_then(|status| status.gap.clone());
+    let pending = facts
+        .pending_gap
+        .map(|gap| (gap.since_ns, gap.reason.text().to_owned()));
+    applied
+        .map(|gap| (gap.since_ns, gap.reason))
+        .into_iter()
+        .chain(pending)
+        .min_by_key(|(since, _)| *since)
+}
+
+/// What a person is told. In sync is said only when all of it is proved: nothing unsynced, unapplied, unread or
+/// unseen on this side, all changes committed, and the two trees compared equal at that very change.
+fn state(facts: &ShareFacts, task: &SiteStatus) -> SiteState {
+    let Ok(catalog) = &facts.catalog else {
+        return SiteState::Failed;
+    };
+    match task.state {
+        SiteState::Stopped => SiteState::Failed,
+        state @ (SiteState::Paused
+        | SiteState::Unreachable
+        | SiteState::Full
+        | SiteState::Fenced
+        | SiteState::Failed) => state,
+        _ if catalog.failed.is_some() || facts.journal.failed => SiteState::Failed,
+        _ if gap(facts).is_some() => SiteState::Gap,
+        SiteState::InSync if is_still(facts, catalog) && is_equal(catalog, task) => SiteState::InSync,
+        SiteState::InSync => SiteState::CatchingUp,
+        state => state,
+    }
+}
+
+fn is_still(facts: &ShareFacts, catalog: &catalog::Status) -> bool {
+    facts.journal.synced == facts.journal.head
+        && catalog.covered >= facts.journal.head
+        && catalog.dirty_objects == 0
+        && catalog.pending_looks == 0
+        && catalog.scan.state == ScanState::Done
+}
+
+fn is_equal(catalog: &catalog::Status, task: &SiteStatus) -> bool {
+    task.cursor >= catalog.head
+        && task
+            .last_verified
+            .is_some_and(|v| v.equal && v.sequence >= catalog.head)
+}
+
+fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
+    let place = site.place.unwrap_or_default();
+    let task = site.task.as_ref();
+    let state = task.map_or(SiteState::Failed, |task| state(facts, task));
+    SiteReport {
+        name: site.name.clone(),
+        state: state.as_str().to_owned(),
+        epoch: task.map_or(place.epoch, |t| t.epoch),
+        cursor: place.journal,
+        rpo_ms: rpo_ms(facts, site, state),
+        pending_ops: place.pending_ops,
+        pending_bytes: place.pending_bytes,
+        wire_bytes: task.map_or(0, |t| t.wire_bytes),
+        limit: task.and_then(|t| t.limit),
+        last_error: last_error(facts, task),
+        last_verified: task.and_then(|t| t.last_verified).map(|verified| VerifiedReport {
+            at: jiff::Timestamp::try_from(verified.at).map_or_else(|_| UNKNOWN.to_owned(), |t| t.to_string()),
+            sequence: verified.sequence,
+            equal: verified.equal,
+        }),
+        url: site.url.clone(),
+        bucket: site.bucket.clone(),
+        point: task.map_or(0, |t| t.point),
+        exact: task.is_some_and(|t| t.exact),
+        shipped_bytes: task.map_or(0, |t| t.shipped_bytes),
+        commits: task.map_or(0, |t| t.commits),
+        lag_ms_p50: task.and_then(|t| t.lag.p50).map(millis),
+        lag_ms_p99: task.and_then(|t| t.lag.p99).map(millis),
+    }
+}
+
+fn last_error(facts: &ShareFacts, task: Option<&SiteStatus>) -> Option<String> {
+    match &facts.catalog {
+        Err(why) => Some(format!("the catalog does not run: {why}")),
+        Ok(catalog) => catalog
+            .failed
+            .as_ref()
+            .map(|why| format!("the catalog has failed: {why}"))
+            .or_else(|| task.and_then(|t| t.last_error.clone())),
+    }
+}
+
+fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64> {
+    if state == SiteState::InSync {
+        return Some(0);
+    }
+    let catalog = facts.catalog.as_ref().ok()?;
+    let place = site.place?;
+    let gap_since = gap(facts).map(|(since, _)| since);
+    // Before the first scan has ended, or since a gap of unknown age, anything may be missing.
+    if gap_since == Some(0) || (state == SiteState::InitialSync && catalog.scan.state != ScanState::Done) {
+        return None;
+    }
+    let oldest = [
+        gap_since,
+        place.oldest_unshipped_ns,
+        catalog.oldest_dirty_ns,
+        facts.oldest_unapplied_ns,
+    ];
+    let oldest = oldest.into_iter().flatten().min();
+    let age = oldest.map_or(0, |oldest| facts.now_ns.saturating_sub(oldest).max(0));
+    Some(age.unsigned_abs() / 1_000_000)
+}
+
+fn catalog_report(status: &catalog::Status) -> CatalogReport {
+    CatalogReport {
+        applied: status.applied,
+        covered: status.covered,
+        changes: status.head,
+        objects: status.objects,
+        dirty_objects: status.dirty_objects,
+        dirty_bytes: status.dirty_bytes,
+        open_handles: status.open_handles,
+        bytes_read: status.bytes_read,
+        read_errors: status.read_errors,
+        last_error: status.failed.clone().or_else(|| status.last_error.clone()),
+    }
+}
+
+fn scan_report(scan: &catalog::ScanProgress) -> ScanReport {
+    let state = match scan.state {
+        ScanState::Needed => "needed",
+        ScanState::Running => "running",
+        ScanState::Done => "done",
+    };
+    ScanReport {
+        state: state.to_owned(),
+        directories: scan.directories,
+        files: scan.files,
+        bytes: scan.bytes,
+        differences: scan.differences,
+        unread_bytes: scan.unread_bytes,
+    }
+}
+
+const UNKNOWN: &str = "unknown";
+
+fn time_text(ns: i64) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(ns)) {
+        Ok(time) if ns != 0 => time.to_string(),
+        _ => UNKNOWN.to_owned(),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
