@@ -25,8 +25,6 @@ pub(crate) struct Compare {
     pub(crate) epoch: u64,
     /// The site has nothing of this source.
     pub(crate) initial: bool,
-    /// The site's tree is another source's: equal object ids need not mean the same object.
-    pub(crate) foreign: bool,
     /// For people.
     pub(crate) why: String,
 }
@@ -65,7 +63,6 @@ pub(crate) fn decide(position: Position, cursor: Option<Cursor>, head: u64) -> S
         Start::Compare(Compare {
             epoch,
             initial: false,
-            foreign: false,
             why: why.to_owned(),
         })
     };
@@ -95,10 +92,9 @@ pub(crate) fn begin(bare: Bare) -> Start {
             point: 0,
             initial: true,
         },
-        Bare { empty, .. } => Start::Compare(Compare {
+        Bare { .. } => Start::Compare(Compare {
             epoch: 1,
             initial: true,
-            foreign: !empty,
             why: "the site has nothing of this source".to_owned(),
         }),
     }
@@ -182,24 +178,9 @@ mod tests {
 
     #[test]
     fn only_an_empty_site_is_filled_from_the_log() {
-        assert_eq!(
-            follows(begin(Bare {
-                empty: true,
-                whole_log: true
-            })),
-            Some(0)
-        );
-        let foreign = |start| match start {
-            Start::Compare(compare) => compare.foreign,
-            Start::Follow { .. } => panic!("it follows"),
-        };
-        assert!(!foreign(begin(Bare {
-            empty: true,
-            whole_log: false
-        })));
-        assert!(foreign(begin(Bare {
-            empty: false,
-            whole_log: true
-        })));
+        let bare = |empty, whole_log| follows(begin(Bare { empty, whole_log }));
+        assert_eq!(bare(true, true), Some(0));
+        assert_eq!(bare(true, false), None);
+        assert_eq!(bare(false, true), None);
     }
 }

@@ -35,7 +35,7 @@ impl RestfsSite {
         if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
             return Ok(client.clone());
         }
-        let client = Client::connect(&self.endpoint).await?;
+        let client = Box::pin(Client::connect(&self.endpoint)).await?;
         tracing::info!(url = client.url(), bucket = self.bucket, "connected");
         Ok(kept.insert(client).clone())
     }

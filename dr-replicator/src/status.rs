@@ -72,6 +72,8 @@ pub struct SiteStatus {
     /// Why the state is what it is; `None` when nothing is wrong.
     pub last_error: Option<String>,
     pub last_verified: Option<Verified>,
+    /// Comparisons since the start that found the trees different though all changes were committed.
+    pub mismatches: u64,
     /// Present while a resync by difference runs.
     pub resync: Option<ResyncProgress>,
     pub pending: Pending,
@@ -132,6 +134,7 @@ impl SiteStatus {
             commits: 0,
             last_error: None,
             last_verified: None,
+            mismatches: 0,
             resync: None,
             pending: Pending::default(),
             lag: Lag::default(),

@@ -97,7 +97,7 @@ impl Resync {
     async fn bring_group(&self, group: u64, base: u64) -> Result<(), Trouble> {
         let mut here = Pager::rows_of_source(&*self.shipper.source, group);
         let mut there = Pager::rows_of_site(&*self.shipper.site, group);
-        let mut wanted = Wanted::new(self.compare.foreign);
+        let mut wanted = Wanted::default();
         while let Some((row, side)) = next(&mut here, &mut there).await? {
             wanted.add(row, side);
             if wanted.len() >= CHUNK_ROWS {

@@ -5,9 +5,8 @@ use restfs_lib::model::{BlockRef, ObjectId, Op, RowKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Rows of one group. The sets of objects have at most the group's 1,024 ids.
+#[derive(Default)]
 pub(super) struct Wanted {
-    /// The site's tree is another source's.
-    foreign: bool,
     rows: Vec<RowKey>,
     /// Object rows among `rows`.
     asked: HashSet<ObjectId>,
@@ -15,25 +14,9 @@ pub(super) struct Wanted {
     segments_there: HashSet<(ObjectId, u64)>,
     /// Objects that the source no longer has: dropped as a whole.
     gone: HashSet<ObjectId>,
-    /// Objects that the site has under the same id with other properties, perhaps as another kind: sent whole.
-    replaced: HashSet<ObjectId>,
-    /// Of those, the ones still to be dropped at the site first.
-    undropped: HashSet<ObjectId>,
 }
 
 impl Wanted {
-    pub(super) fn new(foreign: bool) -> Self {
-        Self {
-            foreign,
-            rows: Vec::new(),
-            asked: HashSet::new(),
-            segments_there: HashSet::new(),
-            gone: HashSet::new(),
-            replaced: HashSet::new(),
-            undropped: HashSet::new(),
-        }
-    }
-
     /// Rows come in the order of [`RowKey`]: objects before what belongs to them.
     pub(super) fn add(&mut self, row: RowKey, side: Side) {
         match &row {
@@ -59,8 +42,7 @@ impl Wanted {
         std::mem::take(&mut self.rows)
     }
 
-    /// What the source answered, made to work on the site's rows: segments name every position, so that no old block
-    /// stays behind, and what is replaced is dropped first.
+    /// What the source answered, with segments that name every position, so that no old block stays behind.
     pub(super) fn complete(&mut self, ops: Vec<Op>) -> Vec<Op> {
         let segment_blocks: HashMap<_, _> = ops
             .iter()
@@ -72,9 +54,6 @@ impl Wanted {
         let mut complete = Vec::with_capacity(ops.len());
         for op in ops {
             match op {
-                Op::PutObject { id, .. } if self.undropped.remove(&id) => {
-                    complete.extend([Op::DropObject { id }, op]);
-                }
                 Op::PutBlocks { id, segment, blocks } => {
                     self.segments_there.remove(&(id, segment));
                     let blocks = whole_segment(blocks, segment_blocks.get(&id).copied().unwrap_or(0));
@@ -88,17 +67,11 @@ impl Wanted {
     }
 
     fn add_object(&mut self, id: ObjectId, side: Side) {
-        match side {
-            Side::Equal => return,
-            Side::Here => {}
-            Side::There => {
-                self.gone.insert(id);
-            }
-            Side::Both if self.foreign && id != ObjectId::ROOT => {
-                self.replaced.insert(id);
-                self.undropped.insert(id);
-            }
-            Side::Both => {}
+        if side == Side::Equal {
+            return;
+        }
+        if side == Side::There {
+            self.gone.insert(id);
         }
         self.ask_object(id);
     }
@@ -117,13 +90,7 @@ impl Wanted {
 
     /// Attributes and segments go with their object.
     fn wants_part(&self, id: ObjectId, side: Side) -> bool {
-        if self.gone.contains(&id) {
-            return false;
-        }
-        match self.replaced.contains(&id) {
-            true => side != Side::There,
-            false => side != Side::Equal,
-        }
+        side != Side::Equal && !self.gone.contains(&id)
     }
 
     fn ask_object(&mut self, id: ObjectId) {

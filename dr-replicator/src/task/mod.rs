@@ -328,6 +328,7 @@ impl SiteTask {
             self.comparisons = 0;
             return;
         }
+        self.report.status.mismatches += 1;
         tracing::error!(
             site = self.steps.name,
             sequence = verified.sequence,
@@ -342,7 +343,6 @@ impl SiteTask {
         let compare = Compare {
             epoch,
             initial: false,
-            foreign: false,
             why,
         };
         if self.comparisons <= PATIENCE {

@@ -551,6 +551,7 @@ async fn survive(seed: u64) {
             let at = random.below(2) as usize;
             let max_ops = 1 + random.below(60) as usize;
             let stopped = std::mem::replace(&mut handles[at], pairs[at].start_with(|o| o.paused = true));
+            assert_eq!(stopped.status().borrow().mismatches, 0, "seed {seed}");
             // As a crash: whatever is under way is dropped.
             drop(stopped);
             tokio::task::yield_now().await;
@@ -576,7 +577,8 @@ async fn survive(seed: u64) {
     for (pair, handle) in pairs.iter().zip(&handles) {
         pair.site.set_faults(Faults::default());
         let head = source.head_now();
-        until(handle, |s| s.state == SiteState::InSync && s.cursor >= head).await;
+        let status = until(handle, |s| s.state == SiteState::InSync && s.cursor >= head).await;
+        assert_eq!(status.mismatches, 0, "seed {seed}: the trees got out of step");
         assert_eq!(source.model(), pair.site.model(), "seed {seed}");
         assert_eq!(source.violations(), Vec::<String>::new(), "seed {seed}");
         pair.assert_applied_once();
