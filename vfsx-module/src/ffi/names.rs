@@ -31,7 +31,8 @@ unsafe fn target(handle: Handle, dir: *const sys::files_struct, path: SmbName, h
     }
 }
 
-/// Most calls are path walks, and listings open every entry: only those that may create or truncate are looked at.
+/// Most calls are path walks, and listings open every entry: only those that may create or truncate are looked at. smbd opens
+/// what it has a path reference to as `/proc/self/fd/N`, which creates nothing whatever the flags.
 pub(super) unsafe extern "C" fn openat(
     handle: Handle,
     dir: *const sys::files_struct,
@@ -61,12 +62,11 @@ pub(super) unsafe extern "C" fn openat(
                 return;
             }
             let Ok(Target::Entry(name)) = before else { return };
-            let hint = name.path_hint();
-            if flags & libc::O_CREAT != 0 {
+            if flags & libc::O_CREAT != 0 && !name.is_descriptor() {
                 capture.opened_creating(name, *fd, errno);
             }
             if flags & libc::O_TRUNC != 0 && *fd >= 0 {
-                capture.truncated_at_open(*fd, hint);
+                capture.truncated_at_open(*fd, file.path_hint());
             }
         })
     }

@@ -22,9 +22,9 @@ impl Name {
         Self { before, ..Self::of(place) }
     }
 
-    /// Path of the object itself, relative to the share's root.
-    pub fn path_hint(&self) -> Vec<u8> {
-        self.place.path_hint()
+    /// The name of an open descriptor, not of a directory entry.
+    pub fn is_descriptor(&self) -> bool {
+        self.place.is_descriptor()
     }
 
     /// Of a call that makes a new name.

@@ -37,6 +37,11 @@ impl Place {
         &self.name
     }
 
+    /// Whether this is another name for an open descriptor.
+    pub fn is_descriptor(&self) -> bool {
+        self.path.to_bytes().starts_with(b"/proc/self/fd/")
+    }
+
     /// Path of the object itself, relative to the share's root.
     pub fn path_hint(&self) -> Vec<u8> {
         if self.hint.is_empty() {
