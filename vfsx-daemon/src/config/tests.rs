@@ -119,7 +119,7 @@ fn what_cannot_work_is_refused_with_a_remedy() {
             format!("{SHARE}{}", SITE.replace("token_file", "#")),
             "token_file",
         ),
-        (format!("{SHARE}{SITE}limit = 0\n"), "limit"),
+        (format!("{SHARE}{SITE}limit = 0\n"), "not a rate"),
     ];
     for (text, expected) in cases {
         let error = scratch.error(&text);
