@@ -50,7 +50,7 @@ pub(crate) struct SiteTask {
 enum Phase {
     Meeting(BoxFuture<'static, Result<Start, Trouble>>),
     Comparing(Comparing),
-    Following(Following),
+    Following(Box<Following>),
     Waiting { until: Instant, then: Then },
     Paused,
     Fenced,
@@ -234,7 +234,7 @@ impl SiteTask {
         let head = *self.head.borrow();
         self.report.status.epoch = epoch;
         self.report.status.cursor = sequence;
-        self.phase = Phase::Following(Following::new(epoch, sequence, if initial { head } else { 0 }));
+        self.phase = Phase::Following(Box::new(Following::new(epoch, sequence, if initial { head } else { 0 }));
     }
 
     /// `state` is shown unless it is the first time.
