@@ -49,19 +49,16 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory, private to this user, when it is not there.
+    /// Makes the directory, private to this user, when it is not there but the folder above it is.
     pub fn create(path: &Path) -> Result<Self, DataDirError> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| {
-                unusable(
-                    path,
-                    &error,
-                    "check the folder above it, or set `data_dir` to another place",
-                )
-            })?;
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => tracing::info!("made the data directory {}", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                let advice = "make the folder above it, or set `data_dir` to another place";
+                return Err(unusable(path, &error, advice));
+            }
+        }
         Self::lock(path)
     }
 

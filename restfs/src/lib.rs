@@ -1,10 +1,12 @@
 //! RestFS server: block store, metadata, RPC interface, restore.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod interface;
 pub mod metadata;
+pub mod remote;
 pub mod restore;
 pub mod server;
 pub mod service;

@@ -38,7 +38,7 @@ impl Server {
             .as_ref()
             .map(|tls| acceptor(&tls.cert, &tls.key))
             .transpose()?;
-        let data_dir = DataDir::lock(&config.data_dir)?;
+        let data_dir = DataDir::create(&config.data_dir)?;
         let service = data_dir.open(config)?;
         let tcp = bind_tcp(config.listen, tls).await?;
         let address = tcp.address().unwrap_or(config.listen);

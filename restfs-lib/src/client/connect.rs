@@ -20,7 +20,7 @@ const BUFFER: usize = 128 * 1024;
 
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<Client, ClientError> {
     let time_limit = endpoint.limits.connect;
-    in_time(endpoint, time_limit, async {
+    let connecting = async {
         match &endpoint.url {
             Url::Unix(path) => {
                 let stream = UnixStream::connect(path)
@@ -40,15 +40,21 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Client, ClientError> 
                 }
             }
         }
-    })
-    .await
+    };
+    // On the heap: handshakes keep large buffers in their futures.
+    in_time(endpoint, time_limit, Box::pin(connecting)).await
 }
 
 pub(super) async fn over<S>(stream: S, endpoint: &Endpoint) -> Result<Client, ClientError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    in_time(endpoint, endpoint.limits.connect, upgrade(stream, endpoint)).await
+    in_time(
+        endpoint,
+        endpoint.limits.connect,
+        Box::pin(upgrade(stream, endpoint)),
+    )
+    .await
 }
 
 async fn in_time(

@@ -80,6 +80,9 @@ impl Service {
     }
 }
 
+/// A method that is done in one go, by a thread that may block.
+type Read<M> = fn(&Service, &Identity, <M as Method>::Params) -> Result<<M as Method>::Result, RpcError>;
+
 struct Call<'a> {
     service: &'a Arc<Service>,
     identity: &'a Arc<Identity>,
@@ -87,11 +90,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Work that blocks.
-    async fn read<M: Method>(
-        self,
-        work: fn(&Service, &Identity, M::Params) -> Result<M::Result, RpcError>,
-    ) -> Result<Payload, RpcError> {
+    async fn read<M: Method>(self, work: Read<M>) -> Result<Payload, RpcError> {
         let identity = self.identity.clone();
         let params = self.params;
         let run = move |service: &Service| {

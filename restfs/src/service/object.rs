@@ -74,11 +74,23 @@ pub(super) fn list(
         let bucket = find_bucket(kv, identity, Need::Read, &params.bucket)?;
         let tree = tree_at(kv, &bucket, params.point)?;
         let dir = directory(&tree, &params.object)?;
-        let after = params.after.as_ref().map(|name| &name.0[..]);
-        let mut found = tree.entries(dir, after, limit + 1)?;
+        page(&tree, dir, params.after.map(|name| name.0), limit)
+    })
+}
+
+/// A page that says that there is more is never empty.
+fn page(
+    tree: &Tree<'_>,
+    dir: ObjectId,
+    mut after: Option<Vec<u8>>,
+    limit: usize,
+) -> Result<ObjectListResult, RpcError> {
+    let mut entries = Vec::new();
+    loop {
+        let mut found = tree.entries(dir, after.as_deref(), limit + 1)?;
         let more = found.len() > limit;
         found.truncate(limit);
-        let mut entries = Vec::with_capacity(found.len());
+        after = found.last().map(|(name, _)| name.clone());
         for (name, id) in found {
             // An entry whose object is not there yet is shown once it is.
             if let Some((object, _)) = tree.object(id)? {
@@ -89,8 +101,10 @@ pub(super) fn list(
                 });
             }
         }
-        Ok(ObjectListResult { entries, more })
-    })
+        if !more || !entries.is_empty() {
+            return Ok(ObjectListResult { entries, more });
+        }
+    }
 }
 
 fn directory(tree: &Tree<'_>, at: &ObjectAt) -> Result<ObjectId, RpcError> {

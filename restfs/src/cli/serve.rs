@@ -1,0 +1,88 @@
+//! `restfs serve`.
+
+use super::Common;
+use crate::config::Config;
+use crate::server::Server;
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use sd_notify::NotifyState;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Write the process id into this file once the server is ready, and remove it at the end
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, common: &Common) -> Result<()> {
+        let config = Config::read(&common.config)?;
+        let level = common.log.as_deref().or(config.log.level.as_deref());
+        start_log(level, "info", config.log.json)?;
+        let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+        let server = Server::start(&config).await?;
+        let pid_file = self.pid_file.as_deref().map(PidFile::write).transpose()?;
+        tracing::info!(
+            address = %server.address(),
+            tls = config.tls.is_some(),
+            data_dir = %config.data_dir.display(),
+            "ready"
+        );
+        notify(&[NotifyState::Ready]);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending");
+        notify(&[NotifyState::Stopping]);
+        server.stop().await;
+        drop(pid_file);
+        Ok(())
+    }
+}
+
+/// Without systemd there is nobody to tell.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::debug!("systemd was not notified: {error}");
+    }
+}
+
+/// `level` wins over `RUST_LOG`, that over `default`.
+pub(super) fn start_log(level: Option<&str>, default: &str, json: bool) -> Result<()> {
+    let from_environment = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let text = level
+        .map(str::to_owned)
+        .or(from_environment)
+        .unwrap_or_else(|| default.to_owned());
+    let filter = EnvFilter::try_new(&text)
+        .map_err(|e| anyhow!("log level {text:?}: {e}; it is such as info or debug"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match json {
+        true => builder.json().try_init(),
+        false => builder.try_init(),
+    };
+    started.map_err(|e| anyhow!("log: {e}"))
+}
+
+struct PidFile<'a>(&'a Path);
+
+impl<'a> PidFile<'a> {
+    fn write(path: &'a Path) -> Result<Self> {
+        let text = format!("{}\n", std::process::id());
+        std::fs::write(path, text).with_context(|| format!("pid file {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
+}
