@@ -89,7 +89,7 @@ impl Drop for GroupCommit {
 }
 
 fn gone() -> KvError {
-    KvError::Io("the write panicked; it has not happened".into())
+    KvError::Io("the write was broken off by a panic, see the log".into())
 }
 
 /// A write of a caller, with its types forgotten.

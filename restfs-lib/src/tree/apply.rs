@@ -29,7 +29,8 @@ impl Applied {
     }
 }
 
-/// Applies one op, in the order in which things happened.
+/// Applies one op, in the order in which things happened. With `Invalid`, `Structure` and `NoObject` nothing has been
+/// written; after any other error the transaction is of no use any more.
 pub fn apply(
     txn: &mut dyn KvWrite,
     bucket: BucketId,
@@ -43,7 +44,7 @@ pub fn apply(
     Ok(Applied { rows: rows.finish()? })
 }
 
-/// Applies the ops of one commit.
+/// Applies the ops of one commit. After an error the transaction is of no use any more.
 pub fn apply_all(
     txn: &mut dyn KvWrite,
     bucket: BucketId,

@@ -1,14 +1,13 @@
 //! Keys of the store: the first byte says what a row is; integers are big-endian, so that keys sort as they count.
 //!
-//! A store may hold rows of others beside these: they begin with a byte that is not in [`RESERVED`]. [`Key`] and
-//! [`KeyParts`] are for them, too.
+//! A store may hold rows of others beside these: they begin with a byte that is not in [`RESERVED_KEYS`].
 
 use super::TreeError;
 use crate::model::{BucketId, ObjectId};
 use std::ops::Deref;
 
 /// First bytes of this library's keys, and of the server's tokens (`u`).
-pub const RESERVED: &[u8] = b"Babcdenoqstu";
+pub const RESERVED_KEYS: &[u8] = b"Babcdenoqstu";
 
 pub(super) const BUCKET: u8 = b'B';
 pub(super) const BUCKET_NAME: u8 = b'b';
@@ -40,29 +39,29 @@ const REVISION: usize = 8;
 
 /// A key in the making.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(Vec<u8>);
+pub(super) struct Key(Vec<u8>);
 
 impl Key {
-    pub fn new(first: u8) -> Self {
+    pub(super) fn new(first: u8) -> Self {
         Self(vec![first])
     }
 
     #[must_use]
-    pub fn number(mut self, number: u64) -> Self {
+    pub(super) fn number(mut self, number: u64) -> Self {
         self.0.extend(number.to_be_bytes());
         self
     }
 
     /// Sorts the largest first.
     #[must_use]
-    pub fn falling(self, number: u64) -> Self {
+    pub(super) fn falling(self, number: u64) -> Self {
         self.number(!number)
     }
 
     /// Ended by a NUL: neither is a name's key the start of another's, nor does the order change. The name must not
     /// hold a NUL.
     #[must_use]
-    pub fn name(mut self, name: &[u8]) -> Self {
+    pub(super) fn name(mut self, name: &[u8]) -> Self {
         debug_assert!(!name.contains(&0), "a name with NUL in a key");
         self.0.extend(name);
         self.0.push(0);
@@ -71,7 +70,7 @@ impl Key {
 
     /// The first key that sorts behind all that start with this one.
     #[must_use]
-    pub fn end(&self) -> Self {
+    pub(super) fn end(&self) -> Self {
         let mut end = self.0.clone();
         while let Some(last) = end.pop() {
             if last < u8::MAX {
@@ -93,31 +92,31 @@ impl Deref for Key {
 
 /// Takes a key apart.
 #[derive(Debug)]
-pub struct KeyParts<'a> {
+pub(super) struct KeyParts<'a> {
     key: &'a [u8],
     rest: &'a [u8],
 }
 
 impl<'a> KeyParts<'a> {
     /// After the first byte, which the caller knows.
-    pub fn new(key: &'a [u8]) -> Self {
+    pub(super) fn new(key: &'a [u8]) -> Self {
         Self {
             key,
             rest: key.get(1..).unwrap_or_default(),
         }
     }
 
-    pub fn number(&mut self) -> Result<u64, TreeError> {
+    pub(super) fn number(&mut self) -> Result<u64, TreeError> {
         let (number, rest) = self.rest.split_first_chunk().ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(u64::from_be_bytes(*number))
     }
 
-    pub fn falling(&mut self) -> Result<u64, TreeError> {
+    pub(super) fn falling(&mut self) -> Result<u64, TreeError> {
         self.number().map(|number| !number)
     }
 
-    pub fn name(&mut self) -> Result<&'a [u8], TreeError> {
+    pub(super) fn name(&mut self) -> Result<&'a [u8], TreeError> {
         let end = self
             .rest
             .iter()
@@ -268,7 +267,7 @@ mod tests {
     #[test]
     fn every_first_byte_is_reserved() {
         for first in OF_BUCKET.into_iter().chain([BUCKET, BUCKET_NAME]) {
-            assert!(RESERVED.contains(&first));
+            assert!(RESERVED_KEYS.contains(&first));
         }
     }
 

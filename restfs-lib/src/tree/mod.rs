@@ -14,13 +14,13 @@
 
 mod apply;
 pub mod bucket;
-pub mod codec;
+mod codec;
 pub mod commit;
 mod compare;
 mod digest;
 mod error;
 mod history;
-pub mod keys;
+mod keys;
 mod read;
 mod revision;
 mod structure;
@@ -31,6 +31,7 @@ pub use apply::{Applied, Checks, apply, apply_all};
 pub use digest::{GROUP_OBJECTS, Row, Totals, group_of, row_digest};
 pub use error::TreeError;
 pub use history::{Changes, history};
+pub use keys::RESERVED_KEYS;
 pub use read::{At, Attribute, Tree};
 pub use valid::{MAX_ATTRIBUTE, MAX_ATTRIBUTE_NAME, MAX_SIZE, MAX_SYMLINK};
 pub use write::History;

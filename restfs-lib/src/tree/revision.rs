@@ -8,8 +8,10 @@ use std::ops::Bound;
 
 /// Pairs read at once: values may have tens of KiB.
 const PAGE: usize = 256;
-/// A caller that wants one row should not pay a scan for every row that is gone.
-const MIN_PAGE: usize = 16;
+/// Pages start small, and grow while most of what they hold is newest revisions. Where rows have long histories they
+/// shrink, so that little is read to be stepped over.
+const FIRST_PAGE: usize = 16;
+const MIN_PAGE: usize = 2;
 
 /// A live row: its key without revision, the point that wrote it, the value.
 pub(super) struct LiveRow {
@@ -46,11 +48,12 @@ pub(super) fn live_rows(
     let mut found = Vec::new();
     let mut start = from.clone();
     let mut decided = Key::new(0);
+    let mut size = FIRST_PAGE;
     while found.len() < limit {
-        let size = (limit - found.len()).clamp(MIN_PAGE, PAGE);
         let page = kv.scan(Bound::Included(&start), Bound::Excluded(end), size)?;
         let last_page = page.len() < size;
         let mut undecided = None;
+        let mut rows = 0;
         for (key, value) in page {
             let (row, point) = keys::split_revision(key)?;
             if row == decided {
@@ -62,13 +65,18 @@ pub(super) fn live_rows(
             }
             undecided = None;
             decided = row.clone();
+            rows += 1;
             found.extend(live(value).map(|value| LiveRow { row, point, value }));
         }
         if last_page {
             break;
         }
-        // Revisions that are not asked for are stepped over, however many they are.
         start = undecided.map_or_else(|| decided.end(), |row| newest(&row, at));
+        size = if 2 * rows >= size {
+            (2 * size).min(PAGE)
+        } else {
+            (size / 2).max(MIN_PAGE)
+        };
     }
     found.truncate(limit);
     Ok(found)

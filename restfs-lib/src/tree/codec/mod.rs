@@ -1,11 +1,9 @@
 //! Values of the store. The structs here belong to the format and to nothing else: a version byte, then the struct in
 //! postcard. A row that is gone keeps a tombstone where history is kept.
 
-mod op;
 mod record;
 mod row;
 
-pub use op::{decode_op, encode_op};
 pub(super) use record::{
     decode_bucket, decode_bucket_id, decode_commit, decode_group, decode_position, decode_totals,
     encode_bucket, encode_bucket_id, encode_commit, encode_group, encode_position, encode_totals,

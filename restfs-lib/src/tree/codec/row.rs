@@ -8,7 +8,7 @@ use crate::tree::TreeError;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct ObjectRow {
+struct ObjectRow {
     kind: KindRow,
     mode: u32,
     uid: u32,
@@ -64,7 +64,7 @@ struct PlacedBlockRow {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct BlockRow {
+struct BlockRow {
     key: [u8; 32],
     length: u32,
     hash: HashRow,

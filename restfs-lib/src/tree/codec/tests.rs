@@ -136,63 +136,6 @@ fn records_have_the_bytes_of_the_format() {
 }
 
 #[test]
-fn ops_have_the_bytes_of_the_format() {
-    let block = hash_block(b"abc", HashAlgorithm::Blake3);
-    let cases = [
-        (Op::DropObject { id: ObjectId(2) }, "010102".to_string()),
-        (
-            Op::PutEntry {
-                dir: ObjectId(1),
-                name: b"n".to_vec(),
-                child: ObjectId(2),
-            },
-            "010201016e02".into(),
-        ),
-        (
-            Op::DropEntry {
-                dir: ObjectId(1),
-                name: b"n".to_vec(),
-            },
-            "010301016e".into(),
-        ),
-        (
-            Op::PutAttribute {
-                id: ObjectId(1),
-                name: b"n".to_vec(),
-                value: b"v".to_vec(),
-            },
-            "010401016e0176".into(),
-        ),
-        (
-            Op::DropAttribute {
-                id: ObjectId(1),
-                name: b"n".to_vec(),
-            },
-            "010501016e".into(),
-        ),
-        (
-            Op::PutBlocks {
-                id: ObjectId(1),
-                segment: 2,
-                blocks: vec![(3, None), (4, Some(block))],
-            },
-            format!("0106010202030004 01{}0300", block.key).replace(' ', ""),
-        ),
-    ];
-    for (op, bytes) in cases {
-        assert_eq!(hex::encode(encode_op(&op)), bytes);
-        assert_eq!(decode_op(&encode_op(&op)), Ok(op));
-    }
-    let put = Op::PutObject {
-        id: ObjectId(9),
-        object: object(),
-    };
-    let row = hex::encode(&encode_object(&object())[1..]);
-    assert_eq!(hex::encode(encode_op(&put)), format!("010009{row}"));
-    assert_eq!(decode_op(&encode_op(&put)), Ok(put));
-}
-
-#[test]
 fn another_version_is_named() {
     let error = decode_object(&[7, 0]).unwrap_err();
     let text = "metadata store is damaged: an object's row has version 7, this program knows 1";
@@ -286,7 +229,6 @@ proptest! {
     fn garbage_is_an_error_and_no_panic(bytes: Vec<u8>) {
         let _ = decode_object(&bytes);
         let _ = decode_segment(&bytes);
-        let _ = decode_op(&bytes);
         let _ = decode_bucket(BucketId(1), &bytes);
         let _ = decode_commit(1, &bytes);
     }
