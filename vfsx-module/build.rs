@@ -7,7 +7,8 @@ use std::process::{Command, exit};
 const SUPPORTED: &[u32] = &[47];
 /// Written by `cargo xtask samba-headers` when the directory is complete.
 const MARKER: &str = "VFSX-HEADERS";
-const HELP: &str = "run `cargo xtask samba-headers`, which makes them (VFSX_SAMBA_HEADERS may name another directory)";
+const HELP: &str =
+    "run `cargo xtask samba-headers`, which makes them (VFSX_SAMBA_HEADERS may name another directory)";
 
 /// Include directories in the order of Samba's own build, and its defines. `bin/default` has what that build generated.
 const INCLUDES: &[&str] = &[
@@ -55,8 +56,18 @@ const FUNCTIONS: &[&str] = &[
     "vfs_remove_fsp_extension",
     "vfsx_shim_.*",
 ];
-const TYPES: &[&str] = &["vfs_fn_pointers", "vfs_aio_state", "vfs_handle_struct", "vfs_fallocate_flags"];
-const CONSTANTS: &[&str] = &["SMB_VFS_INTERFACE_VERSION", "SAMBA_VERSION_MAJOR", "SAMBA_VERSION_MINOR", "VFSX_.*"];
+const TYPES: &[&str] = &[
+    "vfs_fn_pointers",
+    "vfs_aio_state",
+    "vfs_handle_struct",
+    "vfs_fallocate_flags",
+];
+const CONSTANTS: &[&str] = &[
+    "SMB_VFS_INTERFACE_VERSION",
+    "SAMBA_VERSION_MAJOR",
+    "SAMBA_VERSION_MINOR",
+    "VFSX_.*",
+];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=VFSX_SAMBA_HEADERS");
@@ -92,11 +103,23 @@ fn read_marker(headers: &Path) -> Marker {
     let path = headers.join(MARKER);
     println!("cargo::rerun-if-changed={}", path.display());
     let Ok(text) = std::fs::read_to_string(&path) else {
-        stop(&format!("the headers of the installed Samba are not in {}: {HELP}", headers.display()));
+        stop(&format!(
+            "the headers of the installed Samba are not in {}: {HELP}",
+            headers.display()
+        ));
     };
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    match (field("source_version"), field("interface").and_then(|n| n.parse().ok())) {
-        (Some(version), Some(interface)) => Marker { source_version: version.to_owned(), interface },
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    };
+    match (
+        field("source_version"),
+        field("interface").and_then(|n| n.parse().ok()),
+    ) {
+        (Some(version), Some(interface)) => Marker {
+            source_version: version.to_owned(),
+            interface,
+        },
         _ => stop(&format!("{} is not readable: {HELP}", path.display())),
     }
 }
@@ -121,7 +144,11 @@ fn check_version(marker: &Marker) {
 /// `None` where dpkg does not know: the headers are then the caller's word.
 fn installed_samba() -> Option<String> {
     let output = Command::new("dpkg-query")
-        .args(["--show", "--showformat=${db:Status-Status} ${source:Version}", "samba"])
+        .args([
+            "--show",
+            "--showformat=${db:Status-Status} ${source:Version}",
+            "samba",
+        ])
         .output()
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -130,17 +157,23 @@ fn installed_samba() -> Option<String> {
 
 fn bind(headers: &Path) {
     let defines = DEFINES.iter().map(|(name, value)| format!("-D{name}={value}"));
-    let includes = INCLUDES.iter().map(|dir| format!("-I{}", headers.join(dir).display()));
+    let includes = INCLUDES
+        .iter()
+        .map(|dir| format!("-I{}", headers.join(dir).display()));
     let builder = bindgen::Builder::default()
         .header("shim/shim.h")
         .clang_args(defines.chain(includes))
         .generate_comments(false)
         .layout_tests(false)
         .merge_extern_blocks(true);
-    let builder = FUNCTIONS.iter().fold(builder, |b, name| b.allowlist_function(name));
+    let builder = FUNCTIONS
+        .iter()
+        .fold(builder, |b, name| b.allowlist_function(name));
     let builder = TYPES.iter().fold(builder, |b, name| b.allowlist_type(name));
     let builder = CONSTANTS.iter().fold(builder, |b, name| b.allowlist_var(name));
-    let bindings = builder.generate().unwrap_or_else(|e| stop(&format!("bindgen on Samba's headers: {e}")));
+    let bindings = builder
+        .generate()
+        .unwrap_or_else(|e| stop(&format!("bindgen on Samba's headers: {e}")));
     let out = PathBuf::from(env("OUT_DIR")).join("samba.rs");
     if let Err(e) = bindings.write_to_file(&out) {
         stop(&format!("cannot write {}: {e}", out.display()));

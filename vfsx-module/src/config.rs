@@ -22,6 +22,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { socket: DEFAULT_SOCKET.into(), state: DEFAULT_STATE.into(), ring: DEFAULT_RING }
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            state: DEFAULT_STATE.into(),
+            ring: DEFAULT_RING,
+        }
     }
 }

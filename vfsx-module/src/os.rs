@@ -38,7 +38,11 @@ fn statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Found> {
     // SAFETY: all zeroes is a valid value, and the call succeeded.
     let stat = unsafe { stat.assume_init() };
     let has_birth = stat.stx_mask & libc::STATX_BTIME != 0;
-    let birth = stat.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(stat.stx_btime.tv_nsec.into());
+    let birth = stat
+        .stx_btime
+        .tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(stat.stx_btime.tv_nsec.into());
     Ok(Found {
         node: NodeRef {
             dev: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
@@ -90,7 +94,10 @@ fn address(path: &OsStr) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     // One byte stays for the final NUL.
     if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path for a socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a path for a socket",
+        ));
     }
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
     for (to, from) in address.sun_path.iter_mut().zip(bytes) {
@@ -110,15 +117,29 @@ pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
 /// Receives what is there without waiting. 0 means the peer has closed.
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is writable for its length.
-    let received =
-        unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    let received = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT,
+        )
+    };
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
 /// Waits until the socket has something to read, or room when `for_room`, or the time is over.
 pub fn wait(socket: &OwnedFd, for_room: bool, limit: Duration) {
-    let events = if for_room { libc::POLLIN | libc::POLLOUT } else { libc::POLLIN };
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
+    let events = if for_room {
+        libc::POLLIN | libc::POLLOUT
+    } else {
+        libc::POLLIN
+    };
+    let mut poll = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events,
+        revents: 0,
+    };
     let limit = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
     // SAFETY: one valid entry. An error or a signal is as good as the end of the wait: the caller looks again.
     unsafe { libc::poll(&mut poll, 1, limit) };

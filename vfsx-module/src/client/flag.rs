@@ -38,7 +38,10 @@ fn text(lost: Lost, pid: u32) -> String {
         GapReason::Panic => "Panic",
         GapReason::Unrepresentable => "Unrepresentable",
     };
-    format!("{{\"since_ns\":{},\"reason\":\"{reason}\",\"pid\":{pid}}}\n", lost.since_ns)
+    format!(
+        "{{\"since_ns\":{},\"reason\":\"{reason}\",\"pid\":{pid}}}\n",
+        lost.since_ns
+    )
 }
 
 #[cfg(test)]
@@ -49,7 +52,15 @@ mod tests {
     fn the_flag_is_one_line_of_json_and_nothing_else_stays() {
         let dir = tempfile::tempdir().expect("scratch directory");
         let path = path(dir.path(), "a/b", SessionId([0xab; 16]));
-        write(&path, Lost { since_ns: 17, reason: GapReason::DaemonAbsent }, 42).expect("written");
+        write(
+            &path,
+            Lost {
+                since_ns: 17,
+                reason: GapReason::DaemonAbsent,
+            },
+            42,
+        )
+        .expect("written");
         let text = fs::read_to_string(&path).expect("readable");
         assert_eq!(text, "{\"since_ns\":17,\"reason\":\"DaemonAbsent\",\"pid\":42}\n");
         let names: Vec<_> = fs::read_dir(dir.path().join("gaps/a_b"))

@@ -18,7 +18,11 @@ pub(super) enum Link {
     /// No connection until `retry`.
     Down { retry: Instant, pause: Duration },
     /// Preamble and `Hello` are on their way; `pause` is for the case that this fails too.
-    Greeting { socket: OwnedFd, input: Input, pause: Duration },
+    Greeting {
+        socket: OwnedFd,
+        input: Input,
+        pause: Duration,
+    },
     /// `Welcome` came.
     Up { socket: OwnedFd, input: Input },
 }
@@ -26,7 +30,10 @@ pub(super) enum Link {
 impl Link {
     /// Down, to be tried at once.
     pub(super) fn new() -> Self {
-        Link::Down { retry: Instant::now(), pause: FIRST_RETRY }
+        Link::Down {
+            retry: Instant::now(),
+            pause: FIRST_RETRY,
+        }
     }
 
     pub(super) fn socket(&self) -> Option<&OwnedFd> {
@@ -49,7 +56,11 @@ impl Link {
 
     pub(super) fn greet(&mut self, socket: OwnedFd) {
         let pause = self.next_pause();
-        *self = Link::Greeting { socket, input: Input::default(), pause };
+        *self = Link::Greeting {
+            socket,
+            input: Input::default(),
+            pause,
+        };
     }
 
     /// `Welcome` came: only now the pauses start from the beginning again.
@@ -118,7 +129,11 @@ impl Input {
             };
             let frames = self.preamble(got)?;
             self.decoder.push(frames);
-            while let Some(message) = self.decoder.next().map_err(|e| LinkError::Protocol(e.to_string()))? {
+            while let Some(message) = self
+                .decoder
+                .next()
+                .map_err(|e| LinkError::Protocol(e.to_string()))?
+            {
                 messages.push(message);
             }
         }

@@ -8,7 +8,7 @@ mod link;
 mod ring;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::config::Config;
 use crate::os;
@@ -114,7 +114,10 @@ impl Client {
     /// Changes may be missed from now on.
     pub fn gap(&mut self, reason: GapReason) {
         let since_ns = os::wall_clock();
-        (self.host.log)(ERROR, &format!("share {}: changes may be missed: {reason:?}", self.hello.share));
+        (self.host.log)(
+            ERROR,
+            &format!("share {}: changes may be missed: {reason:?}", self.hello.share),
+        );
         if self.ring.push(Event::Gap { since_ns, reason }, since_ns).is_err() && self.lost.is_none() {
             self.lost = Some(Lost { since_ns, reason });
         }
@@ -123,7 +126,11 @@ impl Client {
     /// Sends what the socket takes.
     pub fn flush(&mut self) -> Vec<Request> {
         // Between connect and `Welcome` the answer may be there already, before the event loop looks.
-        let requests = if self.link.is_up() { Vec::new() } else { self.readable() };
+        let requests = if self.link.is_up() {
+            Vec::new()
+        } else {
+            self.readable()
+        };
         self.send();
         requests
     }
@@ -131,7 +138,10 @@ impl Client {
     /// Receives what is there.
     pub fn readable(&mut self) -> Vec<Request> {
         match self.link.receive() {
-            Ok(messages) => messages.into_iter().filter_map(|message| self.take(message)).collect(),
+            Ok(messages) => messages
+                .into_iter()
+                .filter_map(|message| self.take(message))
+                .collect(),
             Err(why) => {
                 self.end(&why);
                 Vec::new()
@@ -157,7 +167,11 @@ impl Client {
 
     /// What to watch: the connection's number, its socket, and whether it waits for room.
     pub fn watch(&self) -> (u64, Option<RawFd>, bool) {
-        (self.connection, self.link.socket().map(AsRawFd::as_raw_fd), !self.wire.is_empty())
+        (
+            self.connection,
+            self.link.socket().map(AsRawFd::as_raw_fd),
+            !self.wire.is_empty(),
+        )
     }
 
     /// Closes ended sockets. Call when the event loop no longer watches them.
@@ -226,7 +240,12 @@ impl Client {
     /// Puts the `Gap` of dropped events into the ring once half of it is free again.
     fn tell_gap(&mut self) -> Option<Request> {
         let Lost { since_ns, reason } = self.lost?;
-        if !self.ring.has_room() || self.ring.push(Event::Gap { since_ns, reason }, os::wall_clock()).is_err() {
+        if !self.ring.has_room()
+            || self
+                .ring
+                .push(Event::Gap { since_ns, reason }, os::wall_clock())
+                .is_err()
+        {
             return None;
         }
         self.lost = None;
@@ -284,7 +303,9 @@ impl Client {
                 let _ = encode(&ToDaemon::Sent { token }, &mut self.wire);
                 continue;
             }
-            let Some((_, frame)) = self.ring.give() else { return };
+            let Some((_, frame)) = self.ring.give() else {
+                return;
+            };
             self.wire.extend_from_slice(frame);
         }
     }
@@ -292,7 +313,9 @@ impl Client {
     fn refused(&mut self, refusal: &Refusal) {
         let why = match refusal {
             Refusal::UnknownShare { share } => {
-                format!("it has no share {share}: add it to vfsxd.toml, or take vfsx out of this share's vfs objects")
+                format!(
+                    "it has no share {share}: add it to vfsxd.toml, or take vfsx out of this share's vfs objects"
+                )
             }
             Refusal::NotAllowed { uid } => format!("user {uid} may not report changes"),
         };
@@ -303,8 +326,12 @@ impl Client {
     fn end(&mut self, why: &LinkError) {
         let socket = self.config.socket.display().to_string();
         match why {
-            LinkError::Closed(e) if self.link.is_up() => self.complain(&format!("vfsxd at {socket} went away: {e}")),
-            LinkError::Closed(e) => self.complain(&format!("no vfsxd at {socket}: {e}; changes are kept in memory")),
+            LinkError::Closed(e) if self.link.is_up() => {
+                self.complain(&format!("vfsxd at {socket} went away: {e}"))
+            }
+            LinkError::Closed(e) => {
+                self.complain(&format!("no vfsxd at {socket}: {e}; changes are kept in memory"))
+            }
             LinkError::Protocol(e) => self.complain(&format!("vfsxd at {socket}: {e}")),
         }
         self.drop_link(matches!(why, LinkError::Protocol(_)));
@@ -327,14 +354,20 @@ impl Client {
     }
 
     fn leave_flag(&self) {
-        let oldest = self.ring.oldest().map(|since_ns| Lost { since_ns, reason: GapReason::DaemonAbsent });
+        let oldest = self.ring.oldest().map(|since_ns| Lost {
+            since_ns,
+            reason: GapReason::DaemonAbsent,
+        });
         let Some(lost) = oldest.or(self.lost) else { return };
         let path = flag::path(&self.config.state, &self.hello.share, self.hello.session);
         let mut result = Ok(());
         (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid));
         let share = &self.hello.share;
         let text = match result {
-            Ok(()) => format!("share {share}: vfsxd has not taken the last changes; flag left in {}", path.display()),
+            Ok(()) => format!(
+                "share {share}: vfsxd has not taken the last changes; flag left in {}",
+                path.display()
+            ),
             Err(e) => format!(
                 "share {share}: CHANGES ARE LOST without a trace: vfsxd has not taken them and {} cannot be written: {e}; \
                  run `vfsxctl sync --share {share}`",

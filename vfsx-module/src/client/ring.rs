@@ -35,13 +35,23 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, limit, last: 0, given: 0 }
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            limit,
+            last: 0,
+            given: 0,
+        }
     }
 
     pub(super) fn push(&mut self, event: Event, time_ns: i64) -> Result<(), NotKept> {
         let sequence = self.last + 1;
         let mut frame = Vec::with_capacity(128);
-        let message = ToDaemon::Events(vec![Stamped { sequence, time_ns, event }]);
+        let message = ToDaemon::Events(vec![Stamped {
+            sequence,
+            time_ns,
+            event,
+        }]);
         encode(&message, &mut frame).map_err(|_| NotKept::TooLarge)?;
         let cost = frame.len() + ENTRY_OVERHEAD;
         if self.bytes + cost > self.limit {
@@ -49,7 +59,11 @@ impl Ring {
         }
         self.bytes += cost;
         self.last = sequence;
-        self.entries.push_back(Entry { sequence, time_ns, frame: frame.into_boxed_slice() });
+        self.entries.push_back(Entry {
+            sequence,
+            time_ns,
+            frame: frame.into_boxed_slice(),
+        });
         Ok(())
     }
 
@@ -112,11 +126,20 @@ mod tests {
     use vfsx_proto::{GapReason, NodeRef, decode};
 
     fn event(n: u64) -> Event {
-        Event::Flushed { handle: n, node: NodeRef { dev: 1, ino: n, btime_ns: 0 } }
+        Event::Flushed {
+            handle: n,
+            node: NodeRef {
+                dev: 1,
+                ino: n,
+                btime_ns: 0,
+            },
+        }
     }
 
     fn sequence_in(frame: &[u8]) -> u64 {
-        let ToDaemon::Events(events) = decode(&frame[4..]).expect("own frame") else { panic!("events only") };
+        let ToDaemon::Events(events) = decode(&frame[4..]).expect("own frame") else {
+            panic!("events only")
+        };
         events[0].sequence
     }
 
@@ -142,11 +165,24 @@ mod tests {
         let mut ring = Ring::new(usize::MAX / 2);
         let huge = Event::Opened {
             handle: 1,
-            node: NodeRef { dev: 1, ino: 1, btime_ns: 0 },
+            node: NodeRef {
+                dev: 1,
+                ino: 1,
+                btime_ns: 0,
+            },
             path_hint: vec![b'x'; vfsx_proto::MAX_FRAME],
         };
         assert_eq!(ring.push(huge, 0), Err(NotKept::TooLarge));
-        assert_eq!(ring.push(Event::Gap { since_ns: 0, reason: GapReason::Unrepresentable }, 0), Ok(()));
+        assert_eq!(
+            ring.push(
+                Event::Gap {
+                    since_ns: 0,
+                    reason: GapReason::Unrepresentable
+                },
+                0
+            ),
+            Ok(())
+        );
     }
 
     #[derive(Debug, Clone)]

@@ -1,1 +1,330 @@
+//! The client against a listener in the same thread, so that every step is under control.
 
+use super::*;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use vfsx_proto::{Decoder, NodeRef, PREAMBLE, SessionId, Stamped, Welcome, check_preamble};
+
+/// Longer than anything here takes, so that a hang fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn host() -> Host {
+    Host {
+        as_root: |work| work(),
+        log: |_, text| println!("log: {text}"),
+    }
+}
+
+pub(crate) fn config(dir: &Path, ring: usize) -> Config {
+    Config {
+        socket: dir.join("sock"),
+        state: dir.join("state"),
+        ring,
+    }
+}
+
+pub(crate) fn hello() -> Hello {
+    Hello {
+        session: SessionId([7; 16]),
+        share: "data".into(),
+        pid: 42,
+        samba: "4.17".into(),
+        module: "0".into(),
+    }
+}
+
+fn event(n: u64) -> Event {
+    Event::Flushed {
+        handle: n,
+        node: NodeRef {
+            dev: 1,
+            ino: n,
+            btime_ns: 0,
+        },
+    }
+}
+
+/// vfsxd's end of the socket.
+pub(crate) struct Daemon {
+    listener: UnixListener,
+}
+
+pub(crate) struct Connection {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Daemon {
+    pub(crate) fn start(dir: &Path) -> Self {
+        let _ = std::fs::remove_file(dir.join("sock"));
+        Self {
+            listener: UnixListener::bind(dir.join("sock")).expect("listener"),
+        }
+    }
+
+    /// The connection that the client has made, its preamble and Hello read.
+    pub(crate) fn accept(&self) -> Connection {
+        let (mut stream, _) = self.listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("time limit");
+        stream.write_all(&preamble()).expect("preamble sent");
+        let mut theirs = [0; PREAMBLE];
+        stream.read_exact(&mut theirs).expect("preamble");
+        check_preamble(&theirs).expect("our version");
+        let mut connection = Connection {
+            stream,
+            decoder: Decoder::default(),
+        };
+        assert_eq!(connection.message(), ToDaemon::Hello(hello()));
+        connection
+    }
+}
+
+impl Connection {
+    pub(crate) fn send(&mut self, message: &ToModule) {
+        let mut frame = Vec::new();
+        encode(message, &mut frame).expect("small");
+        self.stream.write_all(&frame).expect("sent");
+    }
+
+    pub(crate) fn welcome(&mut self, acknowledged: u64) {
+        self.send(&ToModule::Welcome(Welcome { acknowledged }));
+    }
+
+    pub(crate) fn message(&mut self) -> ToDaemon {
+        loop {
+            if let Some(message) = self.decoder.next().expect("well formed") {
+                return message;
+            }
+            let mut buffer = [0; 4096];
+            let n = self.stream.read(&mut buffer).expect("in time");
+            assert_ne!(n, 0, "the client has closed");
+            self.decoder.push(&buffer[..n]);
+        }
+    }
+
+    /// The next `n` events.
+    pub(crate) fn events(&mut self, n: usize) -> Vec<Stamped> {
+        let mut all = Vec::new();
+        while all.len() < n {
+            match self.message() {
+                ToDaemon::Events(events) => all.extend(events),
+                other => panic!("not an event: {other:?}"),
+            }
+        }
+        all
+    }
+
+    fn sequences(&mut self, n: usize) -> Vec<u64> {
+        self.events(n).into_iter().map(|event| event.sequence).collect()
+    }
+}
+
+fn connected(ring: usize) -> (tempfile::TempDir, Daemon, Connection, Client) {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let daemon = Daemon::start(dir.path());
+    let mut client = Client::new(config(dir.path(), ring), host(), hello());
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    client.flush();
+    assert!(client.is_up());
+    (dir, daemon, connection, client)
+}
+
+/// Ticks as the event loop would, at the times the client asks for.
+fn reconnect(client: &mut Client) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(at) = client.retry_at() {
+        assert!(Instant::now() < deadline, "no connection");
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        client.tick(Instant::now());
+    }
+}
+
+#[test]
+fn events_noted_before_the_welcome_are_sent_after_it() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let daemon = Daemon::start(dir.path());
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    client.note(event(1));
+    client.flush();
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    client.note(event(2));
+    client.flush();
+    assert_eq!(connection.sequences(2), [1, 2]);
+}
+
+#[test]
+fn after_a_kill_of_the_daemon_all_unacknowledged_events_come_again_and_no_others() {
+    let (dir, daemon, mut connection, mut client) = connected(1 << 20);
+    for n in 1..=5 {
+        client.note(event(n));
+    }
+    client.flush();
+    assert_eq!(connection.sequences(5), [1, 2, 3, 4, 5]);
+    connection.send(&ToModule::Ack { sequence: 2 });
+    client.readable();
+    drop((connection, daemon));
+    client.readable();
+    assert!(!client.is_up());
+    client.note(event(6));
+
+    let daemon = Daemon::start(dir.path());
+    reconnect(&mut client);
+    let mut connection = daemon.accept();
+    // The journal had one more than the acknowledgement that arrived.
+    connection.welcome(3);
+    client.flush();
+    assert_eq!(connection.sequences(3), [4, 5, 6]);
+    connection.send(&ToModule::Ack { sequence: 6 });
+    client.readable();
+    assert!(client.is_settled());
+}
+
+#[test]
+fn a_daemon_that_reads_nothing_never_blocks_the_client_and_loses_nothing() {
+    let (_dir, _daemon, mut connection, mut client) = connected(64 << 20);
+    const EVENTS: u64 = 50_000;
+    for n in 1..=EVENTS {
+        client.note(event(n));
+        client.flush();
+    }
+    assert!(client.watch().2, "the socket's buffer is full");
+    let reader = std::thread::spawn(move || connection.sequences(EVENTS as usize));
+    let deadline = Instant::now() + PATIENCE;
+    while client.watch().2 {
+        assert!(Instant::now() < deadline);
+        client.flush();
+    }
+    assert!(reader.join().expect("reader").into_iter().eq(1..=EVENTS));
+}
+
+#[test]
+fn an_overflow_is_told_as_a_gap_and_later_events_follow_it() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut client = Client::new(config(dir.path(), 4096), host(), hello());
+    let before = os::wall_clock();
+    for n in 1..=1000 {
+        client.note(event(n));
+    }
+    let daemon = Daemon::start(dir.path());
+    reconnect(&mut client);
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    assert_eq!(client.flush(), [], "the ring is still full");
+    let kept = client.ring.last();
+    assert!(kept > 10 && kept < 1000);
+    assert!(connection.sequences(kept as usize).into_iter().eq(1..=kept));
+
+    connection.send(&ToModule::Ack { sequence: kept });
+    assert_eq!(client.readable(), [Request::Announce]);
+    client.note(event(7));
+    client.flush();
+    let told = connection.events(2);
+    let Event::Gap {
+        since_ns,
+        reason: GapReason::RingFull,
+    } = told[0].event
+    else {
+        panic!("{told:?}")
+    };
+    assert!(since_ns >= before && since_ns <= os::wall_clock());
+    assert_eq!(
+        (told[0].sequence, told[1].sequence),
+        (kept + 1, kept + 2),
+        "no holes"
+    );
+    assert_eq!(told[1].event, event(7));
+}
+
+#[test]
+fn sent_follows_what_was_noted_before_it_and_only_that() {
+    let (_dir, _daemon, mut connection, mut client) = connected(1 << 20);
+    client.note(event(1));
+    connection.send(&ToModule::SendNow { token: 9 });
+    assert_eq!(client.readable(), [Request::SendNow { token: 9 }]);
+    client.note(event(2));
+    client.answer(9);
+    client.note(event(3));
+    client.flush();
+    assert_eq!(connection.sequences(2), [1, 2]);
+    assert_eq!(connection.message(), ToDaemon::Sent { token: 9 });
+    assert_eq!(connection.sequences(1), [3]);
+}
+
+#[test]
+fn a_token_of_an_old_connection_is_not_answered_on_a_new_one() {
+    let (dir, daemon, mut connection, mut client) = connected(1 << 20);
+    connection.send(&ToModule::SendNow { token: 9 });
+    client.readable();
+    drop((connection, daemon));
+    client.readable();
+    client.answer(9);
+    // The answer was given while no daemon was there to take it.
+    client.drop_link(false);
+    let daemon = Daemon::start(dir.path());
+    reconnect(&mut client);
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    client.note(event(1));
+    client.flush();
+    assert_eq!(connection.sequences(1), [1]);
+}
+
+#[test]
+fn a_refusal_is_followed_by_rare_attempts_only() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let daemon = Daemon::start(dir.path());
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    let mut connection = daemon.accept();
+    connection.send(&ToModule::Refused(Refusal::UnknownShare { share: "data".into() }));
+    drop(connection);
+    client.readable();
+    let retry = client.retry_at().expect("down");
+    assert!(retry > Instant::now() + Duration::from_secs(5));
+}
+
+#[test]
+fn an_end_without_a_daemon_leaves_the_flag_and_does_not_wait() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    client.note(event(1));
+    let start = Instant::now();
+    client.finish(PATIENCE, false);
+    assert!(start.elapsed() < PATIENCE / 2);
+    let flag = flag::path(&dir.path().join("state"), "data", SessionId([7; 16]));
+    let text = std::fs::read_to_string(flag).expect("the flag");
+    assert!(text.contains("\"reason\":\"DaemonAbsent\",\"pid\":42"), "{text}");
+}
+
+#[test]
+fn an_end_waits_for_the_acknowledgement_and_then_leaves_no_flag() {
+    let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
+    client.note(event(1));
+    let daemon = std::thread::spawn(move || {
+        assert_eq!(connection.sequences(1), [1]);
+        connection.send(&ToModule::Ack { sequence: 1 });
+        connection
+    });
+    client.finish(PATIENCE, false);
+    drop(daemon.join().expect("daemon"));
+    assert!(client.is_settled());
+    assert!(!dir.path().join("state").exists());
+}
+
+#[test]
+fn an_end_with_a_silent_daemon_is_bounded_and_leaves_the_flag() {
+    let (dir, _daemon, _connection, mut client) = connected(1 << 20);
+    client.note(event(1));
+    client.finish(Duration::from_millis(30), false);
+    assert!(dir.path().join("state/gaps/data").exists());
+}
+
+#[test]
+fn nothing_noted_means_no_flag_even_without_a_daemon() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    client.finish(PATIENCE, false);
+    assert!(!dir.path().join("state").exists());
+}

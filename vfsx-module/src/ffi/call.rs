@@ -25,7 +25,11 @@ impl CResult for isize {
 impl CResult for sys::NTSTATUS {
     /// A failing status tells nothing of how far the call came.
     fn outcome(&self, _errno: i32) -> Outcome {
-        if self.v == 0 { Outcome::Done } else { Outcome::Unknown }
+        if self.v == 0 {
+            Outcome::Done
+        } else {
+            Outcome::Unknown
+        }
     }
 }
 

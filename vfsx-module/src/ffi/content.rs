@@ -12,7 +12,10 @@ use vfsx_proto::{Changed, NodeRef};
 type Handle = *mut sys::vfs_handle_struct;
 type Fsp = *mut sys::files_struct;
 
-const STREAM: Changed = Changed { stat: false, xattrs: true };
+const STREAM: Changed = Changed {
+    stat: false,
+    xattrs: true,
+};
 
 /// What smbd keeps for us beside an open file, from the first write to the close.
 #[repr(C)]
@@ -53,7 +56,11 @@ impl Written {
 pub(super) unsafe fn begin_write(capture: &mut Capture, share: u64, handle: Handle, fsp: Fsp) -> Written {
     // SAFETY: the caller's promise.
     let file = unsafe { File::new(fsp) };
-    let stream_of = if file.is_stream() { capture.node_of(file.with_metadata().fd()) } else { None };
+    let stream_of = if file.is_stream() {
+        capture.node_of(file.with_metadata().fd())
+    } else {
+        None
+    };
     // SAFETY: the caller's promise.
     let known = unsafe { known_handle(handle, fsp) };
     let fd = file.fd();
@@ -69,7 +76,10 @@ pub(super) unsafe fn begin_write(capture: &mut Capture, share: u64, handle: Hand
         // SAFETY: the caller's promise; the size is that of the type.
         unsafe { remember(handle, fsp, Extension { share, handle: new }) };
     }
-    Written { handle: written, stream_of }
+    Written {
+        handle: written,
+        stream_of,
+    }
 }
 
 /// # Safety
@@ -126,7 +136,10 @@ unsafe fn writing<R: CResult>(
     let share = unsafe { (*handle).data } as u64;
     // SAFETY: the caller's promise.
     let before = |capture: &mut Capture| unsafe {
-        (begin_write(capture, share, handle, fsp), span(File::new(fsp).fd()))
+        (
+            begin_write(capture, share, handle, fsp),
+            span(File::new(fsp).fd()),
+        )
     };
     // SAFETY: the caller's promise.
     unsafe {
@@ -139,7 +152,13 @@ unsafe fn writing<R: CResult>(
     }
 }
 
-pub(super) unsafe extern "C" fn pwrite(handle: Handle, fsp: Fsp, data: *const c_void, n: usize, offset: i64) -> isize {
+pub(super) unsafe extern "C" fn pwrite(
+    handle: Handle,
+    fsp: Fsp,
+    data: *const c_void,
+    n: usize,
+    offset: i64,
+) -> isize {
     let span = Span::at(offset, n as u64);
     // SAFETY: smbd's arguments, passed on.
     unsafe {
@@ -149,7 +168,13 @@ pub(super) unsafe extern "C" fn pwrite(handle: Handle, fsp: Fsp, data: *const c_
 }
 
 /// It takes the data from the client's socket, so it is always passed on; a failure may come after a part was written.
-pub(super) unsafe extern "C" fn recvfile(handle: Handle, socket: c_int, fsp: Fsp, offset: i64, count: usize) -> isize {
+pub(super) unsafe extern "C" fn recvfile(
+    handle: Handle,
+    socket: c_int,
+    fsp: Fsp,
+    offset: i64,
+    count: usize,
+) -> isize {
     let span = Span::at(offset, count as u64);
     // SAFETY: smbd's arguments, passed on.
     unsafe {
@@ -171,7 +196,13 @@ pub(super) unsafe extern "C" fn ftruncate(handle: Handle, fsp: Fsp, size: i64) -
 }
 
 /// Growth, a hole, or space alone, which is no content.
-pub(super) unsafe extern "C" fn fallocate(handle: Handle, fsp: Fsp, mode: u32, offset: i64, length: i64) -> c_int {
+pub(super) unsafe extern "C" fn fallocate(
+    handle: Handle,
+    fsp: Fsp,
+    mode: u32,
+    offset: i64,
+    length: i64,
+) -> c_int {
     let bytes = Span::at(offset, u64::try_from(length).unwrap_or(u64::MAX));
     let span = move |fd| match (mode, bytes, size_of_file(fd)) {
         (0, Span::Bytes(range), Some(old)) => Span::between(old, old.max(range.end)),

@@ -21,7 +21,11 @@ impl Watch {
     pub(super) unsafe fn new(handle: *mut sys::vfs_handle_struct, key: u64) -> Option<Self> {
         // SAFETY: the caller's promise.
         let raw = unsafe { sys::vfsx_shim_watch_new(handle, key) };
-        (!raw.is_null()).then_some(Self { raw, connection: 0, timer: None })
+        (!raw.is_null()).then_some(Self {
+            raw,
+            connection: 0,
+            timer: None,
+        })
     }
 
     pub(super) fn end(self) {

@@ -17,7 +17,10 @@ pub(super) fn init() {
     std::panic::set_hook(Box::new(|info| {
         if !PANIC_LOGGED.swap(true, Ordering::Relaxed) {
             let text = info.to_string().replace('\n', ": ");
-            log(ERROR, &format!("{text}; the call goes on without capture, further panics are not logged"));
+            log(
+                ERROR,
+                &format!("{text}; the call goes on without capture, further panics are not logged"),
+            );
         }
     }));
 }

@@ -10,10 +10,19 @@ use vfsx_proto::Changed;
 type Handle = *mut sys::vfs_handle_struct;
 type Fsp = *mut sys::files_struct;
 
-const STAT: Changed = Changed { stat: true, xattrs: false };
-const XATTRS: Changed = Changed { stat: false, xattrs: true };
+const STAT: Changed = Changed {
+    stat: true,
+    xattrs: false,
+};
+const XATTRS: Changed = Changed {
+    stat: false,
+    xattrs: true,
+};
 /// ACLs are attributes on disk and change the mode.
-const BOTH: Changed = Changed { stat: true, xattrs: true };
+const BOTH: Changed = Changed {
+    stat: true,
+    xattrs: true,
+};
 
 /// # Safety
 /// smbd's arguments, used within the callback.
@@ -22,22 +31,40 @@ unsafe fn touching<R: CResult>(handle: Handle, fsp: Fsp, changed: Changed, next:
     let file = unsafe { File::new(fsp) }.with_metadata();
     // SAFETY: the caller's promise.
     unsafe {
-        around(handle, |_| (), next, |capture, (), result, errno| {
-            if result.outcome(errno) != Outcome::Refused {
-                capture.touched(file.fd(), || file.path_hint(), changed);
-            }
-        })
+        around(
+            handle,
+            |_| (),
+            next,
+            |capture, (), result, errno| {
+                if result.outcome(errno) != Outcome::Refused {
+                    capture.touched(file.fd(), || file.path_hint(), changed);
+                }
+            },
+        )
     }
 }
 
 pub(super) unsafe extern "C" fn fchmod(handle: Handle, fsp: Fsp, mode: libc::mode_t) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { touching(handle, fsp, STAT, || sys::smb_vfs_call_fchmod((*handle).next, fsp, mode)) }
+    unsafe {
+        touching(handle, fsp, STAT, || {
+            sys::smb_vfs_call_fchmod((*handle).next, fsp, mode)
+        })
+    }
 }
 
-pub(super) unsafe extern "C" fn fchown(handle: Handle, fsp: Fsp, uid: libc::uid_t, gid: libc::gid_t) -> c_int {
+pub(super) unsafe extern "C" fn fchown(
+    handle: Handle,
+    fsp: Fsp,
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { touching(handle, fsp, STAT, || sys::smb_vfs_call_fchown((*handle).next, fsp, uid, gid)) }
+    unsafe {
+        touching(handle, fsp, STAT, || {
+            sys::smb_vfs_call_fchown((*handle).next, fsp, uid, gid)
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn lchown(
@@ -71,10 +98,16 @@ pub(super) unsafe extern "C" fn fntimes(handle: Handle, fsp: Fsp, times: *mut sy
     unsafe { touching(handle, fsp, STAT, next) }
 }
 
-pub(super) unsafe extern "C" fn fset_dos_attributes(handle: Handle, fsp: Fsp, attributes: u32) -> sys::NTSTATUS {
+pub(super) unsafe extern "C" fn fset_dos_attributes(
+    handle: Handle,
+    fsp: Fsp,
+    attributes: u32,
+) -> sys::NTSTATUS {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, XATTRS, || sys::smb_vfs_call_fset_dos_attributes((*handle).next, fsp, attributes))
+        touching(handle, fsp, XATTRS, || {
+            sys::smb_vfs_call_fset_dos_attributes((*handle).next, fsp, attributes)
+        })
     }
 }
 
@@ -99,17 +132,29 @@ pub(super) unsafe extern "C" fn sys_acl_set_fd(
     acl: sys::SMB_ACL_T,
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { touching(handle, fsp, BOTH, || sys::smb_vfs_call_sys_acl_set_fd((*handle).next, fsp, kind, acl)) }
+    unsafe {
+        touching(handle, fsp, BOTH, || {
+            sys::smb_vfs_call_sys_acl_set_fd((*handle).next, fsp, kind, acl)
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn sys_acl_delete_def_fd(handle: Handle, fsp: Fsp) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { touching(handle, fsp, BOTH, || sys::smb_vfs_call_sys_acl_delete_def_fd((*handle).next, fsp)) }
+    unsafe {
+        touching(handle, fsp, BOTH, || {
+            sys::smb_vfs_call_sys_acl_delete_def_fd((*handle).next, fsp)
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn fremovexattr(handle: Handle, fsp: Fsp, name: *const c_char) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { touching(handle, fsp, of_xattr(name), || sys::smb_vfs_call_fremovexattr((*handle).next, fsp, name)) }
+    unsafe {
+        touching(handle, fsp, of_xattr(name), || {
+            sys::smb_vfs_call_fremovexattr((*handle).next, fsp, name)
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn fsetxattr(
@@ -135,5 +180,9 @@ pub(super) unsafe extern "C" fn fsetxattr(
 unsafe fn of_xattr(name: *const c_char) -> Changed {
     // SAFETY: the caller's promise.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-    if name.starts_with(b"system.") { BOTH } else { XATTRS }
+    if name.starts_with(b"system.") {
+        BOTH
+    } else {
+        XATTRS
+    }
 }

@@ -13,7 +13,10 @@ type Fsp = *mut sys::files_struct;
 type SmbName = *const sys::smb_filename;
 
 /// A stream is an attribute of the file it belongs to.
-const STREAM: Changed = Changed { stat: false, xattrs: true };
+const STREAM: Changed = Changed {
+    stat: false,
+    xattrs: true,
+};
 
 /// What a call names: an entry of a directory, or a stream of that entry.
 enum Target {
@@ -23,11 +26,20 @@ enum Target {
 
 /// # Safety
 /// smbd's arguments, used within the callback. `how` is how an entry is looked at.
-unsafe fn target(handle: Handle, dir: *const sys::files_struct, path: SmbName, how: fn(Place) -> Name) -> io::Result<Target> {
+unsafe fn target(
+    handle: Handle,
+    dir: *const sys::files_struct,
+    path: SmbName,
+    how: fn(Place) -> Name,
+) -> io::Result<Target> {
     // SAFETY: the caller's promise.
     unsafe {
         let place = place(handle, dir, path)?;
-        Ok(if names_stream(path) { Target::Stream(place) } else { Target::Entry(how(place)) })
+        Ok(if names_stream(path) {
+            Target::Stream(place)
+        } else {
+            Target::Entry(how(place))
+        })
     }
 }
 
@@ -76,7 +88,12 @@ pub(super) unsafe extern "C" fn openat(
 ///
 /// # Safety
 /// smbd's arguments, used within the callback.
-unsafe fn creating<R: CResult>(handle: Handle, dir: *const sys::files_struct, path: SmbName, next: impl FnOnce() -> R) -> R {
+unsafe fn creating<R: CResult>(
+    handle: Handle,
+    dir: *const sys::files_struct,
+    path: SmbName,
+    next: impl FnOnce() -> R,
+) -> R {
     // SAFETY: the caller's promise.
     let before = |_: &mut _| unsafe { target(handle, dir, path, Name::of) };
     // SAFETY: the caller's promise.
@@ -89,14 +106,32 @@ unsafe fn creating<R: CResult>(handle: Handle, dir: *const sys::files_struct, pa
     }
 }
 
-pub(super) unsafe extern "C" fn mkdirat(handle: Handle, dir: Fsp, path: SmbName, mode: libc::mode_t) -> c_int {
+pub(super) unsafe extern "C" fn mkdirat(
+    handle: Handle,
+    dir: Fsp,
+    path: SmbName,
+    mode: libc::mode_t,
+) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { creating(handle, dir, path, || sys::smb_vfs_call_mkdirat((*handle).next, dir, path, mode)) }
+    unsafe {
+        creating(handle, dir, path, || {
+            sys::smb_vfs_call_mkdirat((*handle).next, dir, path, mode)
+        })
+    }
 }
 
-pub(super) unsafe extern "C" fn symlinkat(handle: Handle, contents: SmbName, dir: Fsp, path: SmbName) -> c_int {
+pub(super) unsafe extern "C" fn symlinkat(
+    handle: Handle,
+    contents: SmbName,
+    dir: Fsp,
+    path: SmbName,
+) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { creating(handle, dir, path, || sys::smb_vfs_call_symlinkat((*handle).next, contents, dir, path)) }
+    unsafe {
+        creating(handle, dir, path, || {
+            sys::smb_vfs_call_symlinkat((*handle).next, contents, dir, path)
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn mknodat(
@@ -107,7 +142,11 @@ pub(super) unsafe extern "C" fn mknodat(
     device: sys::dev_t,
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    unsafe { creating(handle, dir, path, || sys::smb_vfs_call_mknodat((*handle).next, dir, path, mode, device)) }
+    unsafe {
+        creating(handle, dir, path, || {
+            sys::smb_vfs_call_mknodat((*handle).next, dir, path, mode, device)
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn create_dfs_pathat(
@@ -135,18 +174,25 @@ pub(super) unsafe extern "C" fn linkat(
 ) -> c_int {
     // SAFETY: smbd's arguments, within the callback.
     let before = |_: &mut _| unsafe {
-        let source = place(handle, old_dir, old_path).and_then(|place| place.find()).ok();
+        let source = place(handle, old_dir, old_path)
+            .and_then(|place| place.find())
+            .ok();
         (source, target(handle, dir, path, Name::of))
     };
     // SAFETY: smbd's arguments, passed on.
     let next = || unsafe { sys::smb_vfs_call_linkat((*handle).next, old_dir, old_path, dir, path, flags) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(handle, before, next, |capture, (source, target), result, errno| {
-            if let Ok(Target::Entry(name)) = target {
-                capture.linked(source, name, result.outcome(errno));
-            }
-        })
+        around(
+            handle,
+            before,
+            next,
+            |capture, (source, target), result, errno| {
+                if let Ok(Target::Entry(name)) = target {
+                    capture.linked(source, name, result.outcome(errno));
+                }
+            },
+        )
     }
 }
 
@@ -157,35 +203,56 @@ pub(super) unsafe extern "C" fn unlinkat(handle: Handle, dir: Fsp, path: SmbName
     let next = || unsafe { sys::smb_vfs_call_unlinkat((*handle).next, dir, path, flags) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(handle, before, next, |capture, before, result, errno| match before {
-            Ok(Target::Entry(name)) => capture.unlinked(name, result.outcome(errno)),
-            Ok(Target::Stream(place)) => capture.touched_name(&place, STREAM),
-            Err(_) => {}
-        })
+        around(
+            handle,
+            before,
+            next,
+            |capture, before, result, errno| match before {
+                Ok(Target::Entry(name)) => capture.unlinked(name, result.outcome(errno)),
+                Ok(Target::Stream(place)) => capture.touched_name(&place, STREAM),
+                Err(_) => {}
+            },
+        )
     }
 }
 
 /// A replaced target gets no unlink of its own.
-pub(super) unsafe extern "C" fn renameat(handle: Handle, from_dir: Fsp, from: SmbName, to_dir: Fsp, to: SmbName) -> c_int {
+pub(super) unsafe extern "C" fn renameat(
+    handle: Handle,
+    from_dir: Fsp,
+    from: SmbName,
+    to_dir: Fsp,
+    to: SmbName,
+) -> c_int {
     // SAFETY: smbd's arguments, within the callback.
     let before = |_: &mut _| unsafe {
-        (target(handle, from_dir, from, Name::look), target(handle, to_dir, to, Name::look))
+        (
+            target(handle, from_dir, from, Name::look),
+            target(handle, to_dir, to, Name::look),
+        )
     };
     // SAFETY: smbd's arguments, passed on.
     let next = || unsafe { sys::smb_vfs_call_renameat((*handle).next, from_dir, from, to_dir, to) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(handle, before, next, |capture, before, result, errno| match before {
-            (Ok(Target::Entry(from)), Ok(Target::Entry(to))) => capture.renamed(from, to, result.outcome(errno)),
-            // Streams are renamed within their file. A stream made a file's main content: both.
-            (from, to) => {
-                for target in [from, to].into_iter().flatten() {
-                    match target {
-                        Target::Stream(place) => capture.touched_name(&place, STREAM),
-                        Target::Entry(name) => capture.created(name, Outcome::Unknown),
+        around(
+            handle,
+            before,
+            next,
+            |capture, before, result, errno| match before {
+                (Ok(Target::Entry(from)), Ok(Target::Entry(to))) => {
+                    capture.renamed(from, to, result.outcome(errno))
+                }
+                // Streams are renamed within their file. A stream made a file's main content: both.
+                (from, to) => {
+                    for target in [from, to].into_iter().flatten() {
+                        match target {
+                            Target::Stream(place) => capture.touched_name(&place, STREAM),
+                            Target::Entry(name) => capture.created(name, Outcome::Unknown),
+                        }
                     }
                 }
-            }
-        })
+            },
+        )
     }
 }

@@ -72,7 +72,10 @@ unsafe fn sending_write(
         if let Some(handle) = written.handle {
             capture.started(handle);
         }
-        issue(Pending { share: call.key(), work: Work::Write { written, span } })
+        issue(Pending {
+            share: call.key(),
+            work: Work::Write { written, span },
+        })
     });
     let request = next(ticket.unwrap_or(NO_TICKET));
     let errno = os::errno();
@@ -99,7 +102,10 @@ pub(super) unsafe extern "C" fn pwrite_send(
     }
 }
 
-pub(super) unsafe extern "C" fn pwrite_recv(request: *mut sys::tevent_req, state: *mut sys::vfs_aio_state) -> isize {
+pub(super) unsafe extern "C" fn pwrite_recv(
+    request: *mut sys::tevent_req,
+    state: *mut sys::vfs_aio_state,
+) -> isize {
     // SAFETY: a request of `pwrite_send`.
     unsafe { sys::vfsx_shim_pwrite_recv(request, state) }
 }
@@ -124,7 +130,16 @@ pub(super) unsafe extern "C" fn offload_write_send(
     unsafe {
         sending_write(handle, fsp, span, |ticket| {
             sys::vfsx_shim_offload_write_send(
-                handle, context, events, fsctl, token, transfer_offset, fsp, offset, length, ticket,
+                handle,
+                context,
+                events,
+                fsctl,
+                token,
+                transfer_offset,
+                fsp,
+                offset,
+                length,
+                ticket,
             )
         })
     }
@@ -148,14 +163,20 @@ pub(super) unsafe extern "C" fn fsync_send(
 ) -> *mut sys::tevent_req {
     // SAFETY: smbd's arguments.
     let ticket = match unsafe { (Call::enter(handle), content::known_handle(handle, fsp)) } {
-        (Some(call), Some(handle)) => issue(Pending { share: call.key(), work: Work::Flush { handle } }),
+        (Some(call), Some(handle)) => issue(Pending {
+            share: call.key(),
+            work: Work::Flush { handle },
+        }),
         _ => NO_TICKET,
     };
     // SAFETY: smbd's arguments, passed on.
     unsafe { sys::vfsx_shim_fsync_send(handle, context, events, fsp, ticket) }
 }
 
-pub(super) unsafe extern "C" fn fsync_recv(request: *mut sys::tevent_req, state: *mut sys::vfs_aio_state) -> c_int {
+pub(super) unsafe extern "C" fn fsync_recv(
+    request: *mut sys::tevent_req,
+    state: *mut sys::vfs_aio_state,
+) -> c_int {
     // SAFETY: a request of `fsync_send`.
     unsafe { sys::vfsx_shim_fsync_recv(request, state) }
 }
@@ -189,7 +210,9 @@ extern "C" fn vfsx_rs_lost(ticket: u64) {
 }
 
 fn settle(ticket: u64, report: impl FnOnce(&mut Capture, Work)) {
-    let Some(Pending { share, work }) = redeem(ticket) else { return };
+    let Some(Pending { share, work }) = redeem(ticket) else {
+        return;
+    };
     let errno = os::errno();
     if let Some(call) = Call::enter_key(share) {
         call.note(|capture| report(capture, work));

@@ -44,7 +44,11 @@ impl File {
     pub(super) fn with_metadata(self) -> Self {
         // SAFETY: valid by `new`'s promise; a stream's base outlives it.
         let base = unsafe { (*self.0).base_fsp };
-        if base.is_null() || !self.is_stream() { self } else { Self(base) }
+        if base.is_null() || !self.is_stream() {
+            self
+        } else {
+            Self(base)
+        }
     }
 }
 
@@ -61,14 +65,22 @@ unsafe fn root<'a>(conn: *const sys::connection_struct) -> &'a [u8] {
 /// `name` is NULL or valid, and the result is used within the callback.
 unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
     // SAFETY: the caller's promise.
-    if name.is_null() { b"" } else { unsafe { bytes((*name).base_name) } }
+    if name.is_null() {
+        b""
+    } else {
+        unsafe { bytes((*name).base_name) }
+    }
 }
 
 /// # Safety
 /// `text` is NULL or ends with NUL, and the result is used within the callback.
 unsafe fn bytes<'a>(text: *const c_char) -> &'a [u8] {
     // SAFETY: the caller's promise.
-    if text.is_null() { b"" } else { unsafe { CStr::from_ptr(text) }.to_bytes() }
+    if text.is_null() {
+        b""
+    } else {
+        unsafe { CStr::from_ptr(text) }.to_bytes()
+    }
 }
 
 /// # Safety
@@ -91,7 +103,16 @@ pub(super) unsafe fn place(
     // SAFETY: the caller's promise; `cwd_fsp` lives as long as `conn`.
     unsafe {
         let conn = (*handle).conn;
-        let dir = if dir.is_null() { (*conn).cwd_fsp.cast_const() } else { dir };
-        Place::new(sys::fsp_get_pathref_fd(dir), name((*dir).fsp_name), name(path), root(conn))
+        let dir = if dir.is_null() {
+            (*conn).cwd_fsp.cast_const()
+        } else {
+            dir
+        };
+        Place::new(
+            sys::fsp_get_pathref_fd(dir),
+            name((*dir).fsp_name),
+            name(path),
+            root(conn),
+        )
     }
 }

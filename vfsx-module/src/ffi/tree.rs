@@ -25,7 +25,10 @@ pub(super) unsafe extern "C" fn connect(
     let captured = result >= 0 && !unsafe { (*(*handle).conn).ipc };
     // SAFETY: the handle is valid for the callback.
     if captured && catch_unwind(AssertUnwindSafe(|| unsafe { begin(handle) })).is_err() {
-        host::log(ERROR, "a tree connect is not captured; run `vfsxctl sync` for the share");
+        host::log(
+            ERROR,
+            "a tree connect is not captured; run `vfsxctl sync` for the share",
+        );
     }
     os::set_errno(errno);
     result
@@ -55,11 +58,20 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct) {
     // SAFETY: `params` is set before connect. Names and versions are read and copied at once.
     let (snum, share, samba) = unsafe {
         let snum = (*(*(*handle).conn).params).service;
-        (snum, text(sys::lp_const_servicename(snum)), text(sys::samba_version_string()))
+        (
+            snum,
+            text(sys::lp_const_servicename(snum)),
+            text(sys::samba_version_string()),
+        )
     };
     let session = match os::random() {
         Ok(bytes) => SessionId(bytes),
-        Err(e) => return host::log(ERROR, &format!("share {share} is not captured: no random numbers: {e}")),
+        Err(e) => {
+            return host::log(
+                ERROR,
+                &format!("share {share} is not captured: no random numbers: {e}"),
+            );
+        }
     };
     // SAFETY: smbd's list, valid until it reads smb.conf again.
     if let Some(complaint) = order::complaint(unsafe { vfs_objects(snum) }.iter().map(String::as_str)) {
@@ -70,8 +82,13 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct) {
     let Some(watch) = (unsafe { Watch::new(handle, key) }) else {
         return host::log(ERROR, &format!("share {share} is not captured: no memory"));
     };
-    let hello =
-        Hello { session, share, pid: std::process::id(), samba, module: env!("CARGO_PKG_VERSION").to_owned() };
+    let hello = Hello {
+        session,
+        share,
+        pid: std::process::id(),
+        samba,
+        module: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     let capture = Capture::new(Client::new(config(snum), HOST, hello));
     shares::insert(key, Share { capture, watch });
     shares::with(key, event_loop::follow);
@@ -107,7 +124,11 @@ fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
     // SAFETY: all strings end with NUL; the result is smbd's or `default`, copied at once.
     let value = unsafe {
         let value = sys::lp_parm_const_string(snum, c"vfsx".as_ptr(), option.as_ptr(), default.as_ptr());
-        if value.is_null() { default.as_c_str() } else { CStr::from_ptr(value) }
+        if value.is_null() {
+            default.as_c_str()
+        } else {
+            CStr::from_ptr(value)
+        }
     };
     OsStr::from_bytes(value.to_bytes()).into()
 }

@@ -28,7 +28,12 @@ pub(super) struct WrittenFile {
 impl Capture {
     /// Before the first write on a handle, and before every later one (`known`): `Opened` is in the socket before the write
     /// starts. `None` when the descriptor is no regular file.
-    pub fn writing(&mut self, known: Option<u64>, fd: RawFd, path_hint: impl FnOnce() -> Vec<u8>) -> Option<u64> {
+    pub fn writing(
+        &mut self,
+        known: Option<u64>,
+        fd: RawFd,
+        path_hint: impl FnOnce() -> Vec<u8>,
+    ) -> Option<u64> {
         if let Some(handle) = known
             && self.files.contains_key(&handle)
         {
@@ -64,7 +69,9 @@ impl Capture {
     /// A write has ended, well or not: a failed one may have written a part.
     pub fn wrote(&mut self, handle: u64, span: Span) {
         let up = self.client.is_up();
-        let Some(file) = self.files.get_mut(&handle) else { return };
+        let Some(file) = self.files.get_mut(&handle) else {
+            return;
+        };
         file.ranges.add(span);
         file.since.get_or_insert_with(Instant::now);
         if !file.ranges.is_full() {
@@ -105,14 +112,19 @@ impl Capture {
         if let Some(file) = self.files.get(&handle)
             && ok
         {
-            self.client.note(Event::Flushed { handle, node: file.node });
+            self.client.note(Event::Flushed {
+                handle,
+                node: file.node,
+            });
         }
     }
 
     /// The descriptor is closed.
     pub fn closed(&mut self, handle: u64) {
         self.send_ranges(handle);
-        let Some(file) = self.files.get_mut(&handle) else { return };
+        let Some(file) = self.files.get_mut(&handle) else {
+            return;
+        };
         if file.abandoned || file.running > 0 {
             file.abandoned = true;
             return;
@@ -134,7 +146,14 @@ impl Capture {
     pub fn touched_file(&mut self, handle: u64) {
         if let Some(file) = self.files.get(&handle) {
             let (node, hint) = (file.node, file.path_hint.clone());
-            self.touch(node, hint, Changed { stat: true, xattrs: false });
+            self.touch(
+                node,
+                hint,
+                Changed {
+                    stat: true,
+                    xattrs: false,
+                },
+            );
         }
     }
 
@@ -158,7 +177,12 @@ impl Capture {
 
     pub(super) fn send_old_ranges(&mut self, now: Instant) {
         let is_old = |file: &WrittenFile| file.since.is_some_and(|since| since + AGE <= now);
-        let old: Vec<u64> = self.files.iter().filter(|(_, file)| is_old(file)).map(|(handle, _)| *handle).collect();
+        let old: Vec<u64> = self
+            .files
+            .iter()
+            .filter(|(_, file)| is_old(file))
+            .map(|(handle, _)| *handle)
+            .collect();
         for handle in old {
             self.send_ranges(handle);
         }
@@ -169,7 +193,9 @@ impl Capture {
     }
 
     fn send_ranges(&mut self, handle: u64) {
-        let Some(file) = self.files.get_mut(&handle) else { return };
+        let Some(file) = self.files.get_mut(&handle) else {
+            return;
+        };
         file.since = None;
         if file.ranges.is_empty() {
             return;
@@ -177,12 +203,22 @@ impl Capture {
         file.ranges.limit();
         let (ranges, whole) = file.ranges.take();
         let (node, path_hint) = (file.node, file.path_hint.clone());
-        self.client.note(Event::Dirty { handle, node, path_hint, ranges, whole });
+        self.client.note(Event::Dirty {
+            handle,
+            node,
+            path_hint,
+            ranges,
+            whole,
+        });
     }
 }
 
 impl WrittenFile {
     fn opened(&self, handle: u64) -> Event {
-        Event::Opened { handle, node: self.node, path_hint: self.path_hint.clone() }
+        Event::Opened {
+            handle,
+            node: self.node,
+            path_hint: self.path_hint.clone(),
+        }
     }
 }

@@ -46,7 +46,13 @@ struct Touch {
 
 impl Capture {
     pub fn new(client: Client) -> Self {
-        Self { client, files: BTreeMap::new(), next_handle: 1, depth: 0, touched: Vec::new() }
+        Self {
+            client,
+            files: BTreeMap::new(),
+            next_handle: 1,
+            depth: 0,
+            touched: Vec::new(),
+        }
     }
 
     /// A call of smbd begins.
@@ -98,7 +104,12 @@ impl Capture {
 
     /// When [`Capture::tick`] has something to do. Ranges are held back as long as vfsxd is away: they only get fewer.
     pub fn deadline(&self) -> Option<Instant> {
-        let age = self.client.is_up().then(|| self.oldest_range()).flatten().map(|since| since + AGE);
+        let age = self
+            .client
+            .is_up()
+            .then(|| self.oldest_range())
+            .flatten()
+            .map(|since| since + AGE);
         self.client.retry_at().into_iter().chain(age).min()
     }
 
@@ -134,13 +145,26 @@ impl Capture {
                 touch.changed.stat |= changed.stat;
                 touch.changed.xattrs |= changed.xattrs;
             }
-            None => self.touched.push(Touch { node, path_hint, changed }),
+            None => self.touched.push(Touch {
+                node,
+                path_hint,
+                changed,
+            }),
         }
     }
 
     fn note_touched(&mut self) {
-        for Touch { node, path_hint, changed } in self.touched.drain(..) {
-            self.client.note(Event::Touched { node, path_hint, changed });
+        for Touch {
+            node,
+            path_hint,
+            changed,
+        } in self.touched.drain(..)
+        {
+            self.client.note(Event::Touched {
+                node,
+                path_hint,
+                changed,
+            });
         }
     }
 

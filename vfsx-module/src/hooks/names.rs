@@ -19,7 +19,10 @@ impl Name {
     /// Of a call that removes or replaces what is there.
     pub fn look(place: Place) -> Self {
         let before = place.find().ok();
-        Self { before, ..Self::of(place) }
+        Self {
+            before,
+            ..Self::of(place)
+        }
     }
 
     /// The name of an open descriptor, not of a directory entry.
@@ -29,7 +32,11 @@ impl Name {
 
     /// Of a call that makes a new name.
     pub fn of(place: Place) -> Self {
-        Self { dir: place.directory(), place, before: None }
+        Self {
+            dir: place.directory(),
+            place,
+            before: None,
+        }
     }
 }
 
@@ -61,7 +68,11 @@ impl Capture {
         match (outcome, source.or_else(|| name.place.find().ok()), &name.dir) {
             (Outcome::Done, Some(found), Ok(dir)) => {
                 let (dir, name) = (dir.clone(), name.place.name().to_vec());
-                self.client.note(Event::Link { dir, name, node: found.node });
+                self.client.note(Event::Link {
+                    dir,
+                    name,
+                    node: found.node,
+                });
             }
             (Outcome::Refused, ..) => {}
             _ => self.look(name),
@@ -72,7 +83,11 @@ impl Capture {
         match (outcome, name.before, &name.dir) {
             (Outcome::Done, Some(found), Ok(dir)) => {
                 let (dir, name) = (dir.clone(), name.place.name().to_vec());
-                self.client.note(Event::Unlink { dir, name, node: found.node });
+                self.client.note(Event::Unlink {
+                    dir,
+                    name,
+                    node: found.node,
+                });
             }
             (Outcome::Refused, ..) => {}
             _ => self.look(name),
@@ -113,7 +128,12 @@ impl Capture {
         match (found, &name.dir) {
             (Ok(Found { node, kind, .. }), Ok(dir)) => {
                 let (dir, name) = (dir.clone(), name.place.name().to_vec());
-                self.client.note(Event::Create { dir, name, node, kind });
+                self.client.note(Event::Create {
+                    dir,
+                    name,
+                    node,
+                    kind,
+                });
             }
             _ => self.look(name),
         }
@@ -121,7 +141,10 @@ impl Capture {
 
     fn look(&mut self, name: Name) {
         match name.dir {
-            Ok(dir) => self.client.note(Event::Look { dir, name: name.place.name().to_vec() }),
+            Ok(dir) => self.client.note(Event::Look {
+                dir,
+                name: name.place.name().to_vec(),
+            }),
             // A directory that was not there has no names that could have changed.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(_) => self.client.gap(GapReason::Unrepresentable),

@@ -1,18 +1,38 @@
 //! Whether `vfsx` stands where it must in `vfs objects`.
 
 /// These change names or turn one operation into others: below vfsx, their work is not seen, or seen under other names.
-const BELONG_ABOVE: &[&str] =
-    &["catia", "fruit", "streams_xattr", "streams_depot", "recycle", "shadow_copy2", "virusfilter", "crossrename"];
+const BELONG_ABOVE: &[&str] = &[
+    "catia",
+    "fruit",
+    "streams_xattr",
+    "streams_depot",
+    "recycle",
+    "shadow_copy2",
+    "virusfilter",
+    "crossrename",
+];
 /// These end an operation without asking the next module: above vfsx, they hide it.
-const BELONG_BELOW: &[&str] =
-    &["io_uring", "aio_pthread", "aio_fork", "btrfs", "ceph", "ceph_new", "glusterfs", "glusterfs_fuse", "gpfs"];
+const BELONG_BELOW: &[&str] = &[
+    "io_uring",
+    "aio_pthread",
+    "aio_fork",
+    "btrfs",
+    "ceph",
+    "ceph_new",
+    "glusterfs",
+    "glusterfs_fuse",
+    "gpfs",
+];
 
 /// What to say about the stack, whose first entry is the top. Entries may be paths and may have an argument after a colon.
 pub fn complaint<'a>(objects: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let names: Vec<&str> = objects.into_iter().map(module_name).collect();
     let here = names.iter().position(|name| *name == "vfsx")?;
     let hidden = names.iter().take(here).filter(|name| BELONG_BELOW.contains(name));
-    let translating = names.iter().skip(here + 1).filter(|name| BELONG_ABOVE.contains(name));
+    let translating = names
+        .iter()
+        .skip(here + 1)
+        .filter(|name| BELONG_ABOVE.contains(name));
     let wrong: Vec<&str> = hidden.chain(translating).copied().collect();
     if wrong.is_empty() {
         return None;

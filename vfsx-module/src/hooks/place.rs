@@ -28,9 +28,18 @@ impl Place {
             None => (&trimmed[..0], trimmed),
         };
         if matches!(name, b"" | b"." | b"..") {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the call names no directory entry"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the call names no directory entry",
+            ));
         }
-        Ok(Self { dir, path: CString::new(path)?, parent: CString::new(parent)?, name: name.to_vec(), hint: share_path(root, dir_path, parent) })
+        Ok(Self {
+            dir,
+            path: CString::new(path)?,
+            parent: CString::new(parent)?,
+            name: name.to_vec(),
+            hint: share_path(root, dir_path, parent),
+        })
     }
 
     pub fn name(&self) -> &[u8] {
@@ -57,7 +66,10 @@ impl Place {
         } else {
             os::identify_at(self.dir, &self.parent, true)
         };
-        Ok(DirRef { node: found?.node, path_hint: self.hint.clone() })
+        Ok(DirRef {
+            node: found?.node,
+            path_hint: self.hint.clone(),
+        })
     }
 
     /// What the name leads to now.
@@ -83,7 +95,8 @@ pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
 }
 
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b"."))
+    path.split(|&byte| byte == b'/')
+        .filter(|part| !matches!(*part, b"" | b"."))
 }
 
 fn trim_end_slashes(path: &[u8]) -> &[u8] {
@@ -119,7 +132,10 @@ mod tests {
     #[test]
     fn places_without_an_entry_are_refused() {
         for path in ["", ".", "..", "a/..", "/"] {
-            assert!(Place::new(libc::AT_FDCWD, b".", path.as_bytes(), b"/srv").is_err(), "{path:?}");
+            assert!(
+                Place::new(libc::AT_FDCWD, b".", path.as_bytes(), b"/srv").is_err(),
+                "{path:?}"
+            );
         }
     }
 
@@ -133,7 +149,10 @@ mod tests {
         let open = std::fs::File::open(root).expect("open");
         let root = std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str());
         let place = Place::new(open.as_raw_fd(), root, b"way/end", root).expect("place");
-        let real = Place::new(open.as_raw_fd(), root, b"real", root).expect("place").find().expect("found");
+        let real = Place::new(open.as_raw_fd(), root, b"real", root)
+            .expect("place")
+            .find()
+            .expect("found");
         assert_eq!(place.directory().expect("directory").node, real.node);
         assert_eq!(place.find().expect("found").kind, vfsx_proto::NodeKind::Symlink);
         assert_eq!(place.path_hint(), b"way/end");

@@ -16,14 +16,20 @@ impl Span {
     /// `length` bytes from `offset`, as C counts them.
     pub fn at(offset: i64, length: u64) -> Self {
         match u64::try_from(offset) {
-            Ok(start) => Span::Bytes(Range { start, end: start.saturating_add(length) }),
+            Ok(start) => Span::Bytes(Range {
+                start,
+                end: start.saturating_add(length),
+            }),
             Err(_) => Span::Whole,
         }
     }
 
     /// From one size to another, whichever is larger.
     pub fn between(a: u64, b: u64) -> Self {
-        Span::Bytes(Range { start: a.min(b), end: a.max(b) })
+        Span::Bytes(Range {
+            start: a.min(b),
+            end: a.max(b),
+        })
     }
 }
 
@@ -66,7 +72,9 @@ impl Ranges {
                 [a, b] => b.start - a.end,
                 _ => u64::MAX,
             });
-            let Some((at, _)) = holes.enumerate().min_by_key(|(_, hole)| *hole) else { return };
+            let Some((at, _)) = holes.enumerate().min_by_key(|(_, hole)| *hole) else {
+                return;
+            };
             let next = self.sorted.remove(at + 1);
             if let Some(range) = self.sorted.get_mut(at) {
                 range.end = next.end;
@@ -80,7 +88,10 @@ impl Ranges {
         let after = self.sorted.partition_point(|r| r.start <= new.end);
         let joined = self.sorted.get(first..after).unwrap_or_default();
         let range = match (joined.first(), joined.last()) {
-            (Some(a), Some(b)) => Range { start: new.start.min(a.start), end: new.end.max(b.end) },
+            (Some(a), Some(b)) => Range {
+                start: new.start.min(a.start),
+                end: new.end.max(b.end),
+            },
             _ => new,
         };
         self.sorted.splice(first..after, [range]);
@@ -95,7 +106,9 @@ mod tests {
     const SIZE: u64 = 256;
 
     fn bitmap(ranges: &[Range]) -> Vec<bool> {
-        (0..SIZE).map(|i| ranges.iter().any(|r| r.start <= i && i < r.end)).collect()
+        (0..SIZE)
+            .map(|i| ranges.iter().any(|r| r.start <= i && i < r.end))
+            .collect()
     }
 
     proptest! {
@@ -140,7 +153,13 @@ mod tests {
         ranges.add(Span::at(-1, 5));
         ranges.add(Span::at(30, 5));
         assert_eq!(ranges.take(), (vec![], true));
-        assert_eq!(Span::at(i64::MAX, u64::MAX), Span::Bytes(Range { start: i64::MAX as u64, end: u64::MAX }));
+        assert_eq!(
+            Span::at(i64::MAX, u64::MAX),
+            Span::Bytes(Range {
+                start: i64::MAX as u64,
+                end: u64::MAX
+            })
+        );
         assert_eq!(Span::between(9, 4), Span::Bytes(Range { start: 4, end: 9 }));
     }
 }
