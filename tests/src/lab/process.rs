@@ -35,6 +35,7 @@ impl Service {
         let script = format!(
             "#!/bin/sh\n\
              # Starts {name} and returns when it is ready.\n\
+             export PATH=\"$PATH:/usr/sbin:/sbin\"\n\
              setsid {argv} </dev/null >>{log} 2>&1 &\n\
              pid=$!\n\
              echo $pid >{pid}.new && mv {pid}.new {pid}\n\

@@ -38,7 +38,7 @@ pub(super) fn ensure_user() -> Result<User> {
     if let Some(user) = User::from_name(LAB_USER)? {
         return Ok(user);
     }
-    let output = Command::new("useradd")
+    let output = Command::new("/usr/sbin/useradd")
         .args([
             "--system",
             "--no-create-home",
@@ -272,7 +272,8 @@ fn mentions(pid: i32, conf: &str) -> bool {
 
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    let mut dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    dirs.any(|dir| dir.join(program).is_file())
 }
 
 fn path_text(path: &Path) -> String {

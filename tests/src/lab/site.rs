@@ -1,12 +1,14 @@
 //! One recovery site: a restfs with its own data, certificate and token.
 
 use super::description::SiteDescription;
-use super::process::Service;
+use super::process::{Service, quote};
 use super::{BUCKET, Binaries, ports, service};
 use crate::rpc::Rpc;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -22,34 +24,66 @@ pub struct Site {
 }
 
 impl Site {
-    /// Writes configuration, certificate and start script, makes the bucket and the replicator's token.
+    /// Makes configuration, certificate, bucket and the replicator's token as an admin does, and the start script.
     pub(super) fn prepare(lab: &Path, number: usize, binaries: &Binaries) -> Result<Self> {
         let name = format!("site{number}");
         let dir = lab.join("sites").join(&name);
         fs::create_dir_all(&dir)?;
         let port = ports::free()?;
-        let config = dir.join("restfs.toml");
         let service = service(lab, &name);
         let description = SiteDescription {
             name,
             url: format!("wss://localhost:{port}"),
-            config: config.clone(),
+            config: dir.join("restfs.toml"),
             bucket: BUCKET.to_owned(),
             pid_file: service.pid_file.clone(),
             start: vec![service.start_script.display().to_string()],
             log: service.log.clone(),
         };
-        fs::write(&config, restfs_toml(&dir, port))?;
         let site = Self::with(lab, &description, service);
+        site.init(port)?;
+        let restfs = quote(&binaries.restfs.display().to_string());
+        let ready = format!(
+            "{restfs} --url {} bucket list",
+            quote(&format!("unix://{}", site.socket().display()))
+        );
+        let config = description.config.display().to_string();
         let argv = [
-            &site.restfs.display().to_string(),
-            "serve",
-            "--config",
-            &config.display().to_string(),
+            binaries.restfs.display().to_string(),
+            "serve".into(),
+            "--config".into(),
+            config,
         ];
-        let ready = ["x"];
-        let _ = (argv, ready);
+        site.service.write_script(&argv, &ready)?;
         Ok(site)
+    }
+
+    fn init(&self, port: u16) -> Result<()> {
+        let (data, listen) = (self.data_dir().display().to_string(), format!("127.0.0.1:{port}"));
+        let arguments = [
+            "init",
+            "--json",
+            "--data",
+            &data,
+            "--host",
+            "localhost",
+            "--bucket",
+            BUCKET,
+            "--listen",
+            &listen,
+        ];
+        let made: Value = serde_json::from_str(&self.restfs(&arguments)?).context("answer of restfs init")?;
+        let token = made
+            .get("token")
+            .and_then(Value::as_str)
+            .context("restfs init gave no token")?;
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.token)?
+            .write_all(token.as_bytes())?;
+        Ok(())
     }
 
     pub(super) fn open(lab: &Path, description: &SiteDescription) -> Self {
@@ -58,7 +92,11 @@ impl Site {
 
     /// Unix socket of the running server, for the admin commands.
     pub fn socket(&self) -> PathBuf {
-        self.description.config.with_file_name("data").join("restfs.sock")
+        self.data_dir().join("restfs.sock")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.description.config.with_file_name("data")
     }
 
     /// Restores the bucket, as of `point` or its newest, into the new directory `out`.
@@ -124,8 +162,4 @@ pub(super) fn export_argv(lab: &Path, binaries: &Binaries) -> Vec<String> {
         "{out}",
     ];
     words.map(str::to_owned).to_vec()
-}
-
-fn restfs_toml(dir: &Path, port: u16) -> String {
-    format!("data = {dir:?}\nlisten = \"127.0.0.1:{port}\"\n")
 }

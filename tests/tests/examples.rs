@@ -1,0 +1,78 @@
+//! What the documentation shows works.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is in the workspace")
+        .to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn smb_conf_example_passes_testparm() {
+    let output = Command::new("testparm")
+        .arg("-s")
+        .arg(root().join("smb.conf.example"))
+        .output();
+    let output = output.expect("testparm runs: `apt-get install samba-common-bin`");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for word in ["Unknown", "Ignoring", "ERROR", "WARNING"] {
+        assert!(!said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn smb_conf_example_has_every_option_of_the_module_and_no_other() {
+    // The module's own documentation of its options: "`vfsx:NAME`: what it is".
+    let config = read("vfsx-module/src/config.rs");
+    let known: BTreeSet<_> = config
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("/// `vfsx:")?.split_once('`'))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let example = read("smb.conf.example");
+    let shown: BTreeSet<_> = example
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("vfsx:")?.split_once('='))
+        .map(|(name, _)| name.trim().to_owned())
+        .collect();
+    assert!(
+        known.len() > 1,
+        "the module's options are not found in its source any more: {known:?}"
+    );
+    assert_eq!(shown, known);
+}
+
+#[test]
+fn links_in_the_documentation_lead_somewhere() {
+    let mut pages = vec![PathBuf::from("README.md")];
+    for dir in ["docs", "docs/formats"] {
+        let entries = fs::read_dir(root().join(dir)).unwrap_or_else(|error| panic!("{dir}: {error}"));
+        let names = entries
+            .flatten()
+            .map(|entry| Path::new(dir).join(entry.file_name()));
+        pages.extend(names.filter(|name| name.extension().is_some_and(|extension| extension == "md")));
+    }
+    for page in &pages {
+        let text = fs::read_to_string(root().join(page)).expect("a page that was just listed");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            let outside = link.contains("://") || target.is_empty();
+            let path = root().join(page).with_file_name("").join(target);
+            assert!(
+                outside || path.exists(),
+                "{} links to {link}, which does not exist",
+                page.display()
+            );
+        }
+    }
+}
