@@ -55,6 +55,10 @@ impl Decoder {
     }
 
     /// The next whole message, `None` when more bytes are needed. After an error the connection is unusable.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "generic in the message, so it cannot be an iterator"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let pending = &self.buffer[self.start..];
         let Some(prefix) = pending.first_chunk::<PREFIX>() else {

@@ -2,7 +2,7 @@
 //!
 //! The module connects once per tree connect, sends [`Hello`], and after [`Welcome`] sends [`ToDaemon::Events`]
 //! frames. `vfsxd` acknowledges an event after its journal has it on disk. The byte layout is drawn in
-//! `docs/formats.md` and pinned by golden-byte tests.
+//! `docs/formats/socket.md` and pinned by golden-byte tests.
 
 mod event;
 mod frame;

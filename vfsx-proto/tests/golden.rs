@@ -1,0 +1,231 @@
+//! The bytes of `docs/formats/socket.md`. A test that fails here means a new `PROTOCOL_VERSION`.
+
+use vfsx_proto::*;
+
+const NODE: NodeRef = NodeRef {
+    dev: 0x0000_0008_0000_0001,
+    ino: 300,
+    btime_ns: -2,
+};
+const NODE_BYTES: &str = "818080808001 ac02 03";
+
+fn dir() -> DirRef {
+    DirRef {
+        node: NODE,
+        path_hint: b"a/b".to_vec(),
+    }
+}
+
+const DIR_BYTES: &str = "818080808001 ac02 03 03612f62";
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("text"), 16).expect("hex");
+    digits.chunks(2).map(pair).collect()
+}
+
+fn frame(body: &str) -> Vec<u8> {
+    let body = unhex(body);
+    [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+}
+
+#[track_caller]
+fn check<T>(message: &T, body: &str)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes).expect("encodes");
+    assert_eq!(bytes, frame(body), "{message:?}");
+    let mut decoder = Decoder::default();
+    decoder.push(&bytes);
+    assert_eq!(decoder.next::<T>().expect("decodes").as_ref(), Some(message));
+    assert_eq!(decoder.pending(), 0);
+}
+
+#[track_caller]
+fn check_event(event: Event, bytes: &str) {
+    let stamped = Stamped {
+        sequence: 1,
+        time_ns: 1,
+        event,
+    };
+    // Events(1 event), sequence 1, time 1 (zigzag 2), then the event.
+    check(&ToDaemon::Events(vec![stamped]), &format!("01 01 01 02 {bytes}"));
+}
+
+#[test]
+fn preamble_bytes() {
+    assert_eq!(preamble(), *b"VFSX\x01\x00");
+    assert_eq!(check_preamble(b"VFSX\x01\x00"), Ok(()));
+    assert_eq!(
+        check_preamble(b"VFSX\x00\x02"),
+        Err(PreambleError::Version { peer: 512 })
+    );
+    assert_eq!(check_preamble(b"HTTP/1"), Err(PreambleError::NotVfsx));
+}
+
+#[test]
+fn messages_of_the_module() {
+    let hello = Hello {
+        session: SessionId([0xee; 16]),
+        share: "data".into(),
+        pid: 300,
+        samba: "4.17".into(),
+        module: "0.1".into(),
+    };
+    check(
+        &ToDaemon::Hello(hello),
+        &format!("00 {} 0464617461 ac02 04342e3137 03302e31", "ee".repeat(16)),
+    );
+    check(&ToDaemon::Events(vec![]), "01 00");
+    check(&ToDaemon::Sent { token: 128 }, "02 8001");
+}
+
+#[test]
+fn messages_of_the_daemon() {
+    check(&ToModule::Welcome(Welcome { acknowledged: 5 }), "00 05");
+    check(
+        &ToModule::Refused(Refusal::UnknownShare { share: "x".into() }),
+        "01 00 0178",
+    );
+    check(
+        &ToModule::Refused(Refusal::NotAllowed { uid: 1000 }),
+        "01 01 e807",
+    );
+    check(&ToModule::Ack { sequence: u64::MAX }, "02 ffffffffffffffffff01");
+    check(&ToModule::SendNow { token: 1 }, "03 01");
+}
+
+#[test]
+fn events_on_names() {
+    let name = b"\xff".to_vec();
+    for (kind, byte) in [
+        (NodeKind::File, "00"),
+        (NodeKind::Directory, "01"),
+        (NodeKind::Symlink, "02"),
+        (NodeKind::Special, "03"),
+    ] {
+        let create = Event::Create {
+            dir: dir(),
+            name: name.clone(),
+            node: NODE,
+            kind,
+        };
+        check_event(create, &format!("00 {DIR_BYTES} 01ff {NODE_BYTES} {byte}"));
+    }
+    let link = Event::Link {
+        dir: dir(),
+        name: name.clone(),
+        node: NODE,
+    };
+    check_event(link, &format!("01 {DIR_BYTES} 01ff {NODE_BYTES}"));
+    for (replaced, bytes) in [(None, "00".to_owned()), (Some(NODE), format!("01 {NODE_BYTES}"))] {
+        let rename = Event::Rename {
+            from: dir(),
+            from_name: name.clone(),
+            to: dir(),
+            to_name: b"to".to_vec(),
+            node: NODE,
+            replaced,
+        };
+        check_event(
+            rename,
+            &format!("02 {DIR_BYTES} 01ff {DIR_BYTES} 02746f {NODE_BYTES} {bytes}"),
+        );
+    }
+    let unlink = Event::Unlink {
+        dir: dir(),
+        name: name.clone(),
+        node: NODE,
+    };
+    check_event(unlink, &format!("03 {DIR_BYTES} 01ff {NODE_BYTES}"));
+    check_event(Event::Look { dir: dir(), name }, &format!("04 {DIR_BYTES} 01ff"));
+}
+
+#[test]
+fn events_on_content() {
+    let path_hint = b"f".to_vec();
+    let opened = Event::Opened {
+        handle: 7,
+        node: NODE,
+        path_hint: path_hint.clone(),
+    };
+    check_event(opened, &format!("05 07 {NODE_BYTES} 0166"));
+    let ranges = vec![Range { start: 0, end: 128 }, Range { start: 256, end: 300 }];
+    let dirty = Event::Dirty {
+        handle: 7,
+        node: NODE,
+        path_hint,
+        ranges,
+        whole: true,
+    };
+    check_event(dirty, &format!("06 07 {NODE_BYTES} 0166 02 00 8001 8002 ac02 01"));
+    check_event(
+        Event::Flushed {
+            handle: 7,
+            node: NODE,
+        },
+        &format!("07 07 {NODE_BYTES}"),
+    );
+    check_event(
+        Event::Closed {
+            handle: 7,
+            node: NODE,
+        },
+        &format!("08 07 {NODE_BYTES}"),
+    );
+}
+
+#[test]
+fn events_on_metadata_and_gaps() {
+    let changed = Changed {
+        stat: false,
+        xattrs: true,
+    };
+    let touched = Event::Touched {
+        node: NODE,
+        path_hint: vec![],
+        changed,
+    };
+    check_event(touched, &format!("09 {NODE_BYTES} 00 00 01"));
+    for (reason, byte) in [
+        (GapReason::RingFull, "00"),
+        (GapReason::DaemonAbsent, "01"),
+        (GapReason::Panic, "02"),
+        (GapReason::Unrepresentable, "03"),
+    ] {
+        check_event(Event::Gap { since_ns: -1, reason }, &format!("0a 01 {byte}"));
+    }
+}
+
+#[test]
+fn a_frame_that_claims_too_much_is_refused_before_it_is_collected() {
+    let mut decoder = Decoder::default();
+    decoder.push(&(MAX_FRAME as u32 + 1).to_le_bytes());
+    assert_eq!(
+        decoder.next::<ToModule>(),
+        Err(FrameError::TooLong {
+            length: MAX_FRAME + 1
+        })
+    );
+    let mut out = b"before".to_vec();
+    let long = ToModule::Refused(Refusal::UnknownShare {
+        share: "x".repeat(MAX_FRAME),
+    });
+    assert!(matches!(encode(&long, &mut out), Err(FrameError::TooLong { .. })));
+    assert_eq!(out, b"before");
+}
+
+#[test]
+fn bytes_after_a_message_and_unknown_messages_are_errors() {
+    assert_eq!(
+        decode::<ToModule>(&[0x03, 0x01, 0x00]),
+        Err(FrameError::Trailing { left: 1 })
+    );
+    assert!(matches!(
+        decode::<ToModule>(&[0x04]),
+        Err(FrameError::Malformed(_))
+    ));
+    assert!(matches!(decode::<ToModule>(&[]), Err(FrameError::Malformed(_))));
+}
