@@ -234,7 +234,8 @@ impl SiteTask {
         let head = *self.head.borrow();
         self.report.status.epoch = epoch;
         self.report.status.cursor = sequence;
-        self.phase = Phase::Following(Box::new(Following::new(epoch, sequence, if initial { head } else { 0 }));
+        let following = Following::new(epoch, sequence, if initial { head } else { 0 });
+        self.phase = Phase::Following(Box::new(following));
     }
 
     /// `state` is shown unless it is the first time.
