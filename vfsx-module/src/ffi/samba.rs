@@ -64,10 +64,10 @@ unsafe fn root<'a>(conn: *const sys::connection_struct) -> &'a [u8] {
 /// # Safety
 /// `name` is NULL or valid, and the result is used within the callback.
 unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
-    // SAFETY: the caller's promise.
     if name.is_null() {
         b""
     } else {
+        // SAFETY: the caller's promise.
         unsafe { bytes((*name).base_name) }
     }
 }
@@ -75,10 +75,10 @@ unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
 /// # Safety
 /// `text` is NULL or ends with NUL, and the result is used within the callback.
 unsafe fn bytes<'a>(text: *const c_char) -> &'a [u8] {
-    // SAFETY: the caller's promise.
     if text.is_null() {
         b""
     } else {
+        // SAFETY: the caller's promise.
         unsafe { CStr::from_ptr(text) }.to_bytes()
     }
 }
