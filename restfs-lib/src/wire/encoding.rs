@@ -60,6 +60,10 @@ impl Payload {
     /// An error names the field.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
         match self.encoding {
+            // By name only: an array would make the order of members part of the interface.
+            Encoding::Json if !self.bytes.starts_with(b"{") => {
+                Err(RpcError::invalid_params("params must be an object"))
+            }
             Encoding::Json => serde_json::from_slice(&self.bytes).map_err(undecodable),
             Encoding::Bson => bson::deserialize_from_slice(&self.bytes).map_err(undecodable),
         }

@@ -10,6 +10,8 @@ mod error;
 mod failure;
 pub mod limits;
 pub mod method;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 pub use bytes::{Content, Hex, Name};

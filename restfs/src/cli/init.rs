@@ -115,7 +115,7 @@ impl Init {
     fn toml(&self, data: &Path, cert: &Path, key: &Path) -> String {
         let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
         format!(
-            "# RestFS server. All keys are described in restfs.toml.example.\n\
+            "# RestFS server: where the files are kept, where to listen, how it proves who it is.\n\
              data_dir = {}\n\
              listen = \"{}\"\n\
              \n\

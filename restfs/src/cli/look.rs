@@ -5,6 +5,7 @@ use super::output::{self, Output};
 use super::target::{self, Target};
 use anyhow::{Result, bail};
 use clap::Args;
+use restfs_lib::client::Client;
 use restfs_lib::wire::limits::MAX_PAGE;
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::{Kind, Object};
@@ -32,7 +33,14 @@ impl Ls {
             object: object.clone(),
             point,
         };
-        let found = client.call::<ObjectStat>(&params).await?;
+        let found = match client.call::<ObjectStat>(&params).await {
+            Ok(found) => found,
+            Err(error) if self.is_bare(client).await => {
+                tracing::debug!("{error}");
+                return out.show(&Entries { entries: Vec::new() }, |_| String::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
         if found.object.kind != Kind::Directory {
             let name = restfs_lib::wire::Name(std::os::unix::ffi::OsStringExt::into_vec(self.target.name()));
             let entries = vec![EntryInfo {
@@ -68,6 +76,24 @@ impl Ls {
         } else {
             Ok(())
         }
+    }
+}
+
+impl Ls {
+    /// The root of a bucket that nothing was written to yet, not even a root.
+    async fn is_bare(&self, client: &Client) -> bool {
+        let name = BucketName {
+            bucket: self.target.bucket.clone(),
+        };
+        let root = self
+            .target
+            .path
+            .as_deref()
+            .is_none_or(|path| path.iter().all(|byte| *byte == b'/'));
+        root && client
+            .call::<BucketInfo>(&name)
+            .await
+            .is_ok_and(|bucket| bucket.head == 0)
     }
 }
 

@@ -14,6 +14,7 @@ use access::Access;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use output::Output;
+use restfs_lib::client::ClientError;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -98,12 +99,20 @@ pub async fn main(arguments: Arguments) -> ExitCode {
     match run(common, command).await {
         Ok(code) => code,
         Err(error) => {
-            // A library's text may have line breaks.
-            let text = format!("{error:#}").replace('\n', " ");
-            eprintln!("error: {text}");
+            eprintln!("error: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the server answers stands for itself; the method's name says nothing to who typed a command.
+fn one_line(error: &anyhow::Error) -> String {
+    let text = match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Remote { message, .. }) => message.clone(),
+        _ => format!("{error:#}"),
+    };
+    // A library's text may have line breaks.
+    text.replace('\n', " ")
 }
 
 async fn run(common: Common, command: Command) -> Result<ExitCode> {

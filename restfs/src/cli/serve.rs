@@ -6,6 +6,7 @@ use crate::server::Server;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use sd_notify::NotifyState;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -63,7 +64,8 @@ pub(super) fn start_log(level: Option<&str>, default: &str, json: bool) -> Resul
         .map_err(|e| anyhow!("log level {text:?}: {e}; it is such as info or debug"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match json {
         true => builder.json().try_init(),
         false => builder.try_init(),

@@ -1,0 +1,7 @@
+//! The server's interface as its clients see it.
+
+mod access;
+mod common;
+mod objects;
+mod replication;
+mod wire;
