@@ -122,7 +122,6 @@ fn examine(file: Arc<dyn SegmentFile>, first: u64, floor: u64, path: &str) -> io
             Found::Record(_) | Found::Damaged(_) => break (end, true),
         }
     };
-    // What was read may never have been synced, and must be before it is acknowledged or given out.
     sessions.all_synced();
     if torn && let Some(highest) = Walk::at(Arc::clone(&file), end + 1).highest_beyond()? {
         tracing::error!(
@@ -141,6 +140,7 @@ fn examine(file: Arc<dyn SegmentFile>, first: u64, floor: u64, path: &str) -> io
         tracing::warn!(path, offset = end, "cut the torn end of the journal");
         file.set_len(end)?;
     }
+    segment::write_again(&*file, end)?;
     file.sync_data()?;
     if floor > last {
         tracing::error!(

@@ -60,6 +60,25 @@ pub(super) fn write_all(file: &dyn SegmentFile, mut offset: u64, mut bytes: &[u8
     Ok(())
 }
 
+/// Writes what stands up to `end` once more. After a sync has failed the kernel may show content that is neither on
+/// disk nor going there: a sync after a restart of this process would succeed and mean nothing.
+pub(super) fn write_again(file: &dyn SegmentFile, end: u64) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    while offset < end {
+        let wanted = usize::try_from(end - offset).unwrap_or(CHUNK).min(CHUNK);
+        let read = match file.read_at(offset, buffer.get_mut(..wanted).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        write_all(file, offset, buffer.get(..read).unwrap_or_default())?;
+        offset += read as u64;
+    }
+    Ok(())
+}
+
 /// What stands at a place of a segment.
 pub(super) enum Found {
     Record(Box<Record>),

@@ -90,9 +90,31 @@ impl Faulty {
         self.lock().stopped
     }
 
+    /// Bytes of all files that have a name.
+    pub(super) fn bytes(&self) -> u64 {
+        let disk = self.lock();
+        disk.names
+            .values()
+            .map(|id| disk.files[*id].visible.len() as u64)
+            .sum()
+    }
+
     /// The disk as a restart finds it; no more faults.
     pub(super) fn after_crash(&self, loss: Loss) -> Self {
         let disk = self.lock();
+        if loss == Loss::None {
+            // What was not synced is there, and still not synced.
+            let after = Disk {
+                files: disk.files.clone(),
+                names: disk.names.clone(),
+                durable_names: disk.durable_names.clone(),
+                pending_names: disk.pending_names.clone(),
+                ..Disk::default()
+            };
+            return Self {
+                disk: Arc::new(Mutex::new(after)),
+            };
+        }
         let mut chance = Chance(match loss {
             Loss::Some(bits) => bits | 1,
             _ => 1,
@@ -140,8 +162,7 @@ impl FileState {
     fn after(&self, loss: Loss, chance: &mut Chance) -> Self {
         let mut content = self.durable.clone();
         match loss {
-            Loss::None => content = self.visible.clone(),
-            Loss::All => {}
+            Loss::None | Loss::All => {}
             Loss::Torn => {
                 for (i, change) in self.pending.iter().enumerate() {
                     let mut change = change.clone();

@@ -1,7 +1,7 @@
 //! Duplicates, holes, the bound on bytes, and the real files.
 
 use super::event;
-use super::faulty::Faulty;
+use super::faulty::{Fault, Faulty, Loss};
 use crate::journal::{AppendError, Body, GapReason, Journal, Options, ReadError, Session, SyncThread};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +68,25 @@ fn a_full_journal_refuses_and_takes_again_after_trimming() {
     journal.trim(full - 1).expect("trims");
     assert!(matches!(journal.read_from(1), Err(ReadError::Trimmed { .. })));
     journal.append(vec![event(1, full)]).expect("has room again");
+}
+
+#[test]
+fn a_batch_that_was_refused_is_not_there_after_a_restart() {
+    let calls = {
+        let storage = Faulty::default();
+        let journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
+        let calls = storage.calls();
+        journal.append(vec![event(1, 1)]).expect("appends");
+        assert_eq!(storage.calls(), calls + 1, "an append is one write");
+        calls
+    };
+    // Half of the batch is written: its first record is whole.
+    let storage = Faulty::with_fault(calls + 1, Fault::Error(rustix::io::Errno::NOSPC));
+    let journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
+    let batch = vec![event(1, 1), event(1, 2), event(1, 3)];
+    assert!(matches!(journal.append(batch), Err(AppendError::Write { .. })));
+    let journal = Journal::open_on(Arc::new(storage.after_crash(Loss::None)), OPTIONS).expect("opens");
+    assert_eq!(journal.status().head, 0);
 }
 
 #[test]
