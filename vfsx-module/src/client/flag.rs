@@ -1,4 +1,8 @@
-//! The gap flag: a small file that outlives smbd and tells vfsxd that changes of a session were lost.
+//! Gap flags: small files that outlive smbd and tell vfsxd that changes of a session were lost.
+//!
+//! The flag proper is written when a session ends with changes that nobody has taken. While vfsxd is away a **standing** flag
+//! says that there are such changes in this process's memory: it is locked as long as the process lives, so one that can be locked
+//! is that of a process that was killed.
 
 use std::fs;
 use std::io::{self, Write};
@@ -29,6 +33,34 @@ pub fn write(path: &Path, lost: Lost, pid: u32) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     fs::File::open(dir)?.sync_all()
+}
+
+/// A standing flag. Dropping it leaves the file, unlocked.
+#[derive(Debug)]
+pub struct Standing {
+    path: PathBuf,
+    _locked: fs::File,
+}
+
+impl Standing {
+    /// `STATE/gaps/SHARE/live/SESSION`. Not synced: a loss of power ends vfsxd too, which then looks for itself. Needs root.
+    pub fn raise(path: &Path, lost: Lost, pid: u32) -> io::Result<Self> {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let dir = dir.join("live");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let path = dir.join(name);
+        let mut file = fs::File::create(&path)?;
+        file.try_lock()?;
+        file.write_all(text(lost, pid).as_bytes())?;
+        Ok(Self { path, _locked: file })
+    }
+
+    /// All changes were taken after all, or the flag proper is written. Needs root.
+    pub fn lower(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
 }
 
 fn text(lost: Lost, pid: u32) -> String {
@@ -68,5 +100,26 @@ mod tests {
             .map(|entry| entry.expect("entry").file_name())
             .collect();
         assert_eq!(names, ["ab".repeat(16).as_str()]);
+    }
+
+    #[test]
+    fn a_standing_flag_can_be_locked_only_after_its_process() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let path = path(dir.path(), "data", SessionId([1; 16]));
+        let lost = Lost {
+            since_ns: 1,
+            reason: GapReason::DaemonAbsent,
+        };
+        let live = dir.path().join("gaps/data/live").join("01".repeat(16));
+        let standing = Standing::raise(&path, lost, 42).expect("raised");
+        assert_eq!(fs::read_to_string(&live).expect("readable"), text(lost, 42));
+        assert!(fs::File::open(&live).expect("open").try_lock().is_err());
+        drop(standing);
+        assert!(fs::File::open(&live).expect("open").try_lock().is_ok());
+        Standing::raise(&path, lost, 42)
+            .expect("raised again")
+            .lower()
+            .expect("lowered");
+        assert!(!live.exists());
     }
 }

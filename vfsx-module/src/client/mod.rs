@@ -3,6 +3,7 @@
 //! Nothing here waits but [`Client::finish`], which has a limit. The owner of the event loop calls
 //! [`Client::readable`] and [`Client::flush`] when the socket is ready, and [`Client::tick`] at [`Client::retry_at`].
 
+mod absence;
 pub mod flag;
 mod link;
 mod ring;
@@ -12,7 +13,7 @@ pub(crate) mod tests;
 
 use crate::config::Config;
 use crate::os;
-use flag::Lost;
+use flag::{Lost, Standing};
 use link::{Link, LinkError};
 use ring::{NotKept, Ring};
 use std::collections::VecDeque;
@@ -59,6 +60,10 @@ pub struct Client {
     ended: Vec<OwnedFd>,
     /// Counts connections, so that the event loop sees a change even when the descriptor's number is the same.
     connection: u64,
+    /// When the connection ended with nothing since; `None` while it is up.
+    away_since: Option<Instant>,
+    /// Tells of the changes in this memory, in case that smbd is killed.
+    standing: Option<Standing>,
     /// The last failure was logged; the next is news only after a success.
     complained: bool,
 }
@@ -87,6 +92,8 @@ impl Client {
             wire: Vec::new(),
             ended: Vec::new(),
             connection: 0,
+            away_since: Some(Instant::now()),
+            standing: None,
             complained: false,
         };
         client.connect();
@@ -154,11 +161,12 @@ impl Client {
         self.answers.push_back((self.ring.last(), token));
     }
 
-    /// Tries to connect when it is time.
+    /// Tries to connect when it is time, and raises the standing flag when vfsxd stays away.
     pub fn tick(&mut self, now: Instant) {
         if self.link.retry_at().is_some_and(|at| at <= now) {
             self.connect();
         }
+        self.watch_absence(now);
     }
 
     pub fn retry_at(&self) -> Option<Instant> {
@@ -204,8 +212,8 @@ impl Client {
             }
             os::wait(socket, !self.wire.is_empty(), left);
         }
-        if !self.is_settled() {
-            self.leave_flag();
+        if self.is_settled() || self.leave_flag() {
+            self.lower_standing();
         }
         if let Some(socket) = self.link.end(false)
             && keep_open
@@ -218,16 +226,17 @@ impl Client {
         match message {
             ToModule::Welcome(welcome) => {
                 self.link.welcome();
+                self.away_since = None;
                 self.ring.acknowledge(welcome.acknowledged);
                 self.ring.rewind();
                 let level = if self.complained { NOTICE } else { DETAIL };
                 self.complained = false;
                 (self.host.log)(level, &format!("share {}: vfsxd takes changes", self.hello.share));
-                self.tell_gap()
+                self.acknowledged()
             }
             ToModule::Ack { sequence } => {
                 self.ring.acknowledge(sequence);
-                self.tell_gap()
+                self.acknowledged()
             }
             ToModule::SendNow { token } => Some(Request::SendNow { token }),
             ToModule::Refused(refusal) => {
@@ -235,6 +244,14 @@ impl Client {
                 None
             }
         }
+    }
+
+    fn acknowledged(&mut self) -> Option<Request> {
+        let request = self.tell_gap();
+        if self.is_settled() {
+            self.lower_standing();
+        }
+        request
     }
 
     /// Puts the `Gap` of dropped events into the ring once half of it is free again.
@@ -338,6 +355,7 @@ impl Client {
     }
 
     fn drop_link(&mut self, refused: bool) {
+        self.away_since.get_or_insert_with(Instant::now);
         self.ended.extend(self.link.end(refused));
         self.connection += 1;
         self.ring.rewind();
@@ -351,29 +369,5 @@ impl Client {
             self.complained = true;
             (self.host.log)(NOTICE, &format!("share {}: {text}", self.hello.share));
         }
-    }
-
-    fn leave_flag(&self) {
-        let oldest = self.ring.oldest().map(|since_ns| Lost {
-            since_ns,
-            reason: GapReason::DaemonAbsent,
-        });
-        let Some(lost) = oldest.or(self.lost) else { return };
-        let path = flag::path(&self.config.state, &self.hello.share, self.hello.session);
-        let mut result = Ok(());
-        (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid));
-        let share = &self.hello.share;
-        let text = match result {
-            Ok(()) => format!(
-                "share {share}: vfsxd has not taken the last changes; flag left in {}",
-                path.display()
-            ),
-            Err(e) => format!(
-                "share {share}: CHANGES ARE LOST without a trace: vfsxd has not taken them and {} cannot be written: {e}; \
-                 run `vfsxctl sync --share {share}`",
-                path.display()
-            ),
-        };
-        (self.host.log)(ERROR, &text);
     }
 }

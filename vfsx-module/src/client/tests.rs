@@ -1,5 +1,6 @@
 //! The client against a listener in the same thread, so that every step is under control.
 
+use super::absence::STANDING_AFTER;
 use super::*;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -326,5 +327,39 @@ fn nothing_noted_means_no_flag_even_without_a_daemon() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
     client.finish(PATIENCE, false);
+    assert!(!dir.path().join("state").exists());
+}
+
+#[test]
+fn changes_held_in_memory_are_on_record_until_a_daemon_has_them() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
+    let later = Instant::now() + STANDING_AFTER;
+    client.tick(later);
+    assert!(!live.exists(), "nothing is at stake");
+    client.note(event(1));
+    client.tick(later);
+    assert!(live.exists());
+
+    let daemon = Daemon::start(dir.path());
+    reconnect(&mut client);
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    client.flush();
+    assert!(live.exists(), "sent is not taken");
+    assert_eq!(connection.sequences(1), [1]);
+    connection.send(&ToModule::Ack { sequence: 1 });
+    client.readable();
+    assert!(!live.exists());
+}
+
+#[test]
+fn a_short_absence_leaves_no_trace() {
+    let (dir, daemon, connection, mut client) = connected(1 << 20);
+    client.note(event(1));
+    drop((connection, daemon));
+    client.readable();
+    client.tick(Instant::now());
     assert!(!dir.path().join("state").exists());
 }

@@ -1,0 +1,73 @@
+//! What is on record when vfsxd does not take the changes.
+
+use super::flag::{self, Lost, Standing};
+use super::{Client, ERROR, NOTICE};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use vfsx_proto::GapReason;
+
+/// How long vfsxd may be away before a standing flag says so: a restart of it costs none.
+pub(super) const STANDING_AFTER: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// Raises the standing flag when vfsxd stays away and there is something at stake.
+    pub(super) fn watch_absence(&mut self, now: Instant) {
+        if self.standing.is_some() || self.away_since.is_none_or(|since| since + STANDING_AFTER > now) {
+            return;
+        }
+        let Some(lost) = self.at_stake() else { return };
+        let (path, pid) = (self.flag_path(), self.hello.pid);
+        // A failure is told at the end of the session, when it matters; until then the next tick tries again.
+        let standing = &mut self.standing;
+        (self.host.as_root)(&mut || *standing = Standing::raise(&path, lost, pid).ok());
+    }
+
+    pub(super) fn lower_standing(&mut self) {
+        let mut standing = self.standing.take();
+        if standing.is_none() {
+            return;
+        }
+        let mut result = Ok(());
+        (self.host.as_root)(&mut || result = standing.take().map_or(Ok(()), Standing::lower));
+        if let Err(e) = result {
+            // vfsxd then takes it for that of a killed process: a scan too many, and nothing missed.
+            (self.host.log)(
+                NOTICE,
+                &format!("share {}: standing gap flag stays: {e}", self.hello.share),
+            );
+        }
+    }
+
+    /// At the end of a session with changes that nobody has taken. Gives whether the flag is written.
+    pub(super) fn leave_flag(&self) -> bool {
+        let Some(lost) = self.at_stake() else { return true };
+        let (share, path) = (&self.hello.share, self.flag_path());
+        let mut result = Ok(());
+        (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid));
+        let text = match &result {
+            Ok(()) => format!(
+                "vfsxd has not taken the last changes; flag left in {}",
+                path.display()
+            ),
+            Err(e) => format!(
+                "CHANGES ARE LOST: vfsxd has not taken them and {} cannot be written: {e}; run `vfsxctl sync --share {share}`",
+                path.display()
+            ),
+        };
+        (self.host.log)(ERROR, &format!("share {share}: {text}"));
+        result.is_ok()
+    }
+
+    /// What would be lost if this process ended now.
+    fn at_stake(&self) -> Option<Lost> {
+        let oldest = self.ring.oldest().map(|since_ns| Lost {
+            since_ns,
+            reason: GapReason::DaemonAbsent,
+        });
+        oldest.or(self.lost)
+    }
+
+    fn flag_path(&self) -> PathBuf {
+        flag::path(&self.config.state, &self.hello.share, self.hello.session)
+    }
+}
