@@ -1,6 +1,8 @@
 //! Gap flag files: what a module leaves behind when no vfsxd was there to be told.
 //!
-//! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..}`.
+//! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..}`. The same in
+//! `<state_dir>/gaps/<share>/live/<session>` is a standing flag: changes in the memory of a process that holds a lock on the file. Once
+//! the lock is gone, the process was killed and they are lost.
 
 use super::pending_gap::PendingGap;
 use crate::journal::GapReason;
@@ -14,6 +16,7 @@ use std::time::Duration;
 /// Files taken in one go; more wait for the next second.
 const AT_ONCE: usize = 1_000;
 const UNFINISHED: &str = "new";
+const STANDING: &str = "live";
 /// Writing a flag takes one sync.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 /// A flag is one line.
@@ -30,16 +33,42 @@ struct Line {
 pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<(PathBuf, PendingGap)>> {
     let mut found = Vec::new();
     for directory in directories(gaps, share)? {
-        for entry in fs::read_dir(directory)?.take(AT_ONCE) {
+        for entry in fs::read_dir(&directory)?.take(AT_ONCE) {
             let entry = entry?;
-            if !entry.file_type()?.is_file() || is_being_written(&entry) {
-                continue;
+            if entry.file_type()?.is_file() && !is_being_written(&entry) {
+                take(entry.path(), &mut found)?;
             }
-            match parse(&entry.path()) {
-                Ok(gap) => found.push((entry.path(), gap)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
+        }
+        for path in orphans(&directory.join(STANDING))? {
+            take(path, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn take(path: PathBuf, found: &mut Vec<(PathBuf, PendingGap)>) -> io::Result<()> {
+    match parse(&path) {
+        Ok(gap) => found.push((path, gap)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    Ok(())
+}
+
+/// Standing flags whose process has ended.
+fn orphans(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut found = Vec::new();
+    for entry in entries.take(AT_ONCE) {
+        let path = entry?.path();
+        // One that is gone by now was lowered: its changes were taken after all.
+        let Ok(file) = fs::File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            found.push(path);
         }
     }
     Ok(found)
@@ -166,5 +195,24 @@ mod tests {
             3,
             "one left behind is a gap too"
         );
+    }
+
+    #[test]
+    fn a_standing_flag_counts_once_its_process_has_ended() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let live = scratch.path().join("data/live");
+        fs::create_dir_all(&live).expect("makes");
+        fs::write(
+            live.join("aa"),
+            r#"{"since_ns":7,"reason":"DaemonAbsent","pid":3}"#,
+        )
+        .expect("writes");
+        let process = fs::File::open(live.join("aa")).expect("opens");
+        process.try_lock().expect("locks");
+        assert!(read(scratch.path(), "data").expect("reads").is_empty());
+        drop(process);
+        let found = read(scratch.path(), "data").expect("reads");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1.since_ns, 7);
     }
 }
