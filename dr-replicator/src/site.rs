@@ -79,8 +79,9 @@ pub trait Site: Send + Sync + 'static {
     async fn commit(&self, commit: &Commit) -> Result<Committed, SiteError>;
 
     async fn digest(&self) -> Result<Digest, SiteError>;
+    /// In order, after `after`; fewer than `limit` only at the end.
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError>;
-    /// In the order of [`RowKey`], after `after`.
+    /// In the order of [`RowKey`], after `after`; fewer than `limit` only at the end.
     async fn rows(
         &self,
         group: u64,

@@ -82,10 +82,10 @@ pub trait ChangeSource: Send + Sync + 'static {
     /// Digest of the whole tree as of now, with the change sequence it is the state of.
     async fn digest(&self) -> Result<(u64, Digest), SourceError>;
 
-    /// Digests of the groups of the tree, in order, after `after`; at most `limit`.
+    /// Digests of the groups of the tree, in order, after `after`; fewer than `limit` only at the end.
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SourceError>;
 
-    /// Digests of the rows of one group, in the order of [`RowKey`], after `after`; at most `limit`.
+    /// Digests of the rows of one group, in the order of [`RowKey`], after `after`; fewer than `limit` only at the end.
     async fn rows(
         &self,
         group: u64,
@@ -93,8 +93,9 @@ pub trait ChangeSource: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(RowKey, Digest)>, SourceError>;
 
-    /// Ops that make these rows what they are now at the source (a drop for a row that is not there). A segment row
-    /// names every position below the segment's length, holes included.
+    /// One op for each row, in the same order, that makes it what it is now at the source: a drop for a row that is
+    /// not there. The op of a segment row names every position of a segment (`Layout::segment_blocks`), holes
+    /// included, so that no block of the site's stays where there is none here.
     async fn ops_for(&self, rows: Vec<RowKey>) -> Result<Vec<Op>, SourceError>;
 }
 

@@ -118,7 +118,7 @@ impl Model {
             .collect()
     }
 
-    /// The op that makes a row what it is here. Segments name positions up to their last block, as real sources do.
+    /// The op that makes a row what it is here.
     pub fn op_for(&self, row: &RowKey) -> Op {
         match row.clone() {
             RowKey::Object { id } => match self.objects.get(&id) {
@@ -146,8 +146,11 @@ impl Model {
             },
             RowKey::Segment { id, segment } => {
                 let there = self.segments.get(&(id, segment)).cloned().unwrap_or_default();
-                let end = there.keys().last().map_or(0, |last| last + 1);
-                let blocks = (0..end)
+                let length = self
+                    .objects
+                    .get(&id)
+                    .map_or(0, |object| object.layout.segment_blocks);
+                let blocks = (0..length)
                     .map(|position| (position, there.get(&position).copied()))
                     .collect();
                 Op::PutBlocks { id, segment, blocks }

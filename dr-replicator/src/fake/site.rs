@@ -29,6 +29,8 @@ pub struct Faults {
     pub fenced: Option<u64>,
     /// Time that every call takes.
     pub delay: Duration,
+    /// Time that the answer to `digest` takes to be made.
+    pub digest_delay: Duration,
 }
 
 pub struct FakeSite {
@@ -90,6 +92,7 @@ impl FakeSite {
         self.lock().put_bytes
     }
 
+    /// Calls of a method; commits that were answered as `repeated`, `out of order` or `missing blocks`.
     pub fn calls(&self, method: &str) -> u64 {
         self.lock().calls.get(method).copied().unwrap_or(0)
     }
@@ -132,7 +135,7 @@ impl FakeSite {
             tokio::time::sleep(delay).await;
         }
         let mut inner = self.lock();
-        *inner.calls.entry(method).or_default() += 1;
+        inner.count(method);
         let faults = inner.faults.clone();
         if faults.down || inner.random.chance(faults.disconnects) {
             return Err(SiteError::Unreachable("injected: no connection".into()));
@@ -149,6 +152,10 @@ impl FakeSite {
 }
 
 impl Inner {
+    fn count(&mut self, what: &'static str) {
+        *self.calls.entry(what).or_default() += 1;
+    }
+
     fn commit(&mut self, commit: &Commit) -> Result<Committed, SiteError> {
         if let Some(epoch) = self.faults.fenced.filter(|fenced| commit.epoch <= *fenced) {
             return Err(SiteError::Fenced { epoch });
@@ -168,9 +175,11 @@ impl Inner {
         } else {
             let known = self.position.is_none() || commit.epoch == at.epoch;
             if known && commit.last <= at.sequence {
+                self.count("repeated");
                 return Ok(Committed { point: at.point });
             }
             if !known || commit.first != at.sequence + 1 {
+                self.count("out of order");
                 return Err(SiteError::OutOfOrder {
                     epoch: at.epoch,
                     sequence: at.sequence,
@@ -210,10 +219,11 @@ impl Inner {
             .into_iter()
             .filter(|key| !self.blocks.contains_key(key))
             .collect();
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(SiteError::MissingBlocks(missing)),
+        if missing.is_empty() {
+            return Ok(());
         }
+        self.count("missing blocks");
+        Err(SiteError::MissingBlocks(missing))
     }
 }
 
@@ -261,6 +271,10 @@ impl Site for FakeSite {
     }
 
     async fn digest(&self) -> Result<Digest, SiteError> {
+        let delay = self.lock().faults.digest_delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         self.call("digest", |inner| Ok(inner.model.digest())).await
     }
 

@@ -115,7 +115,7 @@ impl Resync {
         }
         let ops = self.shipper.source.ops_for(rows).await?;
         let mut chunk = Chunk::default();
-        for op in wanted.complete(ops) {
+        for op in ops {
             if !chunk.has_room(&op, self.max_ops, self.max_bytes) {
                 self.commit(chunk.take(), base).await?;
             }

@@ -112,6 +112,89 @@ async fn a_new_site_is_filled_from_the_log_and_then_follows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_prepared_or_committed_twice_when_nothing_goes_wrong() {
+    let pair = Pair::new(1);
+    let mut random = Random::new(1);
+    pair.site.set_faults(Faults {
+        delay: Duration::from_millis(5),
+        ..Faults::default()
+    });
+    let handle = pair.start_with(|o| o.max_ops = 4);
+    for n in 0..40 {
+        pair.source.create(&format!("f{n}"), 2, &mut random);
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    pair.assert_equal(&handle).await;
+    let calls = ["repeated", "out of order", "missing blocks"].map(|what| pair.site.calls(what));
+    assert_eq!(calls, [0, 0, 0]);
+    assert_eq!(pair.site.calls("commit"), pair.site.commits().len() as u64);
+    assert_eq!(pair.site.calls("position"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_changed_in_one_file_is_still_sent_for_the_other() {
+    let pair = Pair::new(1);
+    let handle = pair.start_with(|o| o.paused = true);
+    // The same content in all of them: one block, read once.
+    let same = || Random::new(4);
+    let first = pair.source.create("a", 1, &mut same());
+    let second = pair.source.create("b", 1, &mut same());
+    pair.source.create("c", 1, &mut same());
+    pair.source.scribble(first, 0, &mut Random::new(5));
+    pair.source.scribble(second, 0, &mut Random::new(6));
+    handle.resume();
+    pair.assert_equal(&handle).await;
+    assert_eq!(pair.site.calls("missing blocks"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_during_a_comparison_of_digests_is_no_difference() {
+    let pair = Pair::new(1);
+    let mut random = Random::new(1);
+    let digest_delay = Duration::from_millis(100);
+    pair.site.set_faults(Faults {
+        digest_delay,
+        ..Faults::default()
+    });
+    let handle = pair.start();
+    for n in 0..100 {
+        pair.source.create(&format!("f{n}"), 1, &mut random);
+        tokio::time::sleep(Duration::from_millis(random.below(300))).await;
+    }
+    pair.assert_equal(&handle).await;
+    assert!(pair.site.calls("digest") > 1);
+    assert_eq!(handle.status().borrow().mismatches, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_made_while_groups_are_listed_is_not_lost() {
+    let pair = Pair::new(1);
+    let mut random = Random::new(1);
+    let handle = pair.start();
+    let id = pair.source.create("equal", 4, &mut random);
+    // Ids are 300 apart: this one is of a later group.
+    for n in 0..9 {
+        pair.source.create(&format!("f{n}"), 1, &mut random);
+    }
+    pair.assert_equal(&handle).await;
+    handle.stop().await;
+    pair.source.rename("f8", "renamed");
+    pair.source.trim(pair.source.head_now());
+    pair.site.set_faults(Faults {
+        delay: Duration::from_secs(1),
+        ..Faults::default()
+    });
+    let handle = pair.start();
+    until(&handle, |s| s.state == SiteState::Gap).await;
+    // The source's groups are listed by now, the site's not yet.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    pair.source.scribble(id, 1, &mut random);
+    pair.source.settle();
+    pair.assert_equal(&handle).await;
+    assert_eq!(handle.status().borrow().mismatches, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_is_shipped_without_a_fixed_delay() {
     let pair = Pair::new(1);
     let handle = pair.start();
