@@ -52,7 +52,7 @@ impl DataDir {
     /// Makes the directory, private to this user, when it is not there but the folder above it is.
     pub fn create(path: &Path) -> Result<Self, DataDirError> {
         match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => tracing::info!("made the data directory {}", path.display()),
+            Ok(()) => tracing::debug!("made the data directory {}", path.display()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 let advice = "make the folder above it, or set `data_dir` to another place";

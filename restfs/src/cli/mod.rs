@@ -109,10 +109,24 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 fn one_line(error: &anyhow::Error) -> String {
     let text = match error.downcast_ref::<ClientError>() {
         Some(ClientError::Remote { message, .. }) => message.clone(),
-        _ => format!("{error:#}"),
+        _ => chain(error),
     };
     // A library's text may have line breaks.
     text.replace('\n', " ")
+}
+
+/// An error with its causes, but no cause that the text before has already told.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text += ": ";
+            text += &cause;
+        }
+    }
+    text
 }
 
 async fn run(common: Common, command: Command) -> Result<ExitCode> {
