@@ -29,6 +29,8 @@ pub struct SmbDescription {
     pub shares: BTreeMap<String, ShareDescription>,
     pub conf: PathBuf,
     pub pid_file: PathBuf,
+    /// Starts smbd in the background and returns when it is ready. The module is found only this way.
+    pub start: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

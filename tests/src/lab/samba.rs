@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+const SHIM: &str = include_str!("../../shim/own_module.c");
 const HOST: &str = "127.0.0.1";
 /// The login is of use on this machine's loopback only, while the lab runs.
 const PASSWORD: &str = "vfsx-lab-7c0d";
@@ -87,18 +88,24 @@ pub(super) fn prepare(
         shares,
         conf: dir.join("smb.conf"),
         pid_file: dir.join("run/smbd.pid"),
+        start: vec![path_text(&service(dir, "smbd").start_script)],
     };
     fs::write(
         &description.conf,
-        smb_conf(dir, &description, binaries, socket, vfs_objects),
+        smb_conf(dir, &description, socket, vfs_objects),
     )?;
     check_conf(&description.conf)?;
     write_auth_file(dir, &description)?;
     set_password(&description)?;
 
     let smbd = service(dir, "smbd");
+    let preload = dir.join("bin/own_module.so");
+    compile_shim(&preload)?;
     // The start script makes the session, which smbd would not do twice.
     let argv = [
+        "env",
+        &format!("LD_PRELOAD={}", preload.display()),
+        &format!("VFSX_LAB_MODULE={}", binaries.module.display()),
         "smbd",
         "--foreground",
         "--no-process-group",
@@ -134,18 +141,13 @@ pub(super) fn stop(smbd: &Service, conf: &Path) -> Result<()> {
     )
 }
 
-fn smb_conf(
-    dir: &Path,
-    smb: &SmbDescription,
-    binaries: &Binaries,
-    socket: &Path,
-    vfs_objects: &str,
-) -> String {
+fn smb_conf(dir: &Path, smb: &SmbDescription, socket: &Path, vfs_objects: &str) -> String {
     let samba = dir.join("samba");
     let samba = samba.display();
-    let module = path_text(&binaries.module);
-    let with_vfsx = objects(vfs_objects, Some(&module));
-    let without = objects(vfs_objects, None);
+    let without: Vec<_> = vfs_objects
+        .split_whitespace()
+        .filter(|word| *word != "vfsx")
+        .collect();
     let global = format!(
         "[global]\n\
          server role = standalone server\n\
@@ -173,7 +175,6 @@ fn smb_conf(
          map to guest = never\n\
          store dos attributes = yes\n\
          ea support = yes\n\
-         # The module's settings.\n\
          vfsx:socket = {socket}\n\
          vfsx:state = {state}\n",
         port = smb.port,
@@ -188,14 +189,7 @@ fn smb_conf(
             path.display()
         )
     };
-    global + &share("data", &with_vfsx) + &share("plain", &without)
-}
-
-/// The stack with `vfsx` replaced by the module's path, or left out.
-fn objects(stack: &str, module: Option<&str>) -> String {
-    let words = stack.split_whitespace();
-    let named = words.filter_map(|word| if word == "vfsx" { module } else { Some(word) });
-    named.collect::<Vec<_>>().join(" ")
+    global + &share("data", vfs_objects) + &share("plain", &without.join(" "))
 }
 
 fn check_conf(conf: &Path) -> Result<()> {
@@ -208,6 +202,25 @@ fn check_conf(conf: &Path) -> Result<()> {
     if !output.status.success() || said.contains("Unknown parameter") {
         bail!("testparm refuses {}: {}", conf.display(), said.trim());
     }
+    Ok(())
+}
+
+/// Makes what lets smbd load the module from the lab.
+fn compile_shim(to: &Path) -> Result<()> {
+    let source = to.with_extension("c");
+    fs::write(&source, SHIM)?;
+    let output = Command::new("cc")
+        .args(["-O1", "-shared", "-fPIC", "-o"])
+        .args([to, &source])
+        .arg("-ldl")
+        .output();
+    let output = output.context("run cc (package gcc)")?;
+    ensure!(
+        output.status.success(),
+        "cc {}: {}",
+        source.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(())
 }
 
