@@ -89,6 +89,51 @@ fn a_batch_that_was_refused_is_not_there_after_a_restart() {
     assert_eq!(journal.status().head, 0);
 }
 
+/// A journal with one record whose sync has failed.
+fn with_failed_sync() -> (Faulty, Journal) {
+    let calls = {
+        let storage = Faulty::default();
+        let _journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
+        storage.calls()
+    };
+    let storage = Faulty::with_fault(calls + 2, Fault::Error(rustix::io::Errno::IO));
+    let journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
+    journal.append(vec![event(1, 1)]).expect("appends");
+    journal.sync().expect_err("meets the fault");
+    (storage, journal)
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_taken_until_the_journal_is_cut_back_and_then_it_works() {
+    let (storage, journal) = with_failed_sync();
+    assert!(matches!(
+        journal.append(vec![event(1, 2)]),
+        Err(AppendError::Failed)
+    ));
+    journal.recover().expect("the fault is over");
+    assert_eq!(journal.status().head, 0, "what was not synced is lost");
+    journal
+        .append(vec![event(1, 1), event(1, 2)])
+        .expect("sent again");
+    journal.sync().expect("syncs");
+    let journal = Journal::open_on(Arc::new(storage.after_crash(Loss::All)), OPTIONS).expect("opens");
+    assert_eq!(journal.acknowledged(Session([1; 16])), 2);
+}
+
+#[test]
+fn what_a_restart_finds_after_a_failed_sync_is_durable_before_it_is_acknowledged() {
+    let (storage, _journal) = with_failed_sync();
+    let restarted = storage.after_crash(Loss::None);
+    let journal = Journal::open_on(Arc::new(restarted.clone()), OPTIONS).expect("opens");
+    assert_eq!(
+        journal.acknowledged(Session([1; 16])),
+        1,
+        "the kernel still shows it"
+    );
+    let journal = Journal::open_on(Arc::new(restarted.after_crash(Loss::All)), OPTIONS).expect("opens");
+    assert_eq!(journal.acknowledged(Session([1; 16])), 1);
+}
+
 #[test]
 fn real_files_keep_what_the_thread_has_synced() {
     let scratch = tempfile::tempdir().expect("scratch");
