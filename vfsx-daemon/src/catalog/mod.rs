@@ -81,6 +81,7 @@ impl Catalog {
         let rules = Rules {
             layout: options.layout,
             flush_age: options.flush_age,
+            grace: options.grace,
             change_log_rows: options.change_log_rows,
         };
         let channels = Channels { records: batches_in, parts: parts_in, requests, jobs, scanner: wake };

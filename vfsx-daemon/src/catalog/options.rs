@@ -20,6 +20,9 @@ pub struct Options {
     pub layout: Layout,
     /// Dirty files are read this long after their first unread change, also while they stay open.
     pub flush_age: Duration,
+    /// How long an object without a name is kept: its rename may come from another smbd process, through another
+    /// socket. While records wait to be applied nothing is dropped at all.
+    pub grace: Duration,
     /// Threads that read files.
     pub readers: usize,
     /// Bytes of blocks kept for the replicator after they were read.
@@ -36,6 +39,7 @@ impl Options {
             sites,
             layout: Layout::default(),
             flush_age: Duration::from_secs(1),
+            grace: Duration::from_secs(5),
             readers: 2,
             cache_bytes: 32 * 1024 * 1024,
             change_log_rows: 1_000_000,

@@ -54,6 +54,8 @@ pub struct Status {
     pub open_handles: u64,
     /// Names waiting for their directory to be found.
     pub pending_looks: u64,
+    /// Objects that have lost their names and are kept for a while.
+    pub displaced: u64,
     pub gap: Option<Gap>,
     pub scan: ScanProgress,
     /// Bytes read from the share's files since start.

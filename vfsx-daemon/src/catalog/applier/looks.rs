@@ -10,15 +10,14 @@ use restfs_lib::model::{Kind, ObjectId};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Bound;
-use std::time::Duration;
 
 /// Deferred looks tried again in one transaction.
 const RETRIES: usize = 256;
 /// Rounds in which looks that could not be made profit from what others of the batch found.
 const ROUNDS: usize = 4;
-/// Before a name is suspected because something behind it could not be reached: the event that explains it is usually on
-/// its way from another smbd process.
-const SUSPICION: Duration = Duration::from_millis(1500);
+/// Part of the grace that passes before a name is suspected because something behind it could not be reached: the event
+/// that explains it is usually on its way from another smbd process.
+const SUSPICION: u32 = 4;
 /// Ancestors suspected at once, and names suspected in all.
 const SUSPECTED_ABOVE: usize = 64;
 const SUSPECTS: usize = 10_000;
@@ -134,7 +133,7 @@ impl Work<'_> {
     /// Something cannot be reached: one of the names on the way to it is not true any more. If no event says so soon,
     /// they are looked at.
     pub(super) fn suspect(&mut self, id: ObjectId) -> Result<(), CatalogError> {
-        let due = self.now + SUSPICION;
+        let due = self.now + self.rules.grace / SUSPICION;
         let mut above = vec![id];
         let mut visited = HashSet::new();
         while let Some(id) = above.pop() {

@@ -4,11 +4,7 @@ use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::store::{DisplacedRow, Key, ListRow, NodeRow, Prefix, ScanPhase, delete, get, page, put};
 use restfs_lib::model::{Kind, ObjectId, Op};
-use std::time::Duration;
 
-/// How long an object without a name is kept: its rename may come from another smbd process, through another socket.
-/// Modules send within a second, and while records wait to be applied nothing is dropped at all.
-const GRACE: Duration = Duration::from_secs(5);
 /// Objects dropped, or entries of a dead directory, in one transaction.
 const DROPS: usize = 512;
 
@@ -134,7 +130,7 @@ impl Work<'_> {
 
     /// Drops what has been without a name for long enough. Only called when all records are applied.
     pub(super) fn drop_displaced(&mut self) -> Result<(), CatalogError> {
-        let before = self.now_ns.saturating_sub(GRACE.as_nanos() as i64);
+        let before = self.now_ns.saturating_sub(self.rules.grace.as_nanos() as i64);
         let mut after: Option<Key> = None;
         let mut left = DROPS;
         while left > 0 {

@@ -333,6 +333,7 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
         oldest_dirty_ns: memory.dirty.oldest_ns(),
         open_handles: memory.intents,
         pending_looks: memory.looks.len() as u64,
+        displaced: memory.displaced,
         gap: memory.gap.as_ref().map(|gap| Gap { since_ns: gap.since_ns, reason: gap.reason.clone() }),
         scan: ScanProgress {
             state: match scan.phase {

@@ -30,6 +30,7 @@ pub(super) struct Cause {
 pub(in crate::catalog) struct Rules {
     pub(in crate::catalog) layout: Layout,
     pub(in crate::catalog) flush_age: Duration,
+    pub(in crate::catalog) grace: Duration,
     pub(in crate::catalog) change_log_rows: u64,
 }
 

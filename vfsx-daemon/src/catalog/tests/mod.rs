@@ -1,0 +1,9 @@
+//! The catalog on a real directory, fed by hand.
+
+mod content;
+mod crash;
+mod names;
+mod random;
+mod rig;
+mod scan;
+mod ship;

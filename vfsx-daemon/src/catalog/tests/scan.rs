@@ -1,0 +1,157 @@
+use super::rig::{Rig, join};
+use crate::catalog::ScanState;
+use crate::journal::{Body, GapReason, NodeKind};
+use std::fs;
+use std::path::Path;
+
+fn fill(root: &Path) {
+    for d in 0..5 {
+        let dir = root.join(format!("dir{d}/sub"));
+        fs::create_dir_all(&dir).unwrap();
+        for f in 0..40usize {
+            fs::write(dir.join(format!("f{f}")), vec![f as u8; f * 531]).unwrap();
+        }
+    }
+    fs::hard_link(root.join("dir0/sub/f9"), root.join("dir1/linked")).unwrap();
+    std::os::unix::fs::symlink("dir0", root.join("link")).unwrap();
+}
+
+fn scan(rig: &Rig) {
+    let number = rig.catalog.request_scan().unwrap();
+    rig.wait("the scan has finished", |s| s.scan.finished >= number && s.scan.state == ScanState::Done);
+}
+
+#[test]
+fn a_share_with_content_is_taken_in_whole() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let status = rig.catalog.status();
+    assert_eq!((status.scan.finished, status.scan.state), (1, ScanState::Done));
+    assert_eq!(status.scan.files, 5 * 40 + 2);
+}
+
+#[test]
+fn a_scan_that_is_stopped_goes_on_and_reads_nothing_twice() {
+    let mut rig = Rig::with(fill);
+    let mut read = 0;
+    for _ in 0..6 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        read += rig.catalog.status().bytes_read;
+        rig.restart();
+    }
+    rig.check();
+    read += rig.catalog.status().bytes_read;
+    let content: u64 = 5 * (0..40u64).map(|f| f * 531).sum::<u64>();
+    // A read that a stop cut off is made again; there are few of these.
+    assert!(read < content * 2, "{read} of {content}");
+    let before = rig.catalog.status().bytes_read;
+    scan(&rig);
+    assert_eq!(rig.catalog.status().bytes_read, before, "a scan of an unchanged share reads no content");
+}
+
+#[test]
+fn a_scan_finds_what_no_event_told() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let before = rig.catalog.status().bytes_read;
+    let moved = rig.id("dir3/sub/f30");
+    fs::write(rig.path("dir0/sub/f1"), b"changed in place, other size").unwrap();
+    fs::remove_file(rig.path("dir0/sub/f2")).unwrap();
+    fs::remove_dir_all(rig.path("dir2")).unwrap();
+    fs::rename(rig.path("dir3"), rig.path("dir1/moved")).unwrap();
+    fs::create_dir_all(rig.path("new/deep")).unwrap();
+    fs::write(rig.path("new/deep/f"), b"new").unwrap();
+    // Same size, modification time put back: only the change time tells.
+    let meta = fs::metadata(rig.path("dir4/sub/f20")).unwrap();
+    fs::write(rig.path("dir4/sub/f20"), vec![99; meta.len() as usize]).unwrap();
+    let file = fs::File::options().write(true).open(rig.path("dir4/sub/f20")).unwrap();
+    file.set_modified(meta.modified().unwrap()).unwrap();
+
+    scan(&rig);
+    rig.check();
+    assert_eq!(rig.id("dir1/moved/sub/f30"), moved);
+    let read = rig.catalog.status().bytes_read - before;
+    assert_eq!(read, 28 + 3 + meta.len());
+}
+
+#[test]
+fn a_gap_stays_until_a_scan_that_began_after_it_is_done() {
+    let rig = Rig::with(fill);
+    rig.check();
+    fs::write(rig.path("missed"), b"while nobody looked").unwrap();
+    rig.feed(Body::Gap { since_ns: 77, reason: GapReason::DaemonAbsent });
+    let status = rig.settle();
+    let gap = status.gap.unwrap();
+    assert_eq!((gap.since_ns, gap.reason.as_str()), (77, GapReason::DaemonAbsent.text()));
+    assert!(rig.id("missed").is_none());
+    scan(&rig);
+    assert_eq!(rig.catalog.status().gap, None);
+    assert!(rig.id("missed").is_some());
+    rig.check();
+}
+
+#[test]
+fn clients_that_move_things_about_during_a_scan_hide_nothing_from_it() {
+    let rig = Rig::with(fill);
+    for round in 0..30 {
+        let (from, to) = (format!("dir{}", round % 5), format!("moved{round}"));
+        let event = Body::Rename {
+            from: rig.dir(""),
+            from_name: from.clone().into(),
+            to: rig.dir(""),
+            to_name: to.clone().into(),
+            node: rig.node(&from),
+            replaced: None,
+        };
+        fs::rename(rig.path(&from), rig.path(&to)).unwrap();
+        rig.feed(event);
+        rig.make_file(&to, &format!("new{round}"), b"new");
+        let event = Body::Rename {
+            from: rig.dir(""),
+            from_name: to.clone().into(),
+            to: rig.dir(""),
+            to_name: from.clone().into(),
+            node: rig.node(&to),
+            replaced: None,
+        };
+        fs::rename(rig.path(&to), rig.path(&from)).unwrap();
+        rig.feed(event);
+    }
+    rig.check();
+}
+
+#[test]
+fn a_directory_moved_by_a_local_program_under_an_open_file_is_found_by_a_scan() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let id = rig.id("dir0/sub/f9");
+    fs::rename(rig.path("dir0"), rig.path("elsewhere")).unwrap();
+    let path = join("elsewhere/sub", "f9");
+    rig.write_at(&path, 0, b"written under the old name");
+    let node = rig.node(&path);
+    rig.feed(Body::Touched {
+        node,
+        path_hint: b"dir0/sub/f9".to_vec(),
+        changed: crate::journal::Changed { stat: true, xattrs: false },
+    });
+    rig.make_file("", "unrelated", b"x");
+    rig.wait("the rest goes on", |s| s.applied == rig.fed());
+    scan(&rig);
+    rig.check();
+    assert_eq!(rig.id(&path), id);
+}
+
+#[test]
+fn a_file_created_while_a_scan_lists_its_directory_is_one_object() {
+    let rig = Rig::with(|root| {
+        for f in 0..3000 {
+            fs::write(root.join(format!("f{f}")), b"x").unwrap();
+        }
+    });
+    for i in 0..200 {
+        fs::write(rig.path(&format!("c{i}")), format!("client {i}")).unwrap();
+        rig.created("", &format!("c{i}"), NodeKind::File);
+        rig.written(&format!("c{i}"), 0..10);
+    }
+    rig.check();
+}
