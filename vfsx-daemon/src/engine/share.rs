@@ -7,45 +7,29 @@ use crate::catalog::{self, Catalog, CatalogError};
 use crate::config::{Config, Share, Site};
 use crate::intake::{Barriers, ShareIntake, now_ns};
 use crate::journal::{self, Journal, SyncThread};
-use crate::status::{self, ShareReport};
+use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
 use dr_replicator::{RestfsSite, SiteHandle, SiteOptions, SiteStatus};
 use std::io;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
-
-/// A catalog that has failed (its disk was full, say) is opened again after this time.
-const RESTART_AFTER: Duration = Duration::from_secs(10);
 
 /// A share that is taken care of.
 pub struct ShareEngine {
     share: Share,
     sites: Vec<Site>,
-    directory: PathBuf,
-    age: Duration,
     journal: Journal,
     intake: Arc<ShareIntake>,
+    catalog: Catalog,
+    /// Once it is started.
     barriers: OnceLock<Barriers>,
-    running: Mutex<Running>,
+    /// Empty before the start and after the end.
+    tasks: Mutex<Vec<SiteHandle>>,
     pauses: Mutex<Pauses>,
     /// Dropped last: syncs what is appended.
     sync: Mutex<Option<SyncThread>>,
-}
-
-/// What is started anew when the catalog fails.
-enum Running {
-    /// Not started yet.
-    Opened(Catalog),
-    Up(Parts),
-    /// Why, and since when.
-    Down(String, Instant),
-}
-
-struct Parts {
-    catalog: Catalog,
-    sites: Vec<SiteHandle>,
 }
 
 /// A site as [`ShareEngine`] gives it out.
@@ -93,43 +77,48 @@ impl ShareEngine {
         Ok(Self {
             share: share.clone(),
             sites,
-            directory,
-            age: config.age,
             journal,
             intake,
+            catalog,
             barriers: OnceLock::new(),
-            running: Mutex::new(Running::Opened(catalog)),
+            tasks: Mutex::new(Vec::new()),
             pauses: Mutex::new(pauses),
             sync: Mutex::new(Some(sync)),
         })
     }
 
-    /// Starts catalog and sites.
+    /// Starts catalog and sites, once.
     pub(super) fn start(&self, barriers: Barriers) -> Result<(), StartError> {
-        // Set once: a share is started once.
+        let records = Arc::new(JournalRecords::new(Arc::clone(&self.intake)));
+        self.catalog.start(records).map_err(|source| StartError::Catalog {
+            share: self.share.name.clone(),
+            source,
+        })?;
+        // A second start has failed in the line above.
         let _ = self.barriers.set(barriers);
-        let mut running = self.lock();
-        if let Running::Opened(catalog) = &*running {
-            let parts = self
-                .start_parts(catalog.clone())
-                .map_err(|source| StartError::Catalog {
-                    share: self.share.name.clone(),
-                    source,
-                })?;
-            *running = Running::Up(parts);
-        }
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let spawn = |site: &Site| {
+            let target = RestfsSite::new(endpoint(site), site.bucket_for(&self.share.name));
+            let mut options = SiteOptions::new(site.name.clone());
+            options.limit = site.limit;
+            options.paused = pauses.contains(&site.name);
+            dr_replicator::spawn(Arc::new(self.catalog.clone()), Arc::new(target), options)
+        };
+        *self.tasks() = self.sites.iter().map(spawn).collect();
         Ok(())
     }
 
     /// Ends the sites' tasks, then the catalog, then the journal's sync.
     pub(super) async fn stop(&self) {
-        let stopped = Running::Down("stopped".into(), Instant::now());
-        let was = std::mem::replace(&mut *self.lock(), stopped);
-        if let Running::Up(parts) = was {
-            end(parts).await;
+        let tasks = std::mem::take(&mut *self.tasks());
+        for task in tasks {
+            task.stop().await;
         }
         let sync = self.sync.lock().unwrap_or_else(PoisonError::into_inner).take();
-        tokio::task::block_in_place(|| drop(sync));
+        tokio::task::block_in_place(|| {
+            self.catalog.stop();
+            drop(sync);
+        });
     }
 
     pub fn name(&self) -> &str {
@@ -148,30 +137,15 @@ impl ShareEngine {
         self.barriers.get()
     }
 
-    /// The running catalog, or why there is none.
-    pub(super) fn catalog(&self) -> Result<Catalog, String> {
-        match &*self.lock() {
-            Running::Up(parts) => Ok(parts.catalog.clone()),
-            Running::Down(why, _) => Err(why.clone()),
-            Running::Opened(_) => Err("not started".into()),
-        }
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The sites, or the one named.
     pub(super) fn sites(&self, only: Option<&str>) -> Vec<SiteView> {
-        let Running::Up(parts) = &*self.lock() else {
-            return Vec::new();
-        };
-        let chosen = parts
-            .sites
-            .iter()
-            .filter(|site| only.is_none_or(|name| name == site.name()));
-        chosen
-            .map(|site| SiteView {
-                name: site.name().to_owned(),
-                status: site.status(),
-            })
-            .collect()
+        let tasks = self.tasks();
+        let chosen = tasks.iter().filter(|task| only.is_none_or(|name| name == task.name()));
+        chosen.map(|task| SiteView { name: task.name().to_owned(), status: task.status() }).collect()
     }
 
     pub fn has_site(&self, name: &str) -> bool {
@@ -189,163 +163,62 @@ impl ShareEngine {
         for name in &names {
             pauses.set(name, paused)?;
         }
-        if let Running::Up(parts) = &*self.lock() {
-            for handle in parts
-                .sites
-                .iter()
-                .filter(|site| only.is_none_or(|name| name == site.name()))
-            {
-                if paused { handle.pause() } else { handle.resume() }
-            }
+        for task in self.tasks().iter().filter(|task| only.is_none_or(|name| name == task.name())) {
+            if paused { task.pause() } else { task.resume() }
         }
         Ok(names)
     }
 
     pub(super) fn set_limit(&self, site: &str, limit: Option<NonZeroU64>) {
-        if let Running::Up(parts) = &*self.lock() {
-            for handle in parts.sites.iter().filter(|handle| handle.name() == site) {
-                handle.set_limit(limit);
-            }
+        for task in self.tasks().iter().filter(|task| task.name() == site) {
+            task.set_limit(limit);
         }
     }
 
-    /// All there is to say about the share. Blocks on the catalog.
+    /// All there is to say about the share. Blocks on the disk.
     pub fn report(&self) -> ShareReport {
         self.intake.tend();
-        let mut facts = status::ShareFacts {
+        let views = self.sites(None);
+        let catalog = self.catalog.status();
+        let sites = self.sites.iter().map(|site| self.site_facts(site, &views)).collect();
+        status::report(ShareFacts {
             share: self.share.clone(),
+            // Asked last: what came meanwhile must not be taken for applied.
             journal: self.journal.status(),
-            pending_gap: self.intake.pending_gap(),
+            unapplied_gap: self.intake.gap_after(catalog.applied),
             sessions: self.intake.sessions(),
             now_ns: now_ns(),
-            catalog: Err("not running".into()),
-            oldest_unapplied_ns: None,
-            sites: Vec::new(),
-        };
-        let (catalog, views) = match (self.catalog(), self.sites(None)) {
-            (Ok(catalog), views) => (catalog, views),
-            (Err(why), _) => {
-                facts.catalog = Err(why);
-                facts.sites = self
-                    .sites
-                    .iter()
-                    .map(|site| self.site_facts(site, None, None))
-                    .collect();
-                return status::report(facts);
-            }
-        };
-        let of_catalog = catalog.status();
-        facts.oldest_unapplied_ns = self.intake.oldest_after(of_catalog.applied);
-        facts.catalog = Ok(of_catalog);
-        for site in &self.sites {
-            let task = views.iter().find(|view| view.name == site.name);
-            let place = catalog.site(&site.name);
-            if let Err(error) = &place {
-                tracing::warn!(share = self.share.name, site = site.name, %error, "no cursor for status");
-            }
-            let task = task.map(|view| view.status.borrow().clone());
-            facts
-                .sites
-                .push(self.site_facts(site, task, place.ok().flatten()));
-        }
-        // The journal is asked again: what came meanwhile must not be taken for applied.
-        facts.journal = self.journal.status();
-        status::report(facts)
+            oldest_unapplied_ns: self.intake.oldest_after(catalog.applied),
+            catalog,
+            sites,
+        })
     }
 
-    /// Every second: trims the journal, starts a failed catalog again.
-    pub(super) async fn keep_up(&self) {
-        match self.catalog() {
-            Ok(catalog) => {
-                let journal = self.journal.clone();
-                let kept = tokio::task::spawn_blocking(move || {
-                    let trimmed = journal.trim(catalog.applied());
-                    (trimmed, catalog.status().failed)
-                });
-                let Ok((trimmed, failed)) = kept.await else { return };
-                if let Err(error) = trimmed {
-                    tracing::error!(share = self.share.name, %error, "the journal cannot be trimmed");
-                }
-                if let Some(why) = failed {
-                    self.take_down(why).await;
-                }
-            }
-            Err(_) => self.try_again(),
+    /// Removes what the catalog has from the journal. Blocks on the disk.
+    pub(super) fn trim(&self) {
+        if let Err(error) = self.journal.trim(self.catalog.applied()) {
+            tracing::error!(share = self.share.name, %error, "the journal cannot be trimmed");
         }
     }
 
-    async fn take_down(&self, why: String) {
-        tracing::error!(
-            share = self.share.name,
-            why,
-            "the catalog has failed; it is opened again shortly"
-        );
-        let was = std::mem::replace(&mut *self.lock(), Running::Down(why, Instant::now()));
-        if let Running::Up(parts) = was {
-            end(parts).await;
-        }
-    }
-
-    fn try_again(&self) {
-        let due = matches!(&*self.lock(), Running::Down(_, since) if since.elapsed() >= RESTART_AFTER);
-        if !due {
-            return;
-        }
-        let outcome = tokio::task::block_in_place(|| {
-            let catalog = open_catalog(&self.share, &self.sites, &self.directory, self.age)?;
-            self.start_parts(catalog)
+    fn site_facts(&self, site: &Site, views: &[SiteView]) -> SiteFacts {
+        let place = self.catalog.site(&site.name).unwrap_or_else(|error| {
+            tracing::warn!(share = self.share.name, site = site.name, %error, "no cursor for status");
+            None
         });
-        *self.lock() = match outcome {
-            Ok(parts) => {
-                tracing::info!(share = self.share.name, "the catalog works again");
-                Running::Up(parts)
-            }
-            Err(error) => {
-                tracing::error!(share = self.share.name, %error, "the catalog cannot be opened");
-                Running::Down(error.to_string(), Instant::now())
-            }
-        };
-    }
-
-    fn start_parts(&self, catalog: Catalog) -> Result<Parts, CatalogError> {
-        catalog.start(Arc::new(JournalRecords::new(Arc::clone(&self.intake))))?;
-        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let spawn = |site: &Site| {
-            let target = RestfsSite::new(endpoint(site), site.bucket_for(&self.share.name));
-            let mut options = SiteOptions::new(site.name.clone());
-            options.limit = site.limit;
-            options.paused = pauses.contains(&site.name);
-            dr_replicator::spawn(Arc::new(catalog.clone()), Arc::new(target), options)
-        };
-        let sites = self.sites.iter().map(spawn).collect();
-        Ok(Parts { catalog, sites })
-    }
-
-    fn site_facts(
-        &self,
-        site: &Site,
-        task: Option<SiteStatus>,
-        place: Option<catalog::SiteStatus>,
-    ) -> status::SiteFacts {
-        status::SiteFacts {
+        let task = views.iter().find(|view| view.name == site.name);
+        SiteFacts {
             name: site.name.clone(),
             url: site.url.to_string(),
             bucket: site.bucket_for(&self.share.name).to_owned(),
-            task,
+            task: task.map(|view| view.status.borrow().clone()),
             place,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tasks(&self) -> MutexGuard<'_, Vec<SiteHandle>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn end(parts: Parts) {
-    for site in parts.sites {
-        site.stop().await;
-    }
-    tokio::task::block_in_place(|| parts.catalog.stop());
 }
 
 fn open_catalog(

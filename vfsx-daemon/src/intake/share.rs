@@ -44,6 +44,8 @@ struct State {
     /// are made to connect anew and send them again.
     discarding: bool,
     reserve: GapReserve,
+    /// The last gap that went into the journal, with its record: the catalog knows of it only after applying that.
+    noted: Option<(u64, PendingGap)>,
     arrivals: Arrivals,
 }
 
@@ -99,6 +101,7 @@ impl ShareIntake {
                 ended: BTreeSet::new(),
                 discarding: false,
                 reserve,
+                noted: None,
                 arrivals: Arrivals::default(),
             }),
             journal,
@@ -119,9 +122,13 @@ impl ShareIntake {
         (state.connections.len(), state.awaited.len())
     }
 
-    /// A gap that the journal could not take yet.
-    pub fn pending_gap(&self) -> Option<PendingGap> {
-        self.lock().reserve.pending()
+    /// A gap that who has applied the records up to `applied` does not know of: in the journal after that, or not in the
+    /// journal yet.
+    pub fn gap_after(&self, applied: u64) -> Option<PendingGap> {
+        let mut state = self.lock();
+        state.appended_gap = state.appended_gap.filter(|(sequence, _)| *sequence > applied);
+        let appended = state.appended_gap.map(|(_, gap)| gap);
+        state.reserve.pending().into_iter().chain(appended).min_by_key(|gap| gap.since_ns)
     }
 
     /// When the oldest record after `applied` was noted, or somewhat earlier.
@@ -378,6 +385,7 @@ impl ShareIntake {
         if state.reserve.pending() != Some(gap) {
             return false;
         }
+        state.noted = Some((sequence, gap));
         if let Err(error) = state.reserve.clear() {
             tracing::error!(share = self.name, %error, "the gap's reserve cannot be cleared; it is noted again");
         }
