@@ -1,4 +1,5 @@
-use super::{Blocks, assert_holds, content, key_of};
+use super::{Blocks, assert_holds, content, key_of, pack_path};
+use crate::storage::fs::record::RECORD_HEADER;
 use crate::storage::fs::{FsStore, Options};
 use crate::storage::{BlockStore, StoreError};
 use restfs_lib::model::Compression;
@@ -38,6 +39,13 @@ impl Drop for SmallDisk {
     }
 }
 
+fn newest_pack(folder: &Path) -> u64 {
+    (1..)
+        .take_while(|pack| pack_path(folder, *pack).exists())
+        .last()
+        .unwrap()
+}
+
 #[test]
 fn a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_space() {
     let Some(disk) = SmallDisk::mount("4m") else {
@@ -73,6 +81,20 @@ fn a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_space() {
         assert_holds(&store, &stored);
 
         fs::remove_file(&ballast).unwrap();
+        // Shorter than what the refused one may have left behind it.
+        let short = content(1, 10);
+        store.put(key_of(&short), &short, Compression::None).unwrap();
+        store.flush().unwrap();
+        let length = fs::metadata(pack_path(&folder, newest_pack(&folder)))
+            .unwrap()
+            .len();
+        let at = store.shared.find(key_of(&short)).unwrap().unwrap();
+        assert_eq!(
+            length,
+            at.offset + RECORD_HEADER as u64 + u64::from(at.stored),
+            "a rest of the refused write"
+        );
+        stored.insert(key_of(&short), short);
         store.put(key_of(&refused), &refused, Compression::None).unwrap();
         store.flush().unwrap();
         stored.insert(key_of(&refused), refused);
