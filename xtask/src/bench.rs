@@ -2,7 +2,7 @@
 
 use crate::build::{self, Profile};
 use crate::packages;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::fs;
 use std::net::TcpListener;
@@ -107,7 +107,7 @@ fn print(report: &Report) {
 }
 
 fn restfs(scratch: &Path, requests: u32) -> Result<Row> {
-    let programs = build::target(Profile::Release)?;
+    let programs = build::programs(Profile::Release)?;
     let restfs = programs.join("restfs");
     let port = free_port()?;
     let data = scratch.join("restfs");
@@ -118,13 +118,21 @@ fn restfs(scratch: &Path, requests: u32) -> Result<Row> {
     )?;
     let admin = |words: &[&str]| output(Command::new(&restfs).args(words).arg("--config").arg(&config));
     admin(&["bucket", "create", BUCKET])?;
-    let token = admin(&["token", "create", "--role", "writer", "--bucket", BUCKET, "bench"])?;
-    let token_file = scratch.join("token");
-    let secret = token.split_whitespace().find(|word| word.starts_with("restfs_"));
-    fs::write(
-        &token_file,
-        secret.context("`restfs token create` printed no token")?,
-    )?;
+    let token = scratch.join("token");
+    let words = [
+        "token", "create", "--role", "writer", "--bucket", BUCKET, "bench", "--output",
+    ];
+    let made = Command::new(&restfs)
+        .args(words)
+        .arg(&token)
+        .arg("--config")
+        .arg(&config)
+        .output()?;
+    ensure!(
+        made.status.success(),
+        "restfs token create: {}",
+        String::from_utf8_lossy(&made.stderr).trim()
+    );
     let _server = Server::start(
         Command::new(&restfs).arg("serve").arg("--config").arg(&config),
         port,
@@ -146,7 +154,7 @@ fn restfs(scratch: &Path, requests: u32) -> Result<Row> {
             ])
             .args(["--size", &VALUE_BYTES.to_string()])
             .arg("--token-file")
-            .arg(&token_file),
+            .arg(&token),
     )?;
     let figures: serde_json::Value = serde_json::from_str(&text).context("figures of restfs-bench")?;
     let per_second = |kind: &str| {

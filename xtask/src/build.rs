@@ -50,7 +50,12 @@ pub fn everything(profile: Profile) -> Result<Binaries> {
 
 /// Programs built earlier.
 pub fn binaries(profile: Profile) -> Result<Binaries> {
-    Binaries::built_in(&target_dir()?.join(profile.dir()))
+    Binaries::built_in(&programs(profile)?)
+}
+
+/// Directory of the programs.
+pub fn programs(profile: Profile) -> Result<PathBuf> {
+    Ok(target_dir()?.join(profile.dir()))
 }
 
 /// Runs cargo in the workspace.

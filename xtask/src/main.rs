@@ -3,6 +3,7 @@
 // A program has no outside: `pub` says what the other modules may use.
 #![allow(unreachable_pub)]
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -40,6 +41,8 @@ enum Command {
     Test,
     /// Starts a private stack in DIR and leaves it running; `DIR/lab.json` says where everything is.
     Lab(lab::Arguments),
+    /// Runs the benchmarks, each beside its peers in the same run, and prints a table.
+    Bench(bench::Arguments),
     /// Makes the headers of the installed Samba ready, which the module is built against.
     SambaHeaders,
     /// Installs the module, the programs, their units, manual pages, completions and example configurations.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test => check::run(),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::SambaHeaders => samba_headers::ensure().map(|dir| println!("{}", dir.display())),
         Command::Install(arguments) => install::run(&arguments),
     };
