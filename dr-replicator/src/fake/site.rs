@@ -29,6 +29,8 @@ pub struct Faults {
     pub fenced: Option<u64>,
     /// Time that every call takes.
     pub delay: Duration,
+    /// `digest` answers something else than the tree's.
+    pub wrong_digest: bool,
     /// Time that the answer to `digest` takes to be made.
     pub digest_delay: Duration,
 }
@@ -275,7 +277,12 @@ impl Site for FakeSite {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        self.call("digest", |inner| Ok(inner.model.digest())).await
+        self.call("digest", |inner| {
+            let digest = inner.model.digest();
+            let wrong = inner.faults.wrong_digest;
+            Ok(if wrong { digest.plus(digest) } else { digest })
+        })
+        .await
     }
 
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError> {

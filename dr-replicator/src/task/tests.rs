@@ -171,14 +171,14 @@ async fn a_change_made_while_groups_are_listed_is_not_lost() {
     let pair = Pair::new(1);
     let mut random = Random::new(1);
     let handle = pair.start();
-    let id = pair.source.create("equal", 4, &mut random);
-    // Ids are 300 apart: this one is of a later group.
-    for n in 0..9 {
-        pair.source.create(&format!("f{n}"), 1, &mut random);
-    }
+    // Ids are 300 apart, so the last one is not in the group of the root, where the rename below makes a difference.
+    let ids: Vec<_> = (0..9)
+        .map(|n| pair.source.create(&format!("f{n}"), 4, &mut random))
+        .collect();
+    let id = ids[8];
     pair.assert_equal(&handle).await;
     handle.stop().await;
-    pair.source.rename("f8", "renamed");
+    pair.source.rename("f0", "renamed");
     pair.source.trim(pair.source.head_now());
     pair.site.set_faults(Faults {
         delay: Duration::from_secs(1),
@@ -335,6 +335,27 @@ async fn a_site_whose_tree_was_damaged_is_found_out_and_repaired() {
     assert_ne!(bad.state, SiteState::InSync);
     pair.assert_equal(&handle).await;
     assert_eq!(pair.site.model(), damaged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_difference_that_never_goes_away_does_not_keep_both_ends_busy() {
+    let pair = Pair::new(3);
+    pair.source.create("a", 9, &mut Random::new(3));
+    pair.site.set_faults(Faults {
+        wrong_digest: true,
+        ..Faults::default()
+    });
+    let handle = pair.start();
+    let failed = until(&handle, |s| s.state == SiteState::Failed).await;
+    assert!(failed.last_error.unwrap().contains("the trees differ"));
+    let before = pair.site.calls("commit");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(
+        pair.site.calls("commit") - before <= 21,
+        "one try in half a minute"
+    );
+    pair.site.set_faults(Faults::default());
+    pair.assert_equal(&handle).await;
 }
 
 #[tokio::test(start_paused = true)]
