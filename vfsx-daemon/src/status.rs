@@ -22,9 +22,8 @@ pub struct ShareReport {
     pub gap: Option<GapReport>,
     pub sites: Vec<SiteReport>,
     pub sessions: SessionsReport,
-    /// `None` when the catalog does not run; `last_error` of the sites says why.
-    pub catalog: Option<CatalogReport>,
-    pub scan: Option<ScanReport>,
+    pub catalog: CatalogReport,
+    pub scan: ScanReport,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,12 +118,12 @@ pub struct VerifiedReport {
 pub struct ShareFacts {
     pub share: Share,
     pub journal: journal::Status,
-    pub pending_gap: Option<PendingGap>,
+    /// One that the catalog does not know of yet.
+    pub unapplied_gap: Option<PendingGap>,
     /// Connected, awaited.
     pub sessions: (usize, usize),
     pub now_ns: i64,
-    /// Or why there is none.
-    pub catalog: Result<catalog::Status, String>,
+    pub catalog: catalog::Status,
     pub oldest_unapplied_ns: Option<i64>,
     pub sites: Vec<SiteFacts>,
 }
@@ -138,7 +137,6 @@ pub struct SiteFacts {
 }
 
 pub fn report(facts: ShareFacts) -> ShareReport {
-    let catalog = facts.catalog.as_ref().ok();
     ShareReport {
         name: facts.share.name.clone(),
         path: facts.share.path.display().to_string(),
@@ -158,30 +156,28 @@ pub fn report(facts: ShareFacts) -> ShareReport {
             connected: facts.sessions.0,
             awaited: facts.sessions.1,
         },
-        catalog: catalog.map(catalog_report),
-        scan: catalog.map(|status| scan_report(&status.scan)),
+        catalog: catalog_report(&facts.catalog),
+        scan: scan_report(&facts.catalog.scan),
     }
 }
 
-/// The open gap, from the catalog or not in the journal yet: (since, reason).
+/// The open gap, as the catalog has it or on its way there: (since, reason).
 fn gap(facts: &ShareFacts) -> Option<(i64, String)> {
-    let applied = facts.catalog.as_ref().ok().and_then(|status| status.gap.clone());
-    let pending = facts
-        .pending_gap
+    let applied = facts
+        .catalog
+        .gap
+        .as_ref()
+        .map(|gap| (gap.since_ns, gap.reason.clone()));
+    let coming = facts
+        .unapplied_gap
         .map(|gap| (gap.since_ns, gap.reason.text().to_owned()));
-    applied
-        .map(|gap| (gap.since_ns, gap.reason))
-        .into_iter()
-        .chain(pending)
-        .min_by_key(|(since, _)| *since)
+    applied.into_iter().chain(coming).min_by_key(|(since, _)| *since)
 }
 
 /// What a person is told. In sync is said only when all of it is proved: nothing unsynced, unapplied, unread or
 /// unseen on this side, all changes committed, and the two trees compared equal at that very change.
 fn state(facts: &ShareFacts, task: &SiteStatus) -> SiteState {
-    let Ok(catalog) = &facts.catalog else {
-        return SiteState::Failed;
-    };
+    let catalog = &facts.catalog;
     match task.state {
         SiteState::Stopped => SiteState::Failed,
         state @ (SiteState::Paused
@@ -244,21 +240,19 @@ fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
 }
 
 fn last_error(facts: &ShareFacts, task: Option<&SiteStatus>) -> Option<String> {
-    match &facts.catalog {
-        Err(why) => Some(format!("the catalog does not run: {why}")),
-        Ok(catalog) => catalog
-            .failed
-            .as_ref()
-            .map(|why| format!("the catalog has failed: {why}"))
-            .or_else(|| task.and_then(|t| t.last_error.clone())),
-    }
+    let failed = facts
+        .catalog
+        .failed
+        .as_ref()
+        .map(|why| format!("the catalog stands still: {why}"));
+    failed.or_else(|| task.and_then(|t| t.last_error.clone()))
 }
 
 fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64> {
     if state == SiteState::InSync {
         return Some(0);
     }
-    let catalog = facts.catalog.as_ref().ok()?;
+    let catalog = &facts.catalog;
     let place = site.place?;
     let gap_since = gap(facts).map(|(since, _)| since);
     // Before the first scan has ended, or since a gap of unknown age, anything may be missing.

@@ -7,6 +7,9 @@ mod share;
 mod state_dir;
 mod sync;
 
+#[cfg(test)]
+mod tests;
+
 pub use settle::{SettleError, SettleStage, Settled};
 pub use share::ShareEngine;
 pub use state_dir::{StateDir, StateDirError};
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How often journals are trimmed and failed catalogs are looked for.
+/// How often journals are trimmed.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why vfsxd cannot start. One line each.
@@ -131,7 +134,10 @@ pub async fn report(shares: &[Arc<ShareEngine>]) -> StatusReport {
 
 async fn keep_up(share: Arc<ShareEngine>) {
     loop {
-        share.keep_up().await;
+        let trimmed = Arc::clone(&share);
+        if tokio::task::spawn_blocking(move || trimmed.trim()).await.is_err() {
+            tracing::error!(share = share.name(), "trimming the journal panicked");
+        }
         tokio::time::sleep(UPKEEP_EVERY).await;
     }
 }

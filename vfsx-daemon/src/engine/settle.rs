@@ -1,7 +1,7 @@
 //! Settle: everything done on the share before the call is committed at the sites.
 
 use super::share::{ShareEngine, SiteView};
-use crate::catalog::{Catalog, ScanState, Status};
+use crate::catalog::{ScanState, Status};
 use crate::intake::BarrierError;
 use dr_replicator::{SiteState, WaitError, wait_committed};
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,8 @@ pub struct Settled {
 pub enum SettleError {
     #[error(transparent)]
     Barrier(#[from] BarrierError),
-    #[error("share {share}: the catalog does not run: {why}")]
-    Catalog { share: String, why: String },
+    #[error("share {share}: vfsxd is starting or stopping")]
+    NotRunning { share: String },
     #[error("share {share}: time is over while the catalog takes in changes ({left})")]
     CatalogTimeout { share: String, left: String },
     #[error("share {share}: time is over while site {site} is {state}{why}")]
@@ -64,15 +64,13 @@ impl ShareEngine {
         mut progress: impl FnMut(SettleStage),
     ) -> Result<Settled, SettleError> {
         progress(SettleStage::Modules);
-        let down = |why: String| SettleError::Catalog {
+        let not_running = || SettleError::NotRunning {
             share: self.name().to_owned(),
-            why,
         };
-        let barriers = self.barriers().ok_or_else(|| down("not started".into()))?;
+        let barriers = self.barriers().ok_or_else(not_running)?;
         let journal = barriers.barrier(self.intake(), deadline).await?;
         progress(SettleStage::Catalog);
-        let catalog = self.catalog().map_err(down)?;
-        let status = self.covered(&catalog, journal, deadline).await?;
+        let status = self.covered(journal, deadline).await?;
         let mut sites = Vec::new();
         for site in self.sites(only) {
             progress(SettleStage::Site {
@@ -81,7 +79,7 @@ impl ShareEngine {
             sites.push(site.name.clone());
             self.committed(site, status.head, deadline).await?;
         }
-        let gap = status.gap.is_some() || self.intake().pending_gap().is_some();
+        let gap = status.gap.is_some() || self.intake().gap_after(status.applied).is_some();
         Ok(Settled {
             share: self.name().to_owned(),
             journal,
@@ -92,32 +90,19 @@ impl ShareEngine {
     }
 
     /// Waits until all from records up to `journal`, and from a scan under way, is in the change log.
-    async fn covered(
-        &self,
-        catalog: &Catalog,
-        journal: u64,
-        deadline: Instant,
-    ) -> Result<Status, SettleError> {
-        let mut moved = catalog.progress();
+    async fn covered(&self, journal: u64, deadline: Instant) -> Result<Status, SettleError> {
+        let mut moved = self.catalog().progress();
         loop {
             moved.borrow_and_update();
-            let status = catalog_status(catalog).await;
-            if let Some(why) = status.failed {
-                return Err(SettleError::Catalog {
-                    share: self.name().to_owned(),
-                    why,
-                });
-            }
+            let status = self.catalog().status();
             if status.covered >= journal && status.scan.state == ScanState::Done {
                 return Ok(status);
             }
             match tokio::time::timeout_at(deadline, moved.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => {
-                    let why = "it was stopped".to_owned();
-                    return Err(SettleError::Catalog {
+                    return Err(SettleError::NotRunning {
                         share: self.name().to_owned(),
-                        why,
                     });
                 }
                 Err(_) => {
@@ -157,17 +142,10 @@ impl ShareEngine {
     }
 }
 
-/// The catalog's status, asked on a thread that may block.
-pub(super) async fn catalog_status(catalog: &Catalog) -> Status {
-    let catalog = catalog.clone();
-    let asked = tokio::task::spawn_blocking(move || catalog.status()).await;
-    asked.unwrap_or_else(|error| Status {
-        failed: Some(error.to_string()),
-        ..Status::default()
-    })
-}
-
 fn left(status: &Status, journal: u64) -> String {
+    if let Some(why) = &status.failed {
+        return why.clone();
+    }
     if status.scan.state != ScanState::Done {
         return format!("a scan runs: {} files seen", status.scan.files);
     }

@@ -90,10 +90,12 @@ impl ShareEngine {
     /// Starts catalog and sites, once.
     pub(super) fn start(&self, barriers: Barriers) -> Result<(), StartError> {
         let records = Arc::new(JournalRecords::new(Arc::clone(&self.intake)));
-        self.catalog.start(records).map_err(|source| StartError::Catalog {
-            share: self.share.name.clone(),
-            source,
-        })?;
+        self.catalog
+            .start(records)
+            .map_err(|source| StartError::Catalog {
+                share: self.share.name.clone(),
+                source,
+            })?;
         // A second start has failed in the line above.
         let _ = self.barriers.set(barriers);
         let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,8 +146,15 @@ impl ShareEngine {
     /// The sites, or the one named.
     pub(super) fn sites(&self, only: Option<&str>) -> Vec<SiteView> {
         let tasks = self.tasks();
-        let chosen = tasks.iter().filter(|task| only.is_none_or(|name| name == task.name()));
-        chosen.map(|task| SiteView { name: task.name().to_owned(), status: task.status() }).collect()
+        let chosen = tasks
+            .iter()
+            .filter(|task| only.is_none_or(|name| name == task.name()));
+        chosen
+            .map(|task| SiteView {
+                name: task.name().to_owned(),
+                status: task.status(),
+            })
+            .collect()
     }
 
     pub fn has_site(&self, name: &str) -> bool {
@@ -163,7 +172,11 @@ impl ShareEngine {
         for name in &names {
             pauses.set(name, paused)?;
         }
-        for task in self.tasks().iter().filter(|task| only.is_none_or(|name| name == task.name())) {
+        for task in self
+            .tasks()
+            .iter()
+            .filter(|task| only.is_none_or(|name| name == task.name()))
+        {
             if paused { task.pause() } else { task.resume() }
         }
         Ok(names)
@@ -180,7 +193,11 @@ impl ShareEngine {
         self.intake.tend();
         let views = self.sites(None);
         let catalog = self.catalog.status();
-        let sites = self.sites.iter().map(|site| self.site_facts(site, &views)).collect();
+        let sites = self
+            .sites
+            .iter()
+            .map(|site| self.site_facts(site, &views))
+            .collect();
         status::report(ShareFacts {
             share: self.share.clone(),
             // Asked last: what came meanwhile must not be taken for applied.

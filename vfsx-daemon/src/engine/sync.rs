@@ -1,10 +1,10 @@
 //! Sync: the share is compared with its catalog, which closes a gap.
 
-use super::settle::catalog_status;
 use super::share::ShareEngine;
-use crate::catalog::{Catalog, ScanProgress, ScanState};
+use crate::catalog::{ScanProgress, ScanState, Status};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -33,64 +33,65 @@ pub struct Synced {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    #[error("share {share}: the catalog does not run: {why}")]
+    #[error("share {share}: the catalog cannot go on: {why}; the scan is done when it can")]
     Catalog { share: String, why: String },
+    #[error("share {share}: vfsxd is stopping")]
+    Stopping { share: String },
 }
 
 impl ShareEngine {
     /// Scans the share and waits for the end. Whoever gives up waiting does not stop the scan.
     pub async fn sync(&self, mut progress: impl FnMut(SyncProgress)) -> Result<Synced, SyncError> {
-        let down = |why: String| SyncError::Catalog {
-            share: self.name().to_owned(),
-            why,
-        };
         // A gap that is flagged by now is to be closed by this scan, so the catalog has to know of it first.
         let intake = self.intake().clone();
         if let Err(error) = tokio::task::spawn_blocking(move || intake.tend()).await {
             tracing::error!(%error, "gap flags were not taken in before the scan");
         }
-        let catalog = self.catalog().map_err(down)?;
         let known = self.journal().status().head;
-        self.until(&catalog, &mut progress, |applied, _| applied >= known)
+        self.until(&mut progress, |status| status.applied >= known)
             .await?;
-        let asked = catalog.request_scan().map_err(|e| down(e.to_string()))?;
+        let asked = tokio::task::block_in_place(|| self.catalog().request_scan());
+        let asked = asked.map_err(|e| SyncError::Catalog {
+            share: self.name().to_owned(),
+            why: e.to_string(),
+        })?;
         let end = self
-            .until(&catalog, &mut progress, |_, scan| scan.finished >= asked)
+            .until(&mut progress, |status| status.scan.finished >= asked)
             .await?;
-        let gap = catalog_status(&catalog).await.gap.is_some() || self.intake().pending_gap().is_some();
+        let gap = end.gap.is_some() || self.intake().gap_after(end.applied).is_some();
         Ok(Synced {
             share: self.name().to_owned(),
-            progress: told(&end),
+            progress: told(&end.scan),
             gap,
         })
     }
 
     async fn until(
         &self,
-        catalog: &Catalog,
         progress: &mut impl FnMut(SyncProgress),
-        reached: impl Fn(u64, &ScanProgress) -> bool,
-    ) -> Result<ScanProgress, SyncError> {
-        let down = |why: String| SyncError::Catalog {
-            share: self.name().to_owned(),
-            why,
-        };
-        let mut moved = catalog.progress();
-        let mut tell_at = tokio::time::Instant::now() + TELL_EVERY;
+        reached: impl Fn(&Status) -> bool,
+    ) -> Result<Status, SyncError> {
+        let mut moved = self.catalog().progress();
+        let mut tell_at = Instant::now() + TELL_EVERY;
         loop {
             moved.borrow_and_update();
-            let status = catalog_status(catalog).await;
-            if let Some(why) = status.failed {
-                return Err(down(why));
+            let status = self.catalog().status();
+            if reached(&status) {
+                return Ok(status);
             }
-            if reached(status.applied, &status.scan) {
-                return Ok(status.scan);
+            if let Some(why) = status.failed {
+                return Err(SyncError::Catalog {
+                    share: self.name().to_owned(),
+                    why,
+                });
             }
             tokio::select! {
-                changed = moved.changed() => changed.map_err(|_| down("it was stopped".into()))?,
+                changed = moved.changed() => if changed.is_err() {
+                    return Err(SyncError::Stopping { share: self.name().to_owned() });
+                },
                 () = tokio::time::sleep_until(tell_at) => {
                     progress(told(&status.scan));
-                    tell_at = tokio::time::Instant::now() + TELL_EVERY;
+                    tell_at = Instant::now() + TELL_EVERY;
                 }
             }
         }

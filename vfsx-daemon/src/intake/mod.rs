@@ -13,7 +13,7 @@ mod share;
 mod socket;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use pending_gap::PendingGap;
 pub use share::{BarrierError, COMES_BACK_WITHIN, ShareIntake, now_ns};

@@ -44,7 +44,8 @@ struct State {
     /// are made to connect anew and send them again.
     discarding: bool,
     reserve: GapReserve,
-    /// The last gap that went into the journal, with its record: the catalog knows of it only after applying that.
+    /// The last gap that went into the journal, with its record and the earliest time of those before it: the catalog
+    /// knows of it only after applying that.
     noted: Option<(u64, PendingGap)>,
     arrivals: Arrivals,
 }
@@ -126,9 +127,14 @@ impl ShareIntake {
     /// journal yet.
     pub fn gap_after(&self, applied: u64) -> Option<PendingGap> {
         let mut state = self.lock();
-        state.appended_gap = state.appended_gap.filter(|(sequence, _)| *sequence > applied);
-        let appended = state.appended_gap.map(|(_, gap)| gap);
-        state.reserve.pending().into_iter().chain(appended).min_by_key(|gap| gap.since_ns)
+        state.noted = state.noted.filter(|(sequence, _)| *sequence > applied);
+        let noted = state.noted.map(|(_, gap)| gap);
+        state
+            .reserve
+            .pending()
+            .into_iter()
+            .chain(noted)
+            .min_by_key(|gap| gap.since_ns)
     }
 
     /// When the oldest record after `applied` was noted, or somewhat earlier.
@@ -353,7 +359,7 @@ impl ShareIntake {
 
     /// Brings a pending gap into the journal; false when it is still pending.
     fn settle_pending_gap(&self) -> bool {
-        let Some(gap) = self.pending_gap() else {
+        let Some(gap) = self.lock().reserve.pending() else {
             return true;
         };
         if let Err(error) = self.journal.recover() {
@@ -385,7 +391,7 @@ impl ShareIntake {
         if state.reserve.pending() != Some(gap) {
             return false;
         }
-        state.noted = Some((sequence, gap));
+        state.note_gap(sequence, gap);
         if let Err(error) = state.reserve.clear() {
             tracing::error!(share = self.name, %error, "the gap's reserve cannot be cleared; it is noted again");
         }
@@ -428,9 +434,20 @@ impl ShareIntake {
         if state.discarding {
             return false;
         }
+        let told = drafts.iter().filter_map(gap_of).min_by_key(|gap| gap.since_ns);
         match self.journal.append(drafts) {
             Ok(appended) => {
+                if let Some(gap) = told {
+                    state.note_gap(appended.last, gap);
+                }
                 if appended.hole {
+                    state.note_gap(
+                        appended.last,
+                        PendingGap {
+                            since_ns: oldest,
+                            reason: GapReason::SessionHole,
+                        },
+                    );
                     tracing::error!(
                         share = self.name,
                         "events of a session are missing; a gap is noted"
@@ -481,7 +498,21 @@ impl ShareIntake {
     }
 }
 
+fn gap_of(draft: &Draft) -> Option<PendingGap> {
+    match draft.body {
+        Body::Gap { since_ns, reason } => Some(PendingGap { since_ns, reason }),
+        _ => None,
+    }
+}
+
 impl State {
+    /// A gap is in the journal, in the record named or before it.
+    fn note_gap(&mut self, sequence: u64, gap: PendingGap) {
+        let earlier = self.noted.map(|(_, gap)| gap);
+        let earliest = earlier.into_iter().chain([gap]).min_by_key(|gap| gap.since_ns);
+        self.noted = Some((sequence, earliest.unwrap_or(gap)));
+    }
+
     fn is_current(&self, session: Session, id: u64) -> bool {
         self.connections.get(&session).is_some_and(|c| c.id == id)
     }

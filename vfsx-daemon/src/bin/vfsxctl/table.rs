@@ -39,21 +39,20 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
             gap.since, gap.reason, share.name
         )?;
     }
-    if let Some(scan) = share.scan.as_ref().filter(|scan| scan.state != "done") {
-        writeln!(out, "  {}", scan_text(scan))?;
+    if share.scan.state != "done" {
+        writeln!(out, "  {}", scan_text(&share.scan))?;
     }
-    if let Some(catalog) = &share.catalog {
-        writeln!(
-            out,
-            "  {} objects, {} files to read ({}), {} open for writing",
-            catalog.objects,
-            catalog.dirty_objects,
-            bytes(catalog.dirty_bytes),
-            catalog.open_handles
-        )?;
-        if let Some(error) = &catalog.last_error {
-            writeln!(out, "  last error: {error}")?;
-        }
+    let catalog = &share.catalog;
+    writeln!(
+        out,
+        "  {} objects, {} files to read ({}), {} open for writing",
+        catalog.objects,
+        catalog.dirty_objects,
+        bytes(catalog.dirty_bytes),
+        catalog.open_handles
+    )?;
+    if let Some(error) = &catalog.last_error {
+        writeln!(out, "  last error: {error}")?;
     }
     write_sites(out, &share.sites)
 }

@@ -2,6 +2,7 @@
 
 use super::module::Module;
 use super::{Fixture, NORMAL, PATIENCE, Settings, until};
+use crate::intake::PendingGap;
 use crate::journal::{Body, Draft, GapReason, Journal, Record, Session};
 
 fn gaps(records: &[Record]) -> Vec<GapReason> {
@@ -28,13 +29,13 @@ async fn a_full_journal_does_not_hold_up_modules_and_is_a_gap_that_ends_in_sendi
     for hundred in 0..200 {
         module.events(hundred * 100 + 11..=hundred * 100 + 110).await;
     }
-    until("a gap is pending", || fixture.share.pending_gap().is_some()).await;
+    until("a gap is pending", || pending(&fixture).is_some()).await;
     let (_other, acknowledged) = Module::welcome(&fixture.socket(), 9).await;
     assert_eq!(acknowledged, 0, "connections are still taken");
 
     // Survives a kill, as it is not in the journal yet.
     let fixture = fixture.kill_and_restart(SMALL);
-    assert!(fixture.share.pending_gap().is_some());
+    assert!(pending(&fixture).is_some());
     let (mut module, acknowledged) = Module::welcome(&fixture.socket(), 1).await;
     assert_eq!(acknowledged, 10);
     module.events(acknowledged + 1..=acknowledged + 1).await;
@@ -48,13 +49,18 @@ async fn a_full_journal_does_not_hold_up_modules_and_is_a_gap_that_ends_in_sendi
     assert_eq!(again, acknowledged, "what was dropped is asked for again");
     module.events(again + 1..=again + 1).await;
     module.acknowledged(again + 1).await;
-    assert_eq!(fixture.share.pending_gap(), None);
+    assert_eq!(pending(&fixture), None);
     fixture.journal.sync().expect("syncs");
     let mut reader = fixture.journal.read_from(head + 1).expect("not trimmed");
     assert_eq!(
         gaps(&reader.read(100).expect("reads")),
         [GapReason::JournalFailed]
     );
+}
+
+/// A gap that is not in the journal yet.
+fn pending(fixture: &Fixture) -> Option<PendingGap> {
+    fixture.share.gap_after(fixture.journal.status().head)
 }
 
 /// Until not even a gap fits.

@@ -2,7 +2,7 @@
 
 mod barrier;
 mod failure;
-mod module;
+pub(crate) mod module;
 mod session;
 mod socket;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running intake for one share, `data`.
 struct Fixture {
@@ -99,7 +99,7 @@ impl Fixture {
 }
 
 /// Waits for a condition.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited too long until {what}");

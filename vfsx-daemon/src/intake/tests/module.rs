@@ -10,17 +10,17 @@ use vfsx_proto::{
     preamble,
 };
 
-pub(super) struct Module {
-    pub(super) stream: UnixStream,
+pub(crate) struct Module {
+    pub(crate) stream: UnixStream,
     decoder: Decoder,
 }
 
-pub(super) fn session(n: u8) -> SessionId {
+pub(crate) fn session(n: u8) -> SessionId {
     SessionId([n; 16])
 }
 
 /// Event `sequence` of a session.
-pub(super) fn event(sequence: u64) -> Stamped {
+pub(crate) fn event(sequence: u64) -> Stamped {
     let node = NodeRef {
         dev: 1,
         ino: sequence,
@@ -38,7 +38,7 @@ pub(super) fn event(sequence: u64) -> Stamped {
 
 impl Module {
     /// Preambles only.
-    pub(super) async fn connect(socket: &Path) -> Self {
+    pub(crate) async fn connect(socket: &Path) -> Self {
         let mut stream = UnixStream::connect(socket).await.expect("connects");
         stream.write_all(&preamble()).await.expect("writes");
         let mut peer = [0; PREAMBLE];
@@ -51,7 +51,7 @@ impl Module {
     }
 
     /// Connects and says hello; the answer to it.
-    pub(super) async fn hello(socket: &Path, share: &str, n: u8) -> (Self, ToModule) {
+    pub(crate) async fn hello(socket: &Path, share: &str, n: u8) -> (Self, ToModule) {
         let mut module = Self::connect(socket).await;
         module.say_hello(share, n).await;
         let answer = module.receive().await;
@@ -59,14 +59,14 @@ impl Module {
     }
 
     /// Connects for share `data`; what is acknowledged.
-    pub(super) async fn welcome(socket: &Path, n: u8) -> (Self, u64) {
+    pub(crate) async fn welcome(socket: &Path, n: u8) -> (Self, u64) {
         match Self::hello(socket, "data", n).await {
             (module, ToModule::Welcome(welcome)) => (module, welcome.acknowledged),
             (_, other) => panic!("no welcome: {other:?}"),
         }
     }
 
-    pub(super) async fn say_hello(&mut self, share: &str, n: u8) {
+    pub(crate) async fn say_hello(&mut self, share: &str, n: u8) {
         let hello = Hello {
             session: session(n),
             share: share.into(),
@@ -77,18 +77,18 @@ impl Module {
         self.send(&ToDaemon::Hello(hello)).await;
     }
 
-    pub(super) async fn events(&mut self, sequences: std::ops::RangeInclusive<u64>) {
+    pub(crate) async fn events(&mut self, sequences: std::ops::RangeInclusive<u64>) {
         self.send(&ToDaemon::Events(sequences.map(event).collect())).await;
     }
 
-    pub(super) async fn send(&mut self, message: &ToDaemon) {
+    pub(crate) async fn send(&mut self, message: &ToDaemon) {
         let mut frame = Vec::new();
         encode(message, &mut frame).expect("encodes");
         self.stream.write_all(&frame).await.expect("the daemon reads");
     }
 
     /// The next message; the test fails when none comes.
-    pub(super) async fn receive(&mut self) -> ToModule {
+    pub(crate) async fn receive(&mut self) -> ToModule {
         tokio::time::timeout(PATIENCE, self.next())
             .await
             .expect("a message in time")
@@ -96,7 +96,7 @@ impl Module {
     }
 
     /// The next message, `None` when the daemon has closed.
-    pub(super) async fn next(&mut self) -> Option<ToModule> {
+    pub(crate) async fn next(&mut self) -> Option<ToModule> {
         loop {
             if let Some(message) = self.decoder.next().expect("whole frames") {
                 return Some(message);
@@ -109,7 +109,7 @@ impl Module {
         }
     }
 
-    pub(super) async fn acknowledged(&mut self, sequence: u64) {
+    pub(crate) async fn acknowledged(&mut self, sequence: u64) {
         loop {
             match self.receive().await {
                 ToModule::Ack { sequence: up_to } if up_to >= sequence => {
@@ -123,13 +123,13 @@ impl Module {
     }
 
     /// That nothing comes cannot be waited for; this long is enough for what would be wrong.
-    pub(super) async fn assert_nothing_comes(&mut self) {
+    pub(crate) async fn assert_nothing_comes(&mut self) {
         let came = tokio::time::timeout(Duration::from_millis(150), self.next()).await;
         assert!(came.is_err(), "got {came:?}");
     }
 
     /// The daemon closes the connection.
-    pub(super) async fn assert_closed(&mut self) {
+    pub(crate) async fn assert_closed(&mut self) {
         let closed = async { while self.next().await.is_some() {} };
         tokio::time::timeout(PATIENCE, closed)
             .await
