@@ -1,5 +1,6 @@
 use super::{Blocks, assert_holds, content, copy_store, fill, key_of, open, pack_path, put, small_packs};
 use crate::storage::BlockStore;
+use crate::storage::fs::log::SyncFile;
 use crate::storage::fs::record::RECORD_HEADER;
 use crate::storage::fs::{FsStore, Options};
 use restfs_lib::model::{BlockKey, Compression};
@@ -154,7 +155,7 @@ fn blocks_found_in_the_tail_are_synced_before_they_are_believed() {
 struct Disk(Arc<Mutex<BTreeMap<PathBuf, u64>>>);
 
 impl Disk {
-    fn sync(&self) -> Box<dyn Fn(&fs::File) -> std::io::Result<()> + Send + Sync> {
+    fn sync(&self) -> SyncFile {
         let durable = Arc::clone(&self.0);
         Box::new(move |file| {
             let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
