@@ -44,6 +44,10 @@ pub(crate) struct SiteTask {
     comparisons: u32,
     /// What went wrong last; shown until there is progress, since asking for the position again proves nothing.
     suffering: Option<(SiteState, String)>,
+    /// The trees differ, and comparing them did not help.
+    differs: Option<String>,
+    /// When it is worth trying again.
+    compare_at: Option<Instant>,
     report: Report,
 }
 
@@ -113,6 +117,8 @@ impl SiteTask {
             backoff: Backoff::default(),
             comparisons: 0,
             suffering: None,
+            differs: None,
+            compare_at: None,
             report: Report::new(publish),
         }
     }
@@ -327,35 +333,53 @@ impl SiteTask {
         self.report.status.last_verified = Some(verified);
         if verified.equal {
             self.comparisons = 0;
-            return;
+            self.differs = None;
+        } else {
+            self.report.status.mismatches += 1;
+            self.differ(epoch, verified.sequence);
         }
-        self.report.status.mismatches += 1;
-        tracing::error!(
-            site = self.steps.name,
-            sequence = verified.sequence,
-            "the site's tree differs from the share's though all changes are committed; shipping the difference"
-        );
-        let error = "the trees differ though all changes are committed".to_owned();
-        self.compare_again(epoch, SiteState::CatchingUp, error);
     }
 
-    /// A difference that shipping it does not remove must not keep both ends busy for ever.
-    fn compare_again(&mut self, epoch: u64, state: SiteState, why: String) {
+    /// The trees differ though all changes are committed. While shipping the difference does not help, changes are
+    /// shipped all the same.
+    fn differ(&mut self, epoch: u64, sequence: u64) {
+        let now = Instant::now();
+        let rests = self.comparisons > PATIENCE && self.compare_at.is_some_and(|at| at > now);
+        let why = "the site's tree differs from the share's though all changes are committed";
+        if self.differs.is_none() || !rests {
+            tracing::error!(site = self.steps.name, sequence, "{why}");
+        }
+        if rests {
+            let tries = self.comparisons;
+            self.differs = Some(format!(
+                "{why}, after {tries} comparisons; see the logs of both ends"
+            ));
+            return;
+        }
+        self.compare_at = Some(now + Backoff::LONGEST);
+        self.compare(
+            Compare {
+                epoch,
+                initial: false,
+                why: why.to_owned(),
+            },
+            SiteState::CatchingUp,
+        );
+    }
+
+    /// The change log cannot be followed; when that goes on, not at once again.
+    fn compare_again(&mut self, epoch: u64, why: String) {
         let compare = Compare {
             epoch,
             initial: false,
-            why,
+            why: why.clone(),
         };
         if self.comparisons <= PATIENCE {
-            return self.compare(compare, state);
+            return self.compare(compare, SiteState::Gap);
         }
-        let error = format!(
-            "{}, after {} comparisons; see the logs of both ends",
-            compare.why, self.comparisons
-        );
         self.wait(
             SiteState::Failed,
-            error,
+            why,
             Pause::Fixed(Backoff::LONGEST),
             Then::Compare(compare),
         );
@@ -367,7 +391,7 @@ impl SiteTask {
             (Remedy::Fence, _) => self.fence(error),
             (Remedy::Compare, Phase::Following(following)) => {
                 let epoch = following.epoch.saturating_add(1);
-                self.compare_again(epoch, SiteState::Gap, error);
+                self.compare_again(epoch, error);
             }
             (Remedy::Compare, _) => self.wait(SiteState::Failed, error, Pause::Growing, Then::Meet),
             (Remedy::Retry { state, pause }, _) => self.wait(state, error, pause, Then::Meet),
@@ -427,9 +451,12 @@ impl SiteTask {
         if let Phase::Following(following) = &self.phase {
             status.pending.bytes = following.pending_bytes();
             status.pending.oldest_ns = following.oldest_ns().or(status.pending.oldest_ns);
-            match (following.state(head), &self.suffering) {
-                (SiteState::InSync, _) | (_, None) => self.report.state(following.state(head), None),
-                (_, Some((state, error))) => self.report.state(*state, Some(error.clone())),
+            let trouble = self.suffering.clone();
+            let differs = self.differs.clone().map(|why| (SiteState::Failed, why));
+            match (following.state(head), trouble.or(differs)) {
+                (SiteState::InSync, _) => self.report.state(SiteState::InSync, None),
+                (state, None) => self.report.state(state, None),
+                (_, Some((state, error))) => self.report.state(state, Some(error)),
             }
         }
         self.report.publish();
