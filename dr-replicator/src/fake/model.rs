@@ -1,11 +1,8 @@
 //! The meaning of ops, written down as plainly as can be.
 
-use restfs_lib::model::{BlockRef, Digest, Layout, Object, ObjectId, Op, RowKey};
+use restfs_lib::model::{BlockRef, Digest, Layout, Object, ObjectId, Op, RowKey, Segment};
+use restfs_lib::tree::{Row, group_of, row_digest};
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-/// Objects in a group.
-const GROUP: u64 = 1024;
 
 /// A tree without history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,40 +58,51 @@ impl Model {
         }
     }
 
-    /// Digest of every row.
+    /// Digest of every row, as real trees have it.
     pub fn rows(&self) -> BTreeMap<RowKey, Digest> {
-        let mut rows = BTreeMap::new();
-        for (id, object) in &self.objects {
-            rows.insert(RowKey::Object { id: *id }, digest_of(object));
-        }
-        for ((id, name), value) in &self.attributes {
-            rows.insert(
+        let objects = self.objects.iter().map(|(id, object)| {
+            let (id, row) = (*id, Row::Object { id: *id, object });
+            (RowKey::Object { id }, row_digest(&row))
+        });
+        let attributes = self.attributes.iter().map(|((id, name), value)| {
+            let (id, row) = (*id, Row::Attribute { id: *id, name, value });
+            (
                 RowKey::Attribute {
-                    id: *id,
+                    id,
                     name: name.clone(),
                 },
-                digest_of(value),
-            );
-        }
-        for ((dir, name), child) in &self.entries {
-            rows.insert(
-                RowKey::Entry {
+                row_digest(&row),
+            )
+        });
+        let entries = self.entries.iter().map(|((dir, name), child)| {
+            let (dir, row) = (
+                *dir,
+                Row::Entry {
                     dir: *dir,
+                    name,
+                    child: *child,
+                },
+            );
+            (
+                RowKey::Entry {
+                    dir,
                     name: name.clone(),
                 },
-                digest_of(child),
-            );
-        }
-        for ((id, segment), blocks) in &self.segments {
-            rows.insert(
-                RowKey::Segment {
-                    id: *id,
-                    segment: *segment,
-                },
-                digest_of(blocks),
-            );
-        }
-        rows
+                row_digest(&row),
+            )
+        });
+        let segments = self.segments.iter().map(|((id, number), blocks)| {
+            let blocks = blocks
+                .iter()
+                .map(|(position, block)| (*position, *block, 0))
+                .collect();
+            let (id, number, segment) = (*id, *number, &Segment { blocks });
+            (
+                RowKey::Segment { id, segment: number },
+                row_digest(&Row::Segment { id, number, segment }),
+            )
+        });
+        objects.chain(attributes).chain(entries).chain(segments).collect()
     }
 
     pub fn digest(&self) -> Digest {
@@ -104,9 +112,8 @@ impl Model {
     pub fn groups(&self) -> BTreeMap<u64, Digest> {
         let mut groups: BTreeMap<u64, Digest> = BTreeMap::new();
         for (row, digest) in self.rows() {
-            let group = groups.entry(group_of(&row)).or_default();
-            let of_key = digest_of(&row);
-            *group = group.plus(digest).plus(of_key);
+            let group = groups.entry(group_of_row(&row)).or_default();
+            *group = group.plus(digest);
         }
         groups
     }
@@ -114,7 +121,7 @@ impl Model {
     pub fn group_rows(&self, group: u64) -> Vec<(RowKey, Digest)> {
         self.rows()
             .into_iter()
-            .filter(|(row, _)| group_of(row) == group)
+            .filter(|(row, _)| group_of_row(row) == group)
             .collect()
     }
 
@@ -179,16 +186,10 @@ impl Model {
     }
 }
 
-fn group_of(row: &RowKey) -> u64 {
+fn group_of_row(row: &RowKey) -> u64 {
     let (RowKey::Object { id }
     | RowKey::Attribute { id, .. }
     | RowKey::Entry { dir: id, .. }
     | RowKey::Segment { id, .. }) = row;
-    id.0 / GROUP
-}
-
-fn digest_of(value: &impl std::fmt::Debug) -> Digest {
-    let mut hasher = DefaultHasher::new();
-    format!("{value:?}").hash(&mut hasher);
-    Digest([hasher.finish(), 0, 0, 0])
+    group_of(*id)
 }

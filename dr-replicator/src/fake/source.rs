@@ -16,6 +16,7 @@ const BLOCK: u32 = 4096;
 const SEGMENT_BLOCKS: u32 = 4;
 
 pub struct FakeSource {
+    name: String,
     inner: Mutex<Inner>,
     head: watch::Sender<u64>,
 }
@@ -40,7 +41,15 @@ struct Inner {
 
 impl Default for FakeSource {
     fn default() -> Self {
+        Self::named("fake")
+    }
+}
+
+impl FakeSource {
+    /// `name`: the source's id.
+    pub fn named(name: &str) -> Self {
         let source = Self {
+            name: name.into(),
             inner: Mutex::new(Inner {
                 model: Model::default(),
                 log: VecDeque::new(),
@@ -61,9 +70,7 @@ impl Default for FakeSource {
         }]);
         source
     }
-}
 
-impl FakeSource {
     /// Checks at each `save_cursor` that the cursor is not ahead of what the site has durably.
     pub fn watch_site(&self, name: &str, site: Arc<FakeSite>) {
         self.lock().sites.insert(name.into(), site);
@@ -399,7 +406,7 @@ fn now_ns() -> i64 {
 #[async_trait]
 impl ChangeSource for FakeSource {
     fn source_id(&self) -> String {
-        "fake".into()
+        self.name.clone()
     }
 
     fn head(&self) -> watch::Receiver<u64> {

@@ -1,0 +1,204 @@
+use super::*;
+use crate::fake::{FakeSource, Random};
+use crate::handle::{SiteHandle, spawn};
+use crate::options::SiteOptions;
+use crate::source::ChangeSource;
+use crate::status::{SiteState, SiteStatus};
+use restfs::config::Config;
+use restfs::server::Server;
+use restfs_lib::wire::method::{BucketCreate, BucketCreateParams, BucketSet, BucketSetParams};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn remote(code: Code, data: ErrorData) -> SiteError {
+    ClientError::Remote {
+        method: "replication.commit",
+        code,
+        message: "why".into(),
+        data,
+    }
+    .into()
+}
+
+#[test]
+fn only_what_passes_by_itself_is_tried_again_at_once() {
+    assert!(matches!(
+        remote(Code::Unavailable, ErrorData::default()),
+        SiteError::Unreachable(_)
+    ));
+    assert!(matches!(
+        remote(Code::Full, ErrorData::default()),
+        SiteError::Full(_)
+    ));
+    for code in [
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::NotFound,
+        Code::Internal,
+        Code::TooLarge,
+    ] {
+        let error = remote(code, ErrorData::default());
+        assert!(matches!(error, SiteError::Refused(_)), "{code:?}: {error:?}");
+    }
+}
+
+#[test]
+fn positions_come_through() {
+    let data = ErrorData {
+        epoch: Some(3),
+        sequence: Some(9),
+        ..ErrorData::default()
+    };
+    let error = remote(Code::OutOfOrder, data.clone());
+    assert!(
+        matches!(
+            error,
+            SiteError::OutOfOrder {
+                epoch: 3,
+                sequence: 9
+            }
+        ),
+        "{error:?}"
+    );
+    let error = remote(Code::Fenced, data);
+    assert!(matches!(error, SiteError::Fenced { epoch: 3 }), "{error:?}");
+}
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+async fn serve(folder: &Path) -> Server {
+    let text = format!("data_dir = {:?}\nlisten = \"127.0.0.1:0\"\n", folder.join("data"));
+    let config = Config::parse(&text, &folder.join("restfs.toml")).unwrap();
+    Server::start(&config).await.unwrap()
+}
+
+/// Over the Unix socket no token is needed.
+fn endpoint(server: &Server) -> Endpoint {
+    Endpoint::new(&format!("unix://{}", server.socket().display())).unwrap()
+}
+
+async fn create_bucket(server: &Server, name: &str) {
+    let client = Box::pin(Client::connect(&endpoint(server))).await.unwrap();
+    let params = BucketCreateParams {
+        bucket: name.into(),
+        layout: None,
+    };
+    client.call::<BucketCreate>(&params).await.unwrap();
+}
+
+async fn until(handle: &SiteHandle, what: impl FnMut(&SiteStatus) -> bool) -> SiteStatus {
+    let mut status = handle.status();
+    match tokio::time::timeout(WITHIN, status.wait_for(what)).await {
+        Ok(found) => found.expect("the task goes on").clone(),
+        Err(_) => panic!("not reached; it is {:?}", handle.status().borrow()),
+    }
+}
+
+async fn assert_equal(source: &FakeSource, handle: &SiteHandle, site: &RestfsSite) {
+    let head = source.head_now();
+    let status = until(handle, |s| s.state == SiteState::InSync && s.cursor >= head).await;
+    assert_eq!(status.mismatches, 0);
+    assert_eq!(
+        source.digest().await.unwrap(),
+        (head, site.digest().await.unwrap())
+    );
+    let model = source.model();
+    let keys: Vec<_> = model
+        .segments
+        .values()
+        .flat_map(|s| s.values())
+        .map(|b| b.key)
+        .collect();
+    assert_eq!(site.missing(&keys).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_and_started_again_ends_up_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = serve(folder.path()).await;
+    create_bucket(&server, "data").await;
+    let site = Arc::new(RestfsSite::new(endpoint(&server), "data"));
+    let source = Arc::new(FakeSource::default());
+    let handle = spawn(source.clone(), site.clone(), SiteOptions::new("site"));
+    let mut random = Random::new(1);
+    for _ in 0..4 {
+        for _ in 0..150 {
+            source.act(&mut random);
+            tokio::task::yield_now().await;
+        }
+        server.stop().await;
+        for _ in 0..50 {
+            source.act(&mut random);
+        }
+        until(&handle, |s| s.state == SiteState::Unreachable).await;
+        server = serve(folder.path()).await;
+        handle.resume();
+        source.settle();
+        assert_equal(&source, &handle, &site).await;
+    }
+    assert_eq!(handle.status().borrow().epoch, 1, "no resync was needed");
+    assert!(handle.status().borrow().wire_bytes > 0);
+    handle.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_log_is_made_good_by_the_difference_of_the_trees() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path()).await;
+    create_bucket(&server, "data").await;
+    let site = Arc::new(RestfsSite::new(endpoint(&server), "data"));
+    let source = Arc::new(FakeSource::default());
+    let mut random = Random::new(2);
+    for round in 1..4 {
+        for _ in 0..300 {
+            source.act(&mut random);
+        }
+        source.trim(source.head_now());
+        let handle = spawn(source.clone(), site.clone(), SiteOptions::new("site"));
+        for _ in 0..100 {
+            source.act(&mut random);
+            tokio::task::yield_now().await;
+        }
+        source.settle();
+        assert_equal(&source, &handle, &site).await;
+        assert_eq!(handle.status().borrow().epoch, round);
+        handle.stop().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_catalog_does_not_overwrite_the_copy_without_being_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path()).await;
+    create_bucket(&server, "data").await;
+    let site = Arc::new(RestfsSite::new(endpoint(&server), "data"));
+    let source = Arc::new(FakeSource::default());
+    source.create("a", 9, &mut Random::new(1));
+    let handle = spawn(source.clone(), site.clone(), SiteOptions::new("site"));
+    assert_equal(&source, &handle, &site).await;
+    handle.stop().await;
+    let newcomer = Arc::new(FakeSource::named("newcomer"));
+    newcomer.create("b", 9, &mut Random::new(2));
+    let handle = spawn(newcomer.clone(), site.clone(), SiteOptions::new("site"));
+    let failed = until(&handle, |s| s.state == SiteState::Failed).await;
+    let error = failed.last_error.unwrap();
+    assert!(error.contains("--release-source"), "{error}");
+    release_source(&server, "data").await;
+    handle.resume();
+    assert_equal(&newcomer, &handle, &site).await;
+    handle.stop().await;
+    server.stop().await;
+}
+
+async fn release_source(server: &Server, name: &str) {
+    let client = Box::pin(Client::connect(&endpoint(server))).await.unwrap();
+    let params = BucketSetParams {
+        bucket: name.into(),
+        layout: None,
+        release_source: true,
+    };
+    client.call::<BucketSet>(&params).await.unwrap();
+}
