@@ -1,6 +1,7 @@
 //! SQLite as a key-value store: one table of blobs, one writer, readers on snapshots of the write-ahead log.
 
 use super::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, check_sizes};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -173,6 +174,8 @@ fn connect(options: &SqliteOptions, create: OpenFlags, cache_bytes: usize) -> Re
     let connection = Connection::open_with_flags(&options.path, flags).map_err(at_path)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(at_path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Otherwise every scan is planned anew for its bounds, which takes longer than the scan.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at_path)?;
     let synchronous = match options.synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
