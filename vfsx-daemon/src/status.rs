@@ -93,6 +93,8 @@ pub struct SiteReport {
     pub limit: Option<u64>,
     pub last_error: Option<String>,
     pub last_verified: Option<VerifiedReport>,
+    /// Comparisons since the start that found the trees different though all was committed; the difference was shipped.
+    pub mismatches: u64,
     pub url: String,
     pub bucket: String,
     /// Newest recovery point.
@@ -228,6 +230,7 @@ fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
             sequence: verified.sequence,
             equal: verified.equal,
         }),
+        mismatches: task.map_or(0, |t| t.mismatches),
         url: site.url.clone(),
         bucket: site.bucket.clone(),
         point: task.map_or(0, |t| t.point),
@@ -313,3 +316,6 @@ fn time_text(ns: i64) -> String {
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

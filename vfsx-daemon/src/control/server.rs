@@ -84,13 +84,14 @@ async fn accept(listener: UnixListener, commands: Arc<Commands>) {
 async fn serve(stream: UnixStream, commands: Arc<Commands>) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
-    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-        return tell(&mut write, &usage("only root may control vfsxd".into())).await;
-    }
     let mut read = BufReader::new(read);
     let mut line = String::new();
     let mut limited = (&mut read).take(REQUEST_MAX);
     tokio::time::timeout(REQUEST_WITHIN, limited.read_line(&mut line)).await??;
+    // Only now: a peer that is still writing would not see the answer.
+    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        return tell(&mut write, &usage("only root may control vfsxd".into())).await;
+    }
     let request: Request = match serde_json::from_str(&line) {
         Ok(request) => request,
         Err(error) => return tell(&mut write, &usage(format!("request: {error}"))).await,

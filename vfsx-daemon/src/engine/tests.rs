@@ -186,11 +186,9 @@ async fn a_gap_is_shown_until_a_sync_has_found_what_was_missed() {
     fs::write(fixture.path("share/missed"), "nobody told").expect("writes");
     fs::create_dir_all(fixture.path("state/gaps/data")).expect("makes");
     let flag = fixture.path("state/gaps/data/aa");
-    fs::write(
-        &flag,
-        r#"{"since_ns":1700000000000000000,"reason":"DaemonAbsent","pid":1}"#,
-    )
-    .expect("writes");
+    let line = r#"{"since_ns":1700000000000000000,"reason":"DaemonAbsent","pid":1}"#;
+    fs::write(flag.with_extension("new"), line).expect("writes");
+    fs::rename(flag.with_extension("new"), &flag).expect("renames");
     // Asking is enough to see it: the flag is looked for first.
     let gap = fixture.report().await.gap.expect("shown");
     assert_eq!(gap.since, "2023-11-14T22:13:20Z");

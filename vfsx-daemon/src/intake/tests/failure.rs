@@ -82,7 +82,11 @@ fn fill(journal: &Journal) {
 async fn a_gap_flag_becomes_a_record_and_goes() {
     let fixture = Fixture::new(NORMAL);
     let flag = fixture.directory.path().join("gaps/data").join("ab".repeat(16));
-    std::fs::write(&flag, r#"{"since_ns":17,"reason":"DaemonAbsent","pid":1}"#).expect("writes");
+    // As the module does it: whole or not at all.
+    let unfinished = flag.with_extension("new");
+    let line = r#"{"since_ns":17,"reason":"DaemonAbsent","pid":1}"#;
+    std::fs::write(&unfinished, line).expect("writes");
+    std::fs::rename(&unfinished, &flag).expect("renames");
     until("it is taken", || !flag.exists()).await;
     let records = fixture.records();
     assert_eq!(gaps(&records), [GapReason::DaemonAbsent]);
