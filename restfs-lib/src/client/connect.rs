@@ -15,8 +15,10 @@ use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, handshake::client::Request};
 
-/// Bytes gathered before a read or write of the socket.
-const BUFFER: usize = 128 * 1024;
+/// Bytes gathered before a write of the socket.
+const WRITE_BUFFER: usize = 128 * 1024;
+/// Bytes read from the socket at a time; each read clears as many first.
+const READ_BUFFER: usize = 16 * 1024;
 
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<Client, ClientError> {
     let time_limit = endpoint.limits.connect;
@@ -91,8 +93,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let (websocket, _) = client_async_with_config(request(endpoint)?, stream, Some(config))

@@ -13,8 +13,10 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 /// TLS and WebSocket handshake together: who connects and says nothing does not keep its place.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Bytes gathered before a read or write of the socket, per connection.
-const BUFFER: usize = 64 * 1024;
+/// Bytes gathered before a write of the socket, per connection.
+const WRITE_BUFFER: usize = 64 * 1024;
+/// Bytes read from the socket at a time; each read clears as many first.
+const READ_BUFFER: usize = 16 * 1024;
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 
 pub(super) struct Accepted<S> {
@@ -34,8 +36,8 @@ where
 {
     let mut agreed = None;
     let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let callback = Upgrade {

@@ -37,28 +37,28 @@ impl Service {
         };
         match method {
             ServerInfo::NAME => call.read::<ServerInfo>(admin::server_info).await,
-            Whoami::NAME => call.read::<Whoami>(admin::whoami).await,
+            Whoami::NAME => call.look::<Whoami>(admin::whoami).await,
             TokenCreate::NAME => call.run::<TokenCreate, _>(token::create).await,
             TokenList::NAME => call.read::<TokenList>(token::list).await,
             TokenRevoke::NAME => call.run::<TokenRevoke, _>(token::revoke).await,
 
             BucketCreate::NAME => call.run::<BucketCreate, _>(bucket::create).await,
             BucketList::NAME => call.read::<BucketList>(bucket::list).await,
-            BucketInfo::NAME => call.read::<BucketInfo>(bucket::info).await,
+            BucketInfo::NAME => call.look::<BucketInfo>(bucket::info).await,
             BucketSet::NAME => call.run::<BucketSet, _>(bucket::set).await,
             BucketDelete::NAME => call.run::<BucketDelete, _>(bucket::delete).await,
             BucketApply::NAME => call.run::<BucketApply, _>(edit::apply).await,
             CommitList::NAME => call.read::<CommitList>(point::commits).await,
-            PointResolve::NAME => call.read::<PointResolve>(point::resolve).await,
+            PointResolve::NAME => call.look::<PointResolve>(point::resolve).await,
 
-            ObjectStat::NAME => call.read::<ObjectStat>(object::stat).await,
-            ObjectLookup::NAME => call.read::<ObjectLookup>(object::lookup).await,
+            ObjectStat::NAME => call.look::<ObjectStat>(object::stat).await,
+            ObjectLookup::NAME => call.look::<ObjectLookup>(object::lookup).await,
             ObjectList::NAME => call.read::<ObjectList>(object::list).await,
             ObjectLog::NAME => call.read::<ObjectLog>(object::log).await,
             ObjectRead::NAME => call.read::<ObjectRead>(content::read).await,
             ObjectSegments::NAME => call.read::<ObjectSegments>(content::segments).await,
             AttributeSet::NAME => call.run::<AttributeSet, _>(attribute::set).await,
-            AttributeGet::NAME => call.read::<AttributeGet>(attribute::get).await,
+            AttributeGet::NAME => call.look::<AttributeGet>(attribute::get).await,
             AttributeList::NAME => call.read::<AttributeList>(attribute::list).await,
             AttributeDelete::NAME => call.run::<AttributeDelete, _>(attribute::delete).await,
 
@@ -66,9 +66,9 @@ impl Service {
             BlockPut::NAME => call.read::<BlockPut>(block::put).await,
             BlockGet::NAME => call.read::<BlockGet>(block::get).await,
 
-            ReplicationPosition::NAME => call.read::<ReplicationPosition>(replication::position).await,
+            ReplicationPosition::NAME => call.look::<ReplicationPosition>(replication::position).await,
             ReplicationCommit::NAME => call.run::<ReplicationCommit, _>(replication::commit).await,
-            TreeDigest::NAME => call.read::<TreeDigest>(tree::digest).await,
+            TreeDigest::NAME => call.look::<TreeDigest>(tree::digest).await,
             TreeGroups::NAME => call.read::<TreeGroups>(tree::groups).await,
             TreeRows::NAME => call.read::<TreeRows>(tree::rows).await,
 
@@ -98,6 +98,21 @@ impl Call<'_> {
             Payload::encode(encoding, &work(service, &identity, params.decode()?)?)
         };
         self.service.blocking(run).await
+    }
+
+    /// A few look-ups: done on the spot, since handing it to another thread takes longer than the work. A disk may
+    /// block it all the same, so one thread always stays free of it.
+    async fn look<M: Method>(self, work: Read<M>) -> Result<Payload, RpcError> {
+        match self.service.on_the_spot.try_acquire() {
+            Ok(_permit) => {
+                let encoding = self.params.encoding();
+                Payload::encode(
+                    encoding,
+                    &work(self.service, self.identity, self.params.decode()?)?,
+                )
+            }
+            Err(_) => self.read::<M>(work).await,
+        }
     }
 
     async fn run<M: Method, F>(

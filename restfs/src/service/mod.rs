@@ -24,6 +24,7 @@ use restfs_lib::wire::{Code, RpcError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 
 /// A data directory's metadata and blocks, and all that can be asked of them.
 pub struct Service {
@@ -32,6 +33,8 @@ pub struct Service {
     auth: Auth,
     started: Time,
     connections: AtomicU64,
+    /// Threads that serve sockets and may do small reads themselves.
+    on_the_spot: Semaphore,
 }
 
 impl Service {
@@ -42,6 +45,7 @@ impl Service {
             auth: Auth::default(),
             started: now(),
             connections: AtomicU64::new(0),
+            on_the_spot: Semaphore::new(threads().saturating_sub(1).max(1)),
         }))
     }
 
@@ -75,6 +79,11 @@ impl Service {
     fn open_connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
+}
+
+/// That the runtime serves sockets with.
+fn threads() -> usize {
+    tokio::runtime::Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers())
 }
 
 fn now() -> Time {

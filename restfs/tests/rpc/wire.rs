@@ -252,3 +252,23 @@ async fn a_bucket_without_content_has_a_digest() {
     assert_eq!(client.call::<BucketInfo>(&name).await.unwrap().objects, 0);
     assert_eq!(client.digest(BUCKET).await.unwrap().1, 0);
 }
+
+#[tokio::test]
+async fn every_method_that_is_documented_exists_and_the_other_way_round() {
+    let described = include_str!("../../../docs/rpc.md");
+    let methods: Vec<&str> = described
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .collect();
+    let dispatched = include_str!("../../src/service/dispatch.rs")
+        .matches("::NAME => call.")
+        .count();
+    assert_eq!(methods.len(), dispatched);
+    let site = Site::start().await;
+    let mut socket = plain(&site, "restfs.json").await;
+    for method in methods {
+        let request = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"unknown":1}}}}"#);
+        let answer = say(&mut socket, &request).await;
+        assert_ne!(answer["error"]["code"], -32601, "{method}");
+    }
+}
