@@ -38,7 +38,7 @@ const DEFINES: &[(&str, &str)] = &[
 /// What of Samba is called or looked into. Everything else stays unbound.
 const FUNCTIONS: &[&str] = &[
     "smb_register_vfs",
-    "smb_vfs_call_(connect|disconnect|create_dfs_pathat|mkdirat|openat|close|pwrite|recvfile|renameat|unlinkat|fchmod)",
+    "smb_vfs_call_(connect|disconnect|create_file|create_dfs_pathat|mkdirat|openat|close|pwrite|recvfile|renameat|unlinkat|fchmod)",
     "smb_vfs_call_(fchown|lchown|fntimes|ftruncate|fallocate|symlinkat|linkat|mknodat|fset_dos_attributes|fset_nt_acl)",
     "smb_vfs_call_(sys_acl_set_fd|sys_acl_delete_def_fd|fremovexattr|fsetxattr)",
     "fsp_get_pathref_fd",

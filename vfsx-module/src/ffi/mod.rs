@@ -22,6 +22,7 @@ const NOT_HOOKED: sys::vfs_fn_pointers = unsafe { std::mem::zeroed() };
 static CALLBACKS: sys::vfs_fn_pointers = sys::vfs_fn_pointers {
     connect_fn: Some(tree::connect),
     disconnect_fn: Some(tree::disconnect),
+    create_file_fn: Some(names::create_file),
     create_dfs_pathat_fn: Some(names::create_dfs_pathat),
     mkdirat_fn: Some(names::mkdirat),
     openat_fn: Some(names::openat),

@@ -43,6 +43,56 @@ unsafe fn target(
     }
 }
 
+/// Notes nothing by itself: it only holds metadata of the calls inside together, several of which touch the same file.
+pub(super) unsafe extern "C" fn create_file(
+    handle: Handle,
+    request: *mut sys::smb_request,
+    dir: Fsp,
+    path: *mut sys::smb_filename,
+    access: u32,
+    share_access: u32,
+    disposition: u32,
+    options: u32,
+    attributes: u32,
+    oplock: u32,
+    lease: *const sys::smb2_lease,
+    allocation: u64,
+    private_flags: u32,
+    descriptor: *mut sys::security_descriptor,
+    extended: *mut sys::ea_list,
+    result: *mut Fsp,
+    info: *mut c_int,
+    blobs_in: *const sys::smb2_create_blobs,
+    blobs_out: *mut sys::smb2_create_blobs,
+) -> sys::NTSTATUS {
+    // SAFETY: smbd's arguments, passed on.
+    let next = || unsafe {
+        sys::smb_vfs_call_create_file(
+            (*handle).next,
+            request,
+            dir,
+            path,
+            access,
+            share_access,
+            disposition,
+            options,
+            attributes,
+            oplock,
+            lease,
+            allocation,
+            private_flags,
+            descriptor,
+            extended,
+            result,
+            info,
+            blobs_in,
+            blobs_out,
+        )
+    };
+    // SAFETY: the handle is smbd's.
+    unsafe { around(handle, |_| (), next, |_, (), _, _| ()) }
+}
+
 /// Most calls are path walks, and listings open every entry: only those that may create or truncate are looked at. smbd opens
 /// what it has a path reference to as `/proc/self/fd/N`, which creates nothing whatever the flags.
 pub(super) unsafe extern "C" fn openat(

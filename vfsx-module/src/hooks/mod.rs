@@ -26,8 +26,8 @@ use vfsx_proto::{Changed, Event, GapReason, NodeRef};
 
 /// One tree connect.
 ///
-/// Calls nest: `fset_nt_acl` comes back as several ACL and attribute calls. What they note goes out when the outermost one
-/// ends, and metadata of one object only once.
+/// Calls nest: `fset_nt_acl` comes back as several ACL and attribute calls. What they note of metadata goes out when the
+/// outermost one ends, for one object once. Names and first writes are sent at once.
 #[derive(Debug)]
 pub struct Capture {
     client: Client,

@@ -68,7 +68,7 @@ impl Capture {
         match (outcome, source.or_else(|| name.place.find().ok()), &name.dir) {
             (Outcome::Done, Some(found), Ok(dir)) => {
                 let (dir, name) = (dir.clone(), name.place.name().to_vec());
-                self.client.note(Event::Link {
+                self.report(Event::Link {
                     dir,
                     name,
                     node: found.node,
@@ -83,7 +83,7 @@ impl Capture {
         match (outcome, name.before, &name.dir) {
             (Outcome::Done, Some(found), Ok(dir)) => {
                 let (dir, name) = (dir.clone(), name.place.name().to_vec());
-                self.client.note(Event::Unlink {
+                self.report(Event::Unlink {
                     dir,
                     name,
                     node: found.node,
@@ -101,7 +101,7 @@ impl Capture {
             // Two hard links of one object: rename(2) leaves both names, unless they differ in case only on a file system that
             // does not tell case.
             (Outcome::Done, Some(found), Ok(from_dir), Ok(to_dir)) if !same_object => {
-                self.client.note(Event::Rename {
+                self.report(Event::Rename {
                     from: from_dir.clone(),
                     from_name: from.place.name().to_vec(),
                     to: to_dir.clone(),
@@ -124,11 +124,17 @@ impl Capture {
         }
     }
 
+    /// At once, even inside of another call: until it is in the socket, a kill of smbd loses it.
+    fn report(&mut self, event: Event) {
+        self.client.note(event);
+        self.send();
+    }
+
     fn create(&mut self, name: Name, found: io::Result<Found>) {
         match (found, &name.dir) {
             (Ok(Found { node, kind, .. }), Ok(dir)) => {
                 let (dir, name) = (dir.clone(), name.place.name().to_vec());
-                self.client.note(Event::Create {
+                self.report(Event::Create {
                     dir,
                     name,
                     node,
@@ -141,7 +147,7 @@ impl Capture {
 
     fn look(&mut self, name: Name) {
         match name.dir {
-            Ok(dir) => self.client.note(Event::Look {
+            Ok(dir) => self.report(Event::Look {
                 dir,
                 name: name.place.name().to_vec(),
             }),
