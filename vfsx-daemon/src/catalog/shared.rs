@@ -124,7 +124,8 @@ impl Shared {
             let now = self.now();
             (now.cursors.get(site).copied(), now.status.clone())
         };
-        let Some(Cursor { epoch, sequence }) = cursor else { return Ok(None) };
+        // Epoch 0: the trees are being compared, nothing is known to be in step.
+        let Some(Cursor { epoch: epoch @ 1.., sequence }) = cursor else { return Ok(None) };
         let mut found = SiteStatus { epoch, cursor: sequence, ..SiteStatus::default() };
         let head: super::store::HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
         if sequence >= head.change {
