@@ -14,7 +14,7 @@ use vfsx_proto::{Decoder, FrameError, Hello, PREAMBLE, PreambleError, Refusal, T
 /// A module says who it is as soon as it is connected.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes taken from the socket at once; events in it become one append.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -48,7 +48,6 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     let mut reader = Reader {
         read,
         decoder: Decoder::default(),
-        buffer: vec![0; READ_BYTES],
     };
     let greeted = tokio::time::timeout(HELLO_WITHIN, greet(&mut reader, write, &door, uid, id)).await;
     let (share, session, writer) = match greeted.unwrap_or(Err(ConnectionError::Silent)) {
@@ -136,7 +135,6 @@ async fn refuse(write: &mut OwnedWriteHalf, refusal: Refusal) -> ConnectionError
 struct Reader {
     read: OwnedReadHalf,
     decoder: Decoder,
-    buffer: Vec<u8>,
 }
 
 impl Reader {
@@ -152,11 +150,20 @@ impl Reader {
         }
     }
 
-    /// False at the end of the stream.
+    /// False at the end of the stream. Most connections are idle most of the time, so none keeps a buffer.
     async fn fill(&mut self) -> Result<bool, ConnectionError> {
-        let n = self.read.read(&mut self.buffer).await?;
-        self.decoder.push(self.buffer.get(..n).unwrap_or_default());
-        Ok(n > 0)
+        loop {
+            self.read.readable().await?;
+            let mut buffer = vec![0; READ_BYTES];
+            match self.read.try_read(&mut buffer) {
+                Ok(n) => {
+                    self.decoder.push(buffer.get(..n).unwrap_or_default());
+                    return Ok(n > 0);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 
     /// Takes events until the peer closes or the connection is superseded.

@@ -5,18 +5,21 @@
 //! read and dropped: a slow or broken disk here never blocks smbd.
 
 mod arrivals;
+mod barrier;
 mod connection;
 mod flags;
 mod handshakes;
 mod pending_gap;
 mod share;
 mod socket;
+mod tend;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use barrier::BarrierError;
 pub use pending_gap::PendingGap;
-pub use share::{BarrierError, COMES_BACK_WITHIN, ShareIntake, now_ns};
+pub use share::{COMES_BACK_WITHIN, ShareIntake, now_ns};
 pub use socket::{BindError, bind};
 
 use connection::Door;

@@ -1,13 +1,12 @@
 //! What is taken in for one share: its sessions, and the way of their events into the journal.
 
 use super::arrivals::Arrivals;
-use super::flags;
 use super::pending_gap::{GapReserve, PendingGap};
 use crate::journal::{self, AppendError, Body, Draft, GapReason, Journal, Session, SessionEnd};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,45 +17,45 @@ use vfsx_proto::Stamped;
 pub const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Questions to a module that may wait to be sent; more means that it does not read.
 const QUESTIONS_MAX: usize = 64;
-/// A disk that has not synced one record in this time is as good as failed.
-const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One share's intake. All its journal appends go through here.
 pub struct ShareIntake {
-    name: String,
-    journal: Journal,
-    gaps: PathBuf,
+    pub(super) name: String,
+    pub(super) journal: Journal,
+    pub(super) gaps: PathBuf,
     state: Mutex<State>,
     /// Sessions that are expected back.
-    awaited: watch::Sender<usize>,
-    token: AtomicU64,
+    pub(super) awaited: watch::Sender<usize>,
+    pub(super) token: AtomicU64,
     /// One `tend` at a time, or a flag would be noted twice.
-    tending: Mutex<()>,
+    pub(super) tending: Mutex<()>,
 }
 
-struct State {
-    connections: BTreeMap<Session, Connected>,
+pub(super) struct State {
+    pub(super) connections: BTreeMap<Session, Connected>,
     /// Open in the journal, without a connection, until the time given.
-    awaited: BTreeMap<Session, Instant>,
+    pub(super) awaited: BTreeMap<Session, Instant>,
     /// Ended, but the journal could not take it.
-    ended: BTreeSet<Session>,
+    pub(super) ended: BTreeSet<Session>,
     /// The journal has refused events: all are dropped, unacknowledged, until it takes a gap record. Then the modules
     /// are made to connect anew and send them again.
-    discarding: bool,
-    reserve: GapReserve,
+    pub(super) discarding: bool,
+    pub(super) reserve: GapReserve,
     /// The last gap that went into the journal, with its record and the earliest time of those before it: the catalog
     /// knows of it only after applying that.
     noted: Option<(u64, PendingGap)>,
+    /// A failure that lasts was told.
+    pub(super) complained: bool,
     arrivals: Arrivals,
 }
 
 /// A registered connection, as the share sees it.
-struct Connected {
+pub(super) struct Connected {
     id: u64,
     acknowledge: watch::Sender<u64>,
-    ask: mpsc::Sender<u64>,
+    pub(super) ask: mpsc::Sender<u64>,
     /// Barriers that wait for `Sent` with the token; dropping one answers it too.
-    barriers: Vec<(u64, oneshot::Sender<()>)>,
+    pub(super) barriers: Vec<(u64, oneshot::Sender<()>)>,
 }
 
 /// A registered connection, as its task sees it. It ends when `ask` is closed: another connection of the session has
@@ -69,16 +68,6 @@ pub(super) struct Registration {
 /// The connection is not the session's any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Superseded;
-
-#[derive(Debug, thiserror::Error)]
-pub enum BarrierError {
-    #[error("share {share}: {waiting} of the smbd sessions did not answer in time")]
-    Timeout { share: String, waiting: usize },
-    #[error("share {share}: the journal cannot be written")]
-    JournalFailed { share: String },
-    #[error("vfsxd's own socket does not answer: {0}")]
-    OwnSocket(io::Error),
-}
 
 impl ShareIntake {
     /// `directory` is the share's state directory, `gaps` the directory of all shares' gap flags.
@@ -103,6 +92,7 @@ impl ShareIntake {
                 discarding: false,
                 reserve,
                 noted: None,
+                complained: false,
                 arrivals: Arrivals::default(),
             }),
             journal,
@@ -240,181 +230,7 @@ impl ShareIntake {
         }
     }
 
-    /// Waits until what the connected modules have noted so far is in the journal; returns its newest record then.
-    /// Sessions that were open before a restart are waited for too.
-    pub(super) async fn barrier(&self, deadline: tokio::time::Instant) -> Result<u64, BarrierError> {
-        let timeout = |waiting| BarrierError::Timeout {
-            share: self.name.clone(),
-            waiting,
-        };
-        let mut awaited = self.awaited.subscribe();
-        let all_back = awaited.wait_for(|count| *count == 0);
-        if tokio::time::timeout_at(deadline, all_back).await.is_err() {
-            return Err(timeout(*self.awaited.borrow()));
-        }
-        let mut answers = self.ask_all()?;
-        while let Some(answer) = answers.pop() {
-            // An error is an answer too: the connection has ended, and its end is in the journal.
-            if tokio::time::timeout_at(deadline, answer).await.is_err() {
-                return Err(timeout(answers.len() + 1));
-            }
-        }
-        if self.lock().discarding {
-            return Err(BarrierError::JournalFailed {
-                share: self.name.clone(),
-            });
-        }
-        Ok(self.journal.status().head)
-    }
-
-    fn ask_all(&self) -> Result<Vec<oneshot::Receiver<()>>, BarrierError> {
-        let token = self.token.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut answers = Vec::new();
-        for connected in self.lock().connections.values_mut() {
-            connected.barriers.retain(|(_, waiting)| !waiting.is_closed());
-            let (answer, answered) = oneshot::channel();
-            // When the connection is ending, its end is the answer.
-            if let Err(mpsc::error::TrySendError::Full(_)) = connected.ask.try_send(token) {
-                return Err(BarrierError::Timeout {
-                    share: self.name.clone(),
-                    waiting: 1,
-                });
-            }
-            connected.barriers.push((token, answer));
-            answers.push(answered);
-        }
-        Ok(answers)
-    }
-
-    /// Done every second, and before a status or a scan: takes in gap flags, gets a failed journal going again, ends
-    /// sessions that did not come back. Blocks on the disk.
-    pub fn tend(&self) {
-        self.tend_as_of(Instant::now());
-    }
-
-    pub(super) fn tend_as_of(&self, now: Instant) {
-        let _one = self.tending.lock().unwrap_or_else(PoisonError::into_inner);
-        self.notice_failed_sync();
-        self.take_flags();
-        self.settle_pending_gap();
-        let mut state = self.lock();
-        let overdue: Vec<Session> = state
-            .awaited
-            .iter()
-            .filter(|(_, by)| **by <= now)
-            .map(|(session, _)| *session)
-            .collect();
-        for session in overdue {
-            state.awaited.remove(&session);
-            self.end_session(&mut state, session, SessionEnd::NotBack);
-        }
-        for session in std::mem::take(&mut state.ended) {
-            self.end_session(&mut state, session, SessionEnd::Closed);
-        }
-        self.publish_awaited(&state);
-    }
-
-    /// What a failed sync has lost was not acknowledged, but a module that has ended cannot send it again.
-    fn notice_failed_sync(&self) {
-        let mut state = self.lock();
-        if self.journal.status().failed && !state.discarding {
-            state.discarding = true;
-            self.raise(
-                &mut state,
-                PendingGap {
-                    since_ns: now_ns(),
-                    reason: GapReason::JournalFailed,
-                },
-            );
-        }
-    }
-
-    fn take_flags(&self) {
-        let flags = match flags::read(&self.gaps, &self.name) {
-            Ok(flags) if flags.is_empty() => return,
-            Ok(flags) => flags,
-            Err(error) => {
-                tracing::error!(share = self.name, %error, "gap flags cannot be read");
-                self.raise_gap(now_ns(), GapReason::Unknown);
-                return;
-            }
-        };
-        for (_, gap) in &flags {
-            tracing::warn!(
-                share = self.name,
-                reason = gap.reason.text(),
-                "a module has flagged a gap"
-            );
-            self.raise(&mut self.lock(), *gap);
-        }
-        if !self.settle_pending_gap() {
-            return;
-        }
-        for (path, _) in flags {
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::error!(path = %path.display(), %error, "gap flag cannot be removed; it will be taken again");
-            }
-        }
-    }
-
-    /// Brings a pending gap into the journal; false when it is still pending.
-    fn settle_pending_gap(&self) -> bool {
-        let Some(gap) = self.lock().reserve.pending() else {
-            return true;
-        };
-        if let Err(error) = self.journal.recover() {
-            tracing::error!(share = self.name, %error, "the journal cannot be recovered yet");
-            return false;
-        }
-        let body = Body::Gap {
-            since_ns: gap.since_ns,
-            reason: gap.reason,
-        };
-        let draft = Draft {
-            time_ns: now_ns(),
-            session: Session::DAEMON,
-            session_sequence: 0,
-            body,
-        };
-        let sequence = match self.journal.append(vec![draft]) {
-            Ok(appended) => appended.last,
-            Err(error) => {
-                tracing::error!(share = self.name, %error, "a gap cannot be noted in the journal yet");
-                return false;
-            }
-        };
-        if self.journal.wait_synced(sequence - 1, SYNC_PATIENCE) < sequence {
-            return false;
-        }
-        let mut state = self.lock();
-        // One that was raised meanwhile with an earlier time is noted again.
-        if state.reserve.pending() != Some(gap) {
-            return false;
-        }
-        state.note_gap(sequence, gap);
-        if let Err(error) = state.reserve.clear() {
-            tracing::error!(share = self.name, %error, "the gap's reserve cannot be cleared; it is noted again");
-        }
-        if std::mem::take(&mut state.discarding) {
-            self.make_all_reconnect(&mut state);
-        }
-        true
-    }
-
-    /// So that the modules send again what was dropped unacknowledged.
-    fn make_all_reconnect(&self, state: &mut State) {
-        tracing::info!(
-            share = self.name,
-            "the journal takes records again; modules send what it has not"
-        );
-        let back_by = Instant::now() + COMES_BACK_WITHIN;
-        for session in std::mem::take(&mut state.connections).into_keys() {
-            state.awaited.insert(session, back_by);
-        }
-        self.publish_awaited(state);
-    }
-
-    fn end_session(&self, state: &mut State, session: Session, how: SessionEnd) {
+    pub(super) fn end_session(&self, state: &mut State, session: Session, how: SessionEnd) {
         let draft = Draft {
             time_ns: now_ns(),
             session,
@@ -482,18 +298,18 @@ impl ShareIntake {
         }
     }
 
-    fn raise(&self, state: &mut State, gap: PendingGap) {
+    pub(super) fn raise(&self, state: &mut State, gap: PendingGap) {
         if let Err(error) = state.reserve.raise(gap) {
             tracing::error!(share = self.name, %error, "a gap is known in memory only");
         }
     }
 
-    fn publish_awaited(&self, state: &State) {
+    pub(super) fn publish_awaited(&self, state: &State) {
         self.awaited
             .send_if_modified(|count| std::mem::replace(count, state.awaited.len()) != *count);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -507,7 +323,7 @@ fn gap_of(draft: &Draft) -> Option<PendingGap> {
 
 impl State {
     /// A gap is in the journal, in the record named or before it.
-    fn note_gap(&mut self, sequence: u64, gap: PendingGap) {
+    pub(super) fn note_gap(&mut self, sequence: u64, gap: PendingGap) {
         let earlier = self.noted.map(|(_, gap)| gap);
         let earliest = earlier.into_iter().chain([gap]).min_by_key(|gap| gap.since_ns);
         self.noted = Some((sequence, earliest.unwrap_or(gap)));

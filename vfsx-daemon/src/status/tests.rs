@@ -76,6 +76,8 @@ fn facts() -> ShareFacts {
     }
 }
 
+type Change = Box<dyn FnOnce(&mut ShareFacts)>;
+
 /// State and RPO after a change of the facts.
 fn after(change: impl FnOnce(&mut ShareFacts)) -> (String, Option<u64>) {
     let mut facts = facts();
@@ -91,7 +93,7 @@ fn of_task(change: impl FnOnce(&mut SiteStatus)) -> String {
 #[test]
 fn in_sync_takes_every_proof() {
     assert_eq!(after(|_| ()), ("in-sync".to_owned(), Some(0)));
-    let lesser: [(&str, Box<dyn FnOnce(&mut ShareFacts)>); 8] = [
+    let lesser: [(&str, Change); 8] = [
         ("unsynced", Box::new(|f| f.journal.head += 1)),
         ("unsynced only", Box::new(|f| f.journal.synced -= 1)),
         ("not covered", Box::new(|f| f.catalog.covered -= 1)),

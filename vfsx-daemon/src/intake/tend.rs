@@ -1,0 +1,173 @@
+//! What a share's intake does from time to time: gap flags, a journal that has failed, sessions that do not come back.
+
+use super::flags;
+use super::pending_gap::PendingGap;
+use super::share::{COMES_BACK_WITHIN, ShareIntake, State, now_ns};
+use crate::journal::{Body, Draft, GapReason, Session, SessionEnd};
+use std::sync::{MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// A disk that has not synced one record in this time is tried again with the next tending.
+const SYNC_PATIENCE: Duration = Duration::from_secs(2);
+/// Another tending that is under way is waited for this long.
+const TURN_PATIENCE: Duration = Duration::from_secs(3);
+const TURN_POLL: Duration = Duration::from_millis(5);
+
+impl ShareIntake {
+    /// Done every second, and before a status or a scan: takes in gap flags, gets a failed journal going again, ends
+    /// sessions that did not come back. Blocks on the disk, for some seconds at most as far as a working kernel goes.
+    pub fn tend(&self) {
+        self.tend_as_of(Instant::now());
+    }
+
+    pub(super) fn tend_as_of(&self, now: Instant) {
+        let Some(_turn) = self.turn() else { return };
+        self.notice_failed_sync();
+        self.take_flags();
+        self.settle_pending_gap();
+        let mut state = self.lock();
+        let awaited = state.awaited.iter();
+        let overdue: Vec<Session> = awaited
+            .filter(|(_, by)| **by <= now)
+            .map(|(session, _)| *session)
+            .collect();
+        for session in overdue {
+            state.awaited.remove(&session);
+            self.end_session(&mut state, session, SessionEnd::NotBack);
+        }
+        for session in std::mem::take(&mut state.ended) {
+            self.end_session(&mut state, session, SessionEnd::Closed);
+        }
+        self.publish_awaited(&state);
+    }
+
+    /// One at a time, or a flag would be noted twice. `None`: the other one hangs on the disk.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let until = Instant::now() + TURN_PATIENCE;
+        loop {
+            match self.tending.try_lock() {
+                Ok(turn) => return Some(turn),
+                Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(TURN_POLL),
+                Err(TryLockError::WouldBlock) => return None,
+            }
+        }
+    }
+
+    /// What a failed sync has lost was not acknowledged, but a module that has ended cannot send it again.
+    fn notice_failed_sync(&self) {
+        let mut state = self.lock();
+        if self.journal.status().failed && !state.discarding {
+            state.discarding = true;
+            self.raise(
+                &mut state,
+                PendingGap {
+                    since_ns: now_ns(),
+                    reason: GapReason::JournalFailed,
+                },
+            );
+        }
+    }
+
+    fn take_flags(&self) {
+        let flags = match flags::read(&self.gaps, &self.name) {
+            Ok(flags) if flags.is_empty() => return,
+            Ok(flags) => flags,
+            Err(error) => {
+                self.complain(&mut self.lock(), "gap flags cannot be read", &error);
+                self.raise_gap(now_ns(), GapReason::Unknown);
+                return;
+            }
+        };
+        for (_, gap) in &flags {
+            tracing::warn!(
+                share = self.name,
+                reason = gap.reason.text(),
+                "a module has flagged a gap"
+            );
+            self.raise(&mut self.lock(), *gap);
+        }
+        if !self.settle_pending_gap() {
+            return;
+        }
+        for (path, _) in flags {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::error!(path = %path.display(), %error, "gap flag cannot be removed; it will be taken again");
+            }
+        }
+    }
+
+    /// Brings a pending gap into the journal; false when it is still pending.
+    fn settle_pending_gap(&self) -> bool {
+        let Some(gap) = self.lock().reserve.pending() else {
+            return true;
+        };
+        let Some(sequence) = self.append_gap(gap) else {
+            return false;
+        };
+        if self.journal.wait_synced(sequence - 1, SYNC_PATIENCE) < sequence {
+            return false;
+        }
+        let mut state = self.lock();
+        // One that was raised meanwhile with an earlier time is noted again.
+        if state.reserve.pending() != Some(gap) {
+            return false;
+        }
+        if let Err(error) = state.reserve.clear() {
+            tracing::error!(share = self.name, %error, "the gap's reserve cannot be cleared; it is noted again");
+        }
+        true
+    }
+
+    /// From this record on events are taken again, so none is dropped that the gap does not speak of.
+    fn append_gap(&self, gap: PendingGap) -> Option<u64> {
+        let mut state = self.lock();
+        if let Err(error) = self.journal.recover() {
+            self.complain(&mut state, "the journal cannot be recovered yet", &error);
+            return None;
+        }
+        let body = Body::Gap {
+            since_ns: gap.since_ns,
+            reason: gap.reason,
+        };
+        let draft = Draft {
+            time_ns: now_ns(),
+            session: Session::DAEMON,
+            session_sequence: 0,
+            body,
+        };
+        let sequence = match self.journal.append(vec![draft]) {
+            Ok(appended) => appended.last,
+            Err(error) => {
+                self.complain(&mut state, "a gap cannot be noted in the journal yet", &error);
+                return None;
+            }
+        };
+        state.complained = false;
+        state.note_gap(sequence, gap);
+        if std::mem::take(&mut state.discarding) {
+            self.make_all_reconnect(&mut state);
+        }
+        Some(sequence)
+    }
+
+    /// So that the modules send again what was dropped unacknowledged.
+    fn make_all_reconnect(&self, state: &mut State) {
+        tracing::info!(
+            share = self.name,
+            "the journal takes records again; modules send what it has not"
+        );
+        let back_by = Instant::now() + COMES_BACK_WITHIN;
+        for session in std::mem::take(&mut state.connections).into_keys() {
+            state.awaited.insert(session, back_by);
+        }
+        self.publish_awaited(state);
+    }
+
+    /// What fails every second is told once.
+    fn complain(&self, state: &mut State, what: &str, error: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut state.complained, true) {
+            tracing::error!(share = self.name, %error, "{what}; tried again every second");
+        }
+    }
+}
