@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use vfsx_tests::lab::Binaries;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -50,6 +51,56 @@ fn smb_conf_example_has_every_option_of_the_module_and_no_other() {
         "the module's options are not found in its source any more: {known:?}"
     );
     assert_eq!(shown, known);
+}
+
+/// The example with the lab's places instead of the system's must be one that the program starts with.
+#[test]
+fn vfsxd_takes_the_example_configuration() {
+    let scratch = tempfile::tempdir().expect("scratch directory");
+    let dir = scratch.path();
+    let share = dir.join("srv/data");
+    fs::create_dir_all(&share).expect("share");
+    fs::create_dir_all(dir.join("etc/vfsx")).expect("configuration directory");
+    fs::write(dir.join("etc/vfsx/site-b.token"), "restfs_0_0\n").expect("token");
+    let certificate = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ed25519",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-keyout",
+        "/dev/null",
+        "-out",
+    ];
+    let made = Command::new("openssl")
+        .args(certificate)
+        .arg(dir.join("etc/vfsx/site-b.pem"))
+        .output();
+    assert!(
+        made.expect("openssl runs: `apt-get install openssl`")
+            .status
+            .success()
+    );
+    let mut text = read("packaging/vfsxd.toml").replace("# limit", "limit");
+    for place in ["/srv", "/etc", "/var", "/run"] {
+        text = text.replace(&format!("\"{place}/"), &format!("\"{}{place}/", dir.display()));
+    }
+    let config = dir.join("vfsxd.toml");
+    fs::write(&config, text).expect("configuration");
+    let binaries = Binaries::of_this_test().expect("programs");
+    let output = Command::new(binaries.vfsxd)
+        .arg("--check")
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .expect("vfsxd runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]

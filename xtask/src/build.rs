@@ -10,6 +10,9 @@ use vfsx_tests::lab::Binaries;
 const LAB_PACKAGES: &[&str] = &[
     "acl",
     "attr",
+    "gcc",
+    "libc6-dev",
+    "openssl",
     "passwd",
     "python3-impacket",
     "samba",

@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What smbclient prints when the server refused something. Its exit code tells only of the last command.
-const REFUSALS: [&str; 4] = ["NT_STATUS_", "ERRDOS", "ERRSRV", "command not found"];
+const REFUSALS: [&str; 5] = [
+    "NT_STATUS_",
+    "ERRDOS",
+    "ERRSRV",
+    "command not found",
+    "does not exist",
+];
 
 /// A share as seen through smbclient.
 #[derive(Debug, Clone)]
@@ -97,11 +103,7 @@ impl SmbClient {
     }
 
     pub fn put(&self, local: &Path, to: &str) -> Result<()> {
-        self.run(&[format!(
-            "put {} {}",
-            quote(&local.display().to_string()),
-            quote(to)
-        )])?;
+        self.run(&[format!("put \"{}\" {}", local.display(), quote(to))])?;
         Ok(())
     }
 
@@ -115,7 +117,7 @@ impl SmbClient {
     }
 }
 
-/// A file name as one word of an smbclient command.
+/// A path on the share as one word of an smbclient command.
 pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('/', "\\"))
 }

@@ -114,11 +114,7 @@ impl Day {
         let new = self.scratch.join("overwrite");
         let mut commands = Vec::new();
         for file in self.class(1)? {
-            commands.push(format!(
-                "put {} {}",
-                quote(&new.display().to_string()).replace('\\', "/"),
-                quote(&file)
-            ));
+            commands.push(format!("put \"{}\" {}", new.display(), quote(&file)));
         }
         let size = 1000 + self.random.next() % 200_000;
         random::write_file(&new, size, self.round)?;
