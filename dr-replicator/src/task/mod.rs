@@ -1,7 +1,9 @@
 //! The owner of one site: [`SiteTask::select`] says what has happened, [`SiteTask::apply`] what follows from it.
 
 mod following;
+mod phase;
 mod report;
+mod show;
 mod steps;
 
 use crate::bandwidth::Bandwidth;
@@ -16,9 +18,10 @@ use crate::status::{ResyncProgress, SiteState, SiteStatus, Verified};
 use crate::trouble::{Backoff, Pause, Remedy, Trouble};
 use following::{Event, Following};
 use futures_util::future::BoxFuture;
+use phase::{Action, Comparing, Phase, Then, next};
 use report::Report;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use steps::{Done, Steps};
 use tokio::sync::watch;
@@ -49,43 +52,6 @@ pub(crate) struct SiteTask {
     /// When it is worth trying again.
     compare_at: Option<Instant>,
     report: Report,
-}
-
-enum Phase {
-    Meeting(BoxFuture<'static, Result<Start, Trouble>>),
-    Comparing(Comparing),
-    Following(Box<Following>),
-    Waiting { until: Instant, then: Then },
-    Paused,
-    Fenced,
-}
-
-struct Comparing {
-    work: BoxFuture<'static, Result<Resynced, Trouble>>,
-    progress: watch::Receiver<ResyncProgress>,
-    initial: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Then {
-    Meet,
-    Compare(Compare),
-}
-
-enum Action {
-    /// Somebody has asked for something.
-    Wish,
-    /// The source has more changes.
-    Head,
-    /// The source or the handle is gone, or it has taken too long to stop.
-    End,
-    Met(Result<Start, Trouble>),
-    Resynced(Result<Resynced, Trouble>),
-    Follow(Event),
-    Oldest(Option<i64>),
-    /// A wait is over.
-    Due(Then),
-    Tick,
 }
 
 impl SiteTask {
@@ -314,6 +280,7 @@ impl SiteTask {
         };
         following.cursor = done.last;
         self.progressed();
+        self.oldest = None;
         self.report.committed(&done.noted_ns);
         let status = &mut self.report.status;
         status.cursor = done.last;
@@ -425,66 +392,12 @@ impl SiteTask {
 
     fn fence(&mut self, error: String) {
         let error = format!(
-            "{error}: another server took over. Nothing more is sent from here. If this end is to go on, make it the \
-             source again at the recovery site, then restart vfsxd"
+            "{error}: another server took over, or the bucket is another source's; nothing more is sent from here. If this \
+             end is to go on, run `restfs bucket set BUCKET --release-source` at the site and restart vfsxd"
         );
         tracing::error!(site = self.steps.name, "{error}");
         self.report.state(SiteState::Fenced, Some(error));
         self.phase = Phase::Fenced;
-    }
-
-    fn publish(&mut self) {
-        let head = *self.head.borrow();
-        let status = &mut self.report.status;
-        status.head = head;
-        status.wire_bytes = self.steps.shipper.site.wire_bytes();
-        status.shipped_bytes = self.steps.shipper.shipped.load(Ordering::Relaxed);
-        status.resync = match &self.phase {
-            Phase::Comparing(comparing) => Some(*comparing.progress.borrow()),
-            _ => None,
-        };
-        status.pending.ops = head.saturating_sub(status.cursor);
-        status.pending.bytes = 0;
-        if status.pending.ops == 0 {
-            status.pending.oldest_ns = None;
-        }
-        if let Phase::Following(following) = &self.phase {
-            status.pending.bytes = following.pending_bytes();
-            status.pending.oldest_ns = following.oldest_ns().or(status.pending.oldest_ns);
-            let trouble = self.suffering.clone();
-            let differs = self.differs.clone().map(|why| (SiteState::Failed, why));
-            match (following.state(head), trouble.or(differs)) {
-                (SiteState::InSync, _) => self.report.state(SiteState::InSync, None),
-                (state, None) => self.report.state(state, None),
-                (_, Some((state, error))) => self.report.state(state, Some(error)),
-            }
-        }
-        self.report.publish();
-    }
-
-    /// The age of the oldest pending change matters most while the site cannot be reached.
-    fn look_for_oldest(&mut self) {
-        let status = &self.report.status;
-        if self.oldest.is_none() && status.pending.ops > 0 && status.pending.oldest_ns.is_none() {
-            self.oldest = Some(Box::pin(self.steps.clone().oldest(status.cursor)));
-        }
-    }
-}
-
-/// What comes next of the phase itself.
-async fn next(phase: &mut Phase, head: u64) -> Action {
-    match phase {
-        Phase::Meeting(work) => Action::Met(work.await),
-        Phase::Comparing(comparing) => tokio::select! {
-            resynced = &mut comparing.work => Action::Resynced(resynced),
-            Ok(()) = comparing.progress.changed() => Action::Tick,
-        },
-        Phase::Following(following) => Action::Follow(following.next(head).await),
-        Phase::Waiting { until, then } => {
-            tokio::time::sleep_until(*until).await;
-            Action::Due(then.clone())
-        }
-        Phase::Paused | Phase::Fenced => std::future::pending().await,
     }
 }
 
