@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::interface::{Hub, Limits, ListenError, TlsError, acceptor, bind_tcp, bind_unix};
+use crate::interface::{Certificate, Hub, Limits, ListenError, TlsError, bind_tcp, bind_unix};
 use crate::service::Service;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ pub struct Server {
     address: SocketAddr,
     socket: PathBuf,
     ending: watch::Sender<bool>,
+    certificate: Option<Arc<Certificate>>,
     serving: JoinHandle<()>,
     cleaning: JoinHandle<()>,
     // Given up last: nobody else opens the stores before they are closed.
@@ -33,11 +34,11 @@ pub struct Server {
 impl Server {
     /// Serves when it returns. Nothing of the network is touched before the data directory is known to be good.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let tls = config
-            .tls
-            .as_ref()
-            .map(|tls| acceptor(&tls.cert, &tls.key))
-            .transpose()?;
+        let certificate = match &config.tls {
+            Some(tls) => Some(Certificate::read(&tls.cert, &tls.key)?),
+            None => None,
+        };
+        let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let data_dir = DataDir::create(&config.data_dir)?;
         let service = data_dir.open(config)?;
         let tcp = bind_tcp(config.listen, tls).await?;
@@ -56,6 +57,7 @@ impl Server {
             address,
             socket,
             ending,
+            certificate,
             serving,
             cleaning,
             data_dir,
@@ -69,6 +71,13 @@ impl Server {
 
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Reads the certificate again, for new connections. After an error the old one stays in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.certificate
+            .as_ref()
+            .map_or(Ok(()), |certificate| certificate.reload())
     }
 
     /// Takes no more calls, finishes those under way, closes the stores.

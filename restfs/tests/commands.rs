@@ -310,10 +310,8 @@ fn init_makes_all_that_a_server_and_its_source_need() {
     ];
     let made = place.ok(&[&words[..], &[data.to_str().unwrap()]].concat());
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
-    for secret in ["key"] {
-        let path = Path::new(made[secret].as_str().unwrap());
-        assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600);
-    }
+    let key = Path::new(made["key"].as_str().unwrap());
+    assert_eq!(fs::metadata(key).unwrap().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(&data).unwrap().mode() & 0o777, 0o700);
     assert!(config.is_file());
     holds(

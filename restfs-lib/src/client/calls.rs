@@ -18,11 +18,11 @@ pub struct Entry {
 
 impl Client {
     pub async fn server_info(&self) -> Result<ServerInfoResult, ClientError> {
-        self.call::<ServerInfo>(&Empty {}).await
+        self.call::<ServerInfo>(&NoParams {}).await
     }
 
     pub async fn whoami(&self) -> Result<WhoamiResult, ClientError> {
-        self.call::<Whoami>(&Empty {}).await
+        self.call::<Whoami>(&NoParams {}).await
     }
 
     /// A recovery point from its text: `latest`, number, time, or time ago.

@@ -91,7 +91,7 @@ impl BucketCommand {
                     .await?;
                 out.show(&made, |made| format!("bucket {} is made\n", made.bucket))
             }
-            Self::List => out.show(&client.call::<BucketList>(&Empty {}).await?, |found| {
+            Self::List => out.show(&client.call::<BucketList>(&NoParams {}).await?, |found| {
                 many(&found.buckets)
             }),
             Self::Info { name } => out.show(

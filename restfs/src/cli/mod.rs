@@ -71,7 +71,7 @@ struct Remote {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server until SIGTERM
+    /// Run the server until SIGTERM; SIGHUP reads the certificate again
     Serve(serve::Serve),
     /// Make configuration, certificate, bucket and token, and say what vfsxd needs
     Init(init::Init),

@@ -25,6 +25,7 @@ impl Serve {
         start_log(level, "info", config.log.json)?;
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+        let mut hangup = signal(SignalKind::hangup()).context("signals")?;
         let server = Server::start(&config).await?;
         let pid_file = self.pid_file.as_deref().map(PidFile::write).transpose()?;
         tracing::info!(
@@ -34,15 +35,26 @@ impl Serve {
             "ready"
         );
         notify(&[NotifyState::Ready]);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(&server),
+            }
         }
         tracing::info!("ending");
         notify(&[NotifyState::Stopping]);
         server.stop().await;
         drop(pid_file);
         Ok(())
+    }
+}
+
+/// Other changes of the configuration need a restart.
+fn reload(server: &Server) {
+    match server.reload() {
+        Ok(()) => tracing::info!("the certificate was read again"),
+        Err(error) => tracing::error!("the old certificate stays in use: {error}"),
     }
 }
 

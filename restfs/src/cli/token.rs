@@ -64,7 +64,7 @@ impl TokenCommand {
                 };
                 out.show(&written, |w| format!("token {} is in {}\n", w.id, w.file))
             }
-            Self::List => out.show(&client.call::<TokenList>(&Empty {}).await?, |found| {
+            Self::List => out.show(&client.call::<TokenList>(&NoParams {}).await?, |found| {
                 many(&found.tokens)
             }),
             Self::Revoke { id } => {

@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use restfs_lib::client::{Counted, Life, Pulse, WireCount};
 use restfs_lib::wire::limits::MAX_IN_FLIGHT;
 use restfs_lib::wire::{Code, Encoding, Message, RpcError};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +25,26 @@ const LOOK: Duration = Duration::from_secs(20);
 /// Answers that wait for the socket.
 const QUEUE: usize = 8;
 
+/// Who is at the other end, as the socket tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// This process, root or the server's own user: may do everything.
+    Own,
+    /// On the Unix socket; needs a token as from afar.
+    OtherUser,
+    Address(SocketAddr),
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own => f.write_str("local"),
+            Self::OtherUser => f.write_str("another user"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
 /// A frame to send, and the memory it holds until then.
 struct Outgoing(Frame, Option<Room>);
 
@@ -32,19 +53,20 @@ pub async fn serve_local<S>(hub: Arc<Hub>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    serve(hub, stream, WireCount::default(), Some(Identity::local())).await;
+    serve(hub, stream, WireCount::default(), Peer::Own).await;
 }
 
 /// `count` counts the socket's bytes, beneath TLS.
-pub(super) async fn serve<S>(hub: Arc<Hub>, stream: S, count: WireCount, known: Option<Identity>)
+pub(super) async fn serve<S>(hub: Arc<Hub>, stream: S, count: WireCount, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let known = matches!(peer, Peer::Own).then(Identity::local);
     let accepting = handshake::accept(stream, &hub.service, known);
     let accepted = match tokio::time::timeout(handshake::TIME_LIMIT, accepting).await {
         Ok(Ok(accepted)) => accepted,
-        Ok(Err(error)) => return tracing::debug!("connection refused: {error}"),
-        Err(_) => return tracing::debug!("connection closed: no handshake in time"),
+        Ok(Err(error)) => return tracing::info!(%peer, "connection refused: {error}"),
+        Err(_) => return tracing::info!(%peer, "connection closed: no handshake in time"),
     };
     hub.service.connections().fetch_add(1, Ordering::Relaxed);
     run(&hub, accepted, count).await;
@@ -52,12 +74,12 @@ where
 }
 
 /// As [`serve`], counting the stream itself.
-pub(super) async fn serve_counted<S>(hub: Arc<Hub>, stream: S, known: Option<Identity>)
+pub(super) async fn serve_counted<S>(hub: Arc<Hub>, stream: S, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let count = WireCount::default();
-    serve(hub, Counted::new(stream, count.clone()), count, known).await;
+    serve(hub, Counted::new(stream, count.clone()), count, peer).await;
 }
 
 async fn run<S>(hub: &Arc<Hub>, accepted: Accepted<S>, count: WireCount)

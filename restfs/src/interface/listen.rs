@@ -1,8 +1,7 @@
 //! Sockets that connections come from.
 
-use super::connection::{serve, serve_counted};
+use super::connection::{Peer, serve, serve_counted};
 use super::{DRAIN, Hub, handshake};
-use crate::auth::Identity;
 use restfs_lib::client::{Counted, WireCount};
 use std::io;
 use std::net::SocketAddr;
@@ -106,24 +105,23 @@ pub(super) async fn accept(hub: Arc<Hub>, listener: Bound) {
 }
 
 enum Socket {
-    Tcp(TcpStream, Option<TlsAcceptor>),
+    Tcp(TcpStream, SocketAddr, Option<TlsAcceptor>),
     Unix(UnixStream),
 }
 
 /// With all places taken, further clients wait in the listener's queue.
 async fn accept_one(hub: &Hub, listener: &Bound) -> io::Result<(Socket, OwnedSemaphorePermit)> {
-    let permit = hub
-        .connections
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let places = match listener {
+        Bound::Tcp(..) => &hub.connections,
+        Bound::Unix(_) => &hub.local_connections,
+    };
+    let permit = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let socket = match listener {
         Bound::Tcp(listener, tls) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, peer) = listener.accept().await?;
             // An answer must not wait for the acknowledgement of the packet before it.
             stream.set_nodelay(true)?;
-            Socket::Tcp(stream, tls.clone())
+            Socket::Tcp(stream, peer, tls.clone())
         }
         Bound::Unix(listener) => Socket::Unix(listener.accept().await?.0),
     };
@@ -132,26 +130,31 @@ async fn accept_one(hub: &Hub, listener: &Bound) -> io::Result<(Socket, OwnedSem
 
 async fn start(hub: Arc<Hub>, socket: Socket, _permit: OwnedSemaphorePermit) {
     match socket {
-        Socket::Tcp(stream, None) => serve_counted(hub, stream, None).await,
-        Socket::Tcp(stream, Some(tls)) => {
+        Socket::Tcp(stream, peer, None) => serve_counted(hub, stream, Peer::Address(peer)).await,
+        Socket::Tcp(stream, peer, Some(tls)) => {
             let count = WireCount::default();
             let shaking = tls.accept(Counted::new(stream, count.clone()));
             match tokio::time::timeout(handshake::TIME_LIMIT, shaking).await {
-                Ok(Ok(stream)) => serve(hub, stream, count, None).await,
-                Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
-                Err(_) => tracing::debug!("no TLS handshake in time"),
+                Ok(Ok(stream)) => serve(hub, stream, count, Peer::Address(peer)).await,
+                Ok(Err(error)) => tracing::info!(%peer, "TLS handshake failed: {error}"),
+                Err(_) => tracing::info!(%peer, "no TLS handshake in time"),
             }
         }
         Socket::Unix(stream) => {
-            let known = local(&stream);
-            serve_counted(hub, stream, known).await;
+            let peer = if is_own(&stream) {
+                Peer::Own
+            } else {
+                Peer::OtherUser
+            };
+            serve_counted(hub, stream, peer).await;
         }
     }
 }
 
 /// Root and the server's own user administer it; others need a token here too.
-fn local(stream: &UnixStream) -> Option<Identity> {
-    let peer = stream.peer_cred().ok()?.uid();
+fn is_own(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    (peer == 0 || peer == own).then(Identity::local)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }

@@ -8,7 +8,7 @@ mod tls;
 
 pub use connection::serve_local;
 pub use listen::{Bound, ListenError, bind_tcp, bind_unix};
-pub use tls::{TlsError, acceptor, fingerprint};
+pub use tls::{Certificate, TlsError, fingerprint};
 
 use crate::service::Service;
 use memory::Memory;
@@ -20,8 +20,12 @@ use tokio::task::JoinSet;
 /// Calls under way when the server ends have this long.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// Connections on the Unix socket.
+const LOCAL_CONNECTIONS: usize = 64;
+
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// From the network.
     pub connections: usize,
     /// Messages under way, bytes.
     pub memory: usize,
@@ -32,6 +36,8 @@ pub struct Hub {
     service: Arc<Service>,
     memory: Memory,
     connections: Arc<Semaphore>,
+    /// Apart, so that an admin gets in when the network has taken all places.
+    local_connections: Arc<Semaphore>,
     /// True once the server ends.
     ending: watch::Receiver<bool>,
 }
@@ -42,6 +48,7 @@ impl Hub {
             service,
             memory: Memory::new(limits.memory),
             connections: Arc::new(Semaphore::new(limits.connections)),
+            local_connections: Arc::new(Semaphore::new(LOCAL_CONNECTIONS)),
             ending,
         })
     }

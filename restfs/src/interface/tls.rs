@@ -1,13 +1,17 @@
 //! The server's certificate and key.
 
+use restfs_lib::content::hash_block;
+use restfs_lib::model::{Hash, HashAlgorithm};
 use restfs_lib::wire::Hex;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use std::fmt::Display;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::TlsAcceptor;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,36 +24,76 @@ pub enum TlsError {
     Key { path: String, why: String },
 }
 
-pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    let chain = read_chain(certificate)?;
-    let key_error = |why: &dyn Display| TlsError::Key {
-        path: key.display().to_string(),
-        why: why.to_string(),
-    };
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| key_error(&explain(e)))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| key_error(&e))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|e| key_error(&e))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+/// Certificate and key that new connections get; can be read again while the server runs.
+#[derive(Debug)]
+pub struct Certificate {
+    cert: PathBuf,
+    key: PathBuf,
+    current: RwLock<Arc<CertifiedKey>>,
 }
 
-/// BLAKE3 will not do here: other tools print SHA-256 of the DER form, as `openssl x509 -fingerprint -sha256`.
+impl Certificate {
+    pub fn read(cert: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+        let current = RwLock::new(certified(cert, key)?);
+        Ok(Arc::new(Self {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            current,
+        }))
+    }
+
+    /// Reads the files again. After an error the old ones stay in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let new = certified(&self.cert, &self.key)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| key_error(&self.key, &e))?
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(
+            self.current
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
+    }
+}
+
+fn certified(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = read_chain(cert)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| key_error(key, &explain(e)))?;
+    let provider = ring::default_provider();
+    let certified = CertifiedKey::from_der(chain, private, &provider).map_err(|e| key_error(key, &e))?;
+    Ok(Arc::new(certified))
+}
+
+fn key_error(path: &Path, why: &dyn Display) -> TlsError {
+    TlsError::Key {
+        path: path.display().to_string(),
+        why: why.to_string(),
+    }
+}
+
+/// SHA-256 of the DER form, as `openssl x509 -fingerprint -sha256` prints it.
 pub fn fingerprint(certificate: &Path) -> Result<Hex<32>, TlsError> {
     let chain = read_chain(certificate)?;
-    let digest = match chain.first() {
-        Some(first) => ring_sha256(first),
-        None => return Err(certificate_error(certificate, &"no certificate in it")),
-    };
-    Ok(Hex(digest))
-}
-
-fn ring_sha256(bytes: &[u8]) -> [u8; 32] {
-    match restfs_lib::content::hash_block(bytes, restfs_lib::model::HashAlgorithm::Sha256).hash {
-        restfs_lib::model::Hash::Sha256(hash) => hash,
-        _ => unreachable!("asked for SHA-256"),
+    let first = chain
+        .first()
+        .ok_or_else(|| certificate_error(certificate, &"no certificate in it"))?;
+    match hash_block(first, HashAlgorithm::Sha256).hash {
+        Hash::Sha256(hash) => Ok(Hex(hash)),
+        other => Err(certificate_error(certificate, &format!("hashed to {other}"))),
     }
 }
 

@@ -5,12 +5,12 @@ use crate::auth::{Identity, Need};
 use restfs_lib::tree::bucket;
 use restfs_lib::wire::RpcError;
 use restfs_lib::wire::limits::{MAX_BLOCKS, MAX_IN_FLIGHT, MAX_MESSAGE, MAX_OPS};
-use restfs_lib::wire::method::{Empty, ServerInfoResult, WhoamiResult};
+use restfs_lib::wire::method::{NoParams, ServerInfoResult, WhoamiResult};
 
 pub(super) fn server_info(
     service: &Service,
     identity: &Identity,
-    _: Empty,
+    _: NoParams,
 ) -> Result<ServerInfoResult, RpcError> {
     identity.check(Need::Nothing)?;
     let stats = service.blocks.stats()?;
@@ -29,7 +29,7 @@ pub(super) fn server_info(
     })
 }
 
-pub(super) fn whoami(service: &Service, identity: &Identity, _: Empty) -> Result<WhoamiResult, RpcError> {
+pub(super) fn whoami(service: &Service, identity: &Identity, _: NoParams) -> Result<WhoamiResult, RpcError> {
     identity.check(Need::Nothing)?;
     let bucket = match identity.bucket {
         None => None,

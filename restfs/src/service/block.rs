@@ -23,7 +23,7 @@ pub(super) fn missing(
     })
 }
 
-pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams) -> Result<Empty, RpcError> {
+pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams) -> Result<Done, RpcError> {
     identity.check(Need::Replicate)?;
     check::count(params.blocks.len(), MAX_BLOCKS, "blocks")?;
     for block in params.blocks {
@@ -41,7 +41,7 @@ pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams
         }
         service.blocks.put(key, &content, compression)?;
     }
-    Ok(Empty {})
+    Ok(Done {})
 }
 
 pub(super) fn get(

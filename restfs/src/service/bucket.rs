@@ -10,7 +10,7 @@ use restfs_lib::tree::{Tree, commit};
 use restfs_lib::wire::RpcError;
 use restfs_lib::wire::method::{
     Bucket as BucketInfo, BucketCreateParams, BucketListResult, BucketName, BucketSetParams, BucketSource,
-    Empty,
+    Done, NoParams,
 };
 use std::sync::Arc;
 
@@ -40,7 +40,11 @@ pub(super) async fn create(
         .await
 }
 
-pub(super) fn list(service: &Service, identity: &Identity, _: Empty) -> Result<BucketListResult, RpcError> {
+pub(super) fn list(
+    service: &Service,
+    identity: &Identity,
+    _: NoParams,
+) -> Result<BucketListResult, RpcError> {
     identity.check(Need::Nothing)?;
     service.metadata.read(|kv| {
         let mut buckets = Vec::new();
@@ -97,7 +101,7 @@ pub(super) async fn delete(
     service: Arc<Service>,
     identity: Arc<Identity>,
     params: BucketName,
-) -> Result<Empty, RpcError> {
+) -> Result<Done, RpcError> {
     service
         .metadata
         .write(move |txn| {
@@ -111,7 +115,7 @@ pub(super) async fn delete(
             tracing::error!("removing the rows of a deleted bucket: {error}");
         }
     });
-    Ok(Empty {})
+    Ok(Done {})
 }
 
 pub(super) async fn purge_deleted(service: &Arc<Service>) -> Result<(), RpcError> {

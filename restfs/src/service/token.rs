@@ -46,7 +46,7 @@ pub(super) async fn create(
     Ok(result)
 }
 
-pub(super) fn list(service: &Service, identity: &Identity, _: Empty) -> Result<TokenListResult, RpcError> {
+pub(super) fn list(service: &Service, identity: &Identity, _: NoParams) -> Result<TokenListResult, RpcError> {
     identity.check(Need::Administer)?;
     service.metadata.read(|kv| {
         let records = tokens::list(kv)?;
@@ -62,7 +62,7 @@ pub(super) async fn revoke(
     service: Arc<Service>,
     identity: Arc<Identity>,
     params: TokenRevokeParams,
-) -> Result<Empty, RpcError> {
+) -> Result<Done, RpcError> {
     identity.check(Need::Administer)?;
     let (id, now) = (params.id.clone(), now_ns());
     service
@@ -70,7 +70,7 @@ pub(super) async fn revoke(
         .write(move |txn| tokens::revoke(txn, &params.id, now))
         .await?;
     service.auth.revoked(&id);
-    Ok(Empty {})
+    Ok(Done {})
 }
 
 fn info(kv: &dyn KvRead, record: TokenRecord) -> Result<TokenInfo, RpcError> {

@@ -54,7 +54,7 @@ async fn a_revoked_token_ends_open_connections_too() {
     let listed = site
         .admin()
         .await
-        .call::<TokenList>(&Empty {})
+        .call::<TokenList>(&NoParams {})
         .await
         .unwrap()
         .tokens;
@@ -188,7 +188,7 @@ async fn a_token_bound_to_a_bucket_sees_no_other() {
             Code::Forbidden
         );
     }
-    let seen = client.call::<BucketList>(&Empty {}).await.unwrap().buckets;
+    let seen = client.call::<BucketList>(&NoParams {}).await.unwrap().buckets;
     assert_eq!(
         seen.iter().map(|b| b.bucket.as_str()).collect::<Vec<_>>(),
         [BUCKET]
@@ -276,4 +276,29 @@ async fn nobody_there_is_told_as_unreachable() {
     let error = Client::connect(&endpoint).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_without_a_restart_and_a_bad_one_is_not() {
+    let site = Site::start_with(with_tls).await;
+    let token = site.token(Role::Reader, None).await.token;
+    let tls = site.config.tls.clone().unwrap();
+    let fingerprint = || restfs::interface::fingerprint(&tls.cert).unwrap().0;
+    let connect = async |sha256| {
+        let endpoint = site
+            .endpoint()
+            .with_token(token.clone())
+            .with_trust(Trust::Fingerprint(sha256));
+        Client::connect(&endpoint).await
+    };
+    let (old, kept) = (fingerprint(), connect(fingerprint()).await.unwrap());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&tls.cert, made.cert.pem()).unwrap();
+    assert!(site.server().reload().is_err(), "the key is still the old one");
+    connect(old).await.unwrap();
+    std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
+    site.server().reload().unwrap();
+    connect(fingerprint()).await.unwrap();
+    assert!(connect(old).await.is_err());
+    kept.whoami().await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod common;
+mod full;
 mod objects;
 mod replication;
 mod wire;

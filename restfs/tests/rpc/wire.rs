@@ -269,6 +269,6 @@ async fn every_method_that_is_documented_exists_and_the_other_way_round() {
     for method in methods {
         let request = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"unknown":1}}}}"#);
         let answer = say(&mut socket, &request).await;
-        assert_ne!(answer["error"]["code"], -32601, "{method}");
+        assert_eq!(answer["error"]["code"], -32602, "{method}");
     }
 }

@@ -1,15 +1,15 @@
 //! The server, tokens, who is asking.
 
-use super::{Empty, methods};
+use super::{Done, NoParams, methods};
 use crate::wire::values::{Role, Time};
 use serde::{Deserialize, Serialize};
 
 methods! {
-    ServerInfo = "server.info": Empty => ServerInfoResult;
-    Whoami = "auth.whoami": Empty => WhoamiResult;
+    ServerInfo = "server.info": NoParams => ServerInfoResult;
+    Whoami = "auth.whoami": NoParams => WhoamiResult;
     TokenCreate = "token.create": TokenCreateParams => TokenCreateResult;
-    TokenList = "token.list": Empty => TokenListResult;
-    TokenRevoke = "token.revoke": TokenRevokeParams => Empty;
+    TokenList = "token.list": NoParams => TokenListResult;
+    TokenRevoke = "token.revoke": TokenRevokeParams => Done;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Blocks by key.
 
-use super::{Empty, methods};
+use super::{Done, methods};
 use crate::content::decompress;
 use crate::wire::bytes::{Content, Hex};
 use crate::wire::values::Compression;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 methods! {
     BlockMissing = "block.missing": BlockKeys => BlockMissingResult;
     /// Takes blocks in. They are durable once a commit that names them is answered.
-    BlockPut = "block.put": BlockPutParams => Empty;
+    BlockPut = "block.put": BlockPutParams => Done;
     /// Answers in the order asked, at least one, as many as fit into a message.
     BlockGet = "block.get": BlockKeys => BlockGetResult;
 }

@@ -1,16 +1,16 @@
 //! Buckets, their recovery points, edits by hand.
 
-use super::{Empty, methods};
+use super::{Done, NoParams, methods};
 use crate::wire::bytes::{Content, Name};
 use crate::wire::values::{Layout, ObjectAt, Time};
 use serde::{Deserialize, Serialize};
 
 methods! {
     BucketCreate = "bucket.create": BucketCreateParams => Bucket;
-    BucketList = "bucket.list": Empty => BucketListResult;
+    BucketList = "bucket.list": NoParams => BucketListResult;
     BucketInfo = "bucket.info": BucketName => Bucket;
     BucketSet = "bucket.set": BucketSetParams => Bucket;
-    BucketDelete = "bucket.delete": BucketName => Empty;
+    BucketDelete = "bucket.delete": BucketName => Done;
     /// Edits in one transaction, one recovery point. Refused for a bucket that a source replicates into.
     BucketApply = "bucket.apply": BucketApplyParams => BucketApplyResult;
     CommitList = "commit.list": CommitListParams => CommitListResult;

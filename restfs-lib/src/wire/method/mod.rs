@@ -39,6 +39,11 @@ macro_rules! methods {
 }
 pub(crate) use methods;
 
-/// No params, or nothing to answer.
+/// No params.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Empty {}
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
+/// Nothing to answer but that it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Done {}
