@@ -2,6 +2,7 @@
 //! and hands it to the replicator.
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;

@@ -14,6 +14,8 @@ pub fn run() -> Result<()> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        "xtask/pages",
         "--quiet",
         "--",
         "--deny",

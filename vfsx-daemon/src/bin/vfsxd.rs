@@ -2,34 +2,14 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vfsx_daemon::config::{Config, DEFAULT_PATH};
+use vfsx_daemon::cli::vfsxd::Arguments;
+use vfsx_daemon::config::Config;
 use vfsx_daemon::control::ControlServer;
 use vfsx_daemon::engine::Engine;
-
-/// Takes in what clients change on Samba shares and ships it to recovery sites.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// Configuration file.
-    #[arg(long, default_value = DEFAULT_PATH)]
-    config: PathBuf,
-    /// Holds the process id while vfsxd is ready.
-    #[arg(long)]
-    pid_file: Option<PathBuf>,
-    /// Log filter, as `info` or `vfsx_daemon=debug`; else RUST_LOG, else `log` of the configuration, else `info`.
-    #[arg(long)]
-    log: Option<String>,
-    /// Logs as lines of JSON.
-    #[arg(long)]
-    log_json: bool,
-    /// Checks the configuration, prints its warnings, and ends.
-    #[arg(long)]
-    check: bool,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -4,12 +4,14 @@ use crate::report::{Report, size};
 use anyhow::Result;
 use std::collections::HashSet;
 use vfsx_tests::lab::{Lab, Site};
-use vfsx_tests::smb::Session;
+use vfsx_tests::smb::{Session, SmbClient};
+use vfsx_tests::work;
 
 const SIZE: u64 = 4 << 30;
-/// Where the disk has little space: the file, its blocks at the site and a restored copy need three times its size.
+/// Where the disk has little space.
 const SMALL_SIZE: u64 = 256 << 20;
-const SPACE: u64 = 4 * SIZE;
+/// The file before it is copied in, on the share, as blocks at the site, restored; and the rest of the demo.
+const SPACE: u64 = 5 * SIZE;
 const WRITE: u64 = 4096;
 const WRITES: u64 = 256;
 /// Block size of the site: the unit that is shipped.
@@ -31,14 +33,15 @@ pub fn play(report: &Report, lab: &Lab, site: &Site) -> Result<Shipped> {
     } else {
         SMALL_SIZE
     };
-    let mut session = Session::connect(lab, "data")?;
-    let handle = session.create(NAME, "create")?;
-    session.fill(handle, 0, bytes, 1)?;
-    session.close(handle)?;
+    let local = lab.dir().join(NAME);
+    work::random_file(&local, bytes, 1)?;
+    SmbClient::new(lab, "data").put(&local, NAME)?;
+    std::fs::remove_file(&local)?;
     report.line(format!("a file of {} of random bytes written", size(bytes)));
     super::settle(report, lab)?;
 
     let (wire, read) = (lab.wire_bytes(site)?, lab.vfsxd.bytes_read()?);
+    let mut session = Session::connect(lab, "data")?;
     let handle = session.create(NAME, "open")?;
     let offsets = session.random_writes(handle, WRITES, WRITE, bytes, 2)?;
     session.close(handle)?;

@@ -5,84 +5,18 @@ mod outcome;
 mod progress;
 mod table;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use client::Client;
 use outcome::Failure;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use vfsx_daemon::config::{DEFAULT_PATH, UnitError, control_socket, parse_duration};
+use vfsx_daemon::cli::vfsxctl::{Arguments, Command};
+use vfsx_daemon::config::control_socket;
 use vfsx_daemon::control::Request;
 
 /// How often `--watch` asks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// Control of vfsxd. Exit code 0: done, 1: failed, 2: wrong usage.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// vfsxd's control socket; else the one that the configuration names.
-    #[arg(long, global = true)]
-    socket: Option<PathBuf>,
-    /// vfsxd's configuration file.
-    #[arg(long, global = true, default_value = DEFAULT_PATH)]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Shows how each share and site is.
-    Status {
-        /// One JSON object.
-        #[arg(long)]
-        json: bool,
-        /// Again every second, until interrupted.
-        #[arg(long)]
-        watch: bool,
-    },
-    /// Waits until everything done on the share before now is committed at its sites.
-    ///
-    /// Speaks for captured changes: an open gap is warned about and does not make it fail.
-    Settle {
-        #[command(flatten)]
-        target: Target,
-        /// Gives up after this time, with exit code 1.
-        #[arg(long, default_value = "60s", value_parser = duration)]
-        timeout: Duration,
-    },
-    /// Compares the share with what vfsxd knows of it, takes over what differs, and closes a gap. Clients work on.
-    Sync {
-        /// Only this share.
-        #[arg(long)]
-        share: Option<String>,
-    },
-    /// Ships nothing until `resume`, also after a restart. Changes are kept.
-    Pause {
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Ships again.
-    Resume {
-        #[command(flatten)]
-        target: Target,
-    },
-}
-
-#[derive(Args)]
-struct Target {
-    /// Only this share.
-    #[arg(long)]
-    share: Option<String>,
-    /// Only this site.
-    #[arg(long)]
-    site: Option<String>,
-}
-
-fn duration(text: &str) -> Result<Duration, UnitError> {
-    parse_duration(text)
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
