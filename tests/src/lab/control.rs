@@ -75,4 +75,13 @@ impl Lab {
             .and_then(Value::as_u64)
             .context("status without wire_bytes")
     }
+
+    /// Bytes that vfsxd has read from share `data` since its start.
+    pub fn share_bytes_read(&self) -> Result<u64> {
+        let status = self.status()?;
+        status
+            .pointer("/catalog/bytes_read")
+            .and_then(Value::as_u64)
+            .context("status without bytes_read")
+    }
 }

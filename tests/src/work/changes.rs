@@ -117,7 +117,7 @@ impl Day {
             commands.push(format!("put \"{}\" {}", new.display(), quote(&file)));
         }
         let size = 1000 + self.random.next() % 200_000;
-        random::write_file(&new, size, self.round)?;
+        random::random_file(&new, size, self.round)?;
         self.counts.bytes += size * commands.len() as u64;
         self.run(commands)
     }

@@ -7,6 +7,7 @@ mod source;
 
 pub use changes::{Counts, work};
 pub use lag::Lag;
+pub use random::random_file;
 pub use source::{SourceTree, Wanted};
 
 use anyhow::{Context, Result};

@@ -1,6 +1,7 @@
 //! Repeatable noise: the same seed gives the same bytes, and they do not compress.
 
-use std::io::{self, Write};
+use anyhow::{Context, Result};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -25,15 +26,18 @@ impl Random {
     }
 }
 
-pub(super) fn write_file(path: &Path, length: u64, seed: u64) -> io::Result<()> {
+/// A new file of `length` bytes.
+pub fn random_file(path: &Path, length: u64, seed: u64) -> Result<()> {
     const STEP: u64 = 1 << 20;
     let mut random = Random(seed);
-    let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+    let mut file =
+        BufWriter::new(std::fs::File::create(path).with_context(|| format!("create {}", path.display()))?);
     let mut left = length;
     while left > 0 {
         let step = left.min(STEP);
         file.write_all(&random.bytes(step as usize))?;
         left -= step;
     }
-    file.flush()
+    file.flush()?;
+    Ok(())
 }

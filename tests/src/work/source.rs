@@ -111,7 +111,7 @@ impl SourceTree {
                 .parts
                 .get(number as usize % self.parts.len())
                 .context("a tree has parts")?;
-            random::write_file(
+            random::random_file(
                 &self.dir.join(part).join(format!("generated-{number}")),
                 size,
                 number,

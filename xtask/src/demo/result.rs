@@ -35,6 +35,7 @@ impl Outcome {
             "changed_bytes": self.big.changed,
             "wire_bytes": self.big.wire,
             "written_bytes": self.big.written,
+            "read_bytes": self.big.read,
         })
     }
 }
