@@ -172,3 +172,66 @@ fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
         None => Some((authority, None)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let tcp = |host: &str, port, tls| {
+            Ok(Url::Tcp {
+                host: host.to_owned(),
+                port,
+                tls,
+            })
+        };
+        let url = |text: &str| text.parse::<Url>().map_err(|error| error.to_string());
+        assert_eq!(url("wss://site.example"), tcp("site.example", DEFAULT_PORT, true));
+        assert_eq!(url("wss://site.example:1/"), tcp("site.example", 1, true));
+        assert_eq!(url("ws://127.0.0.1:7400"), tcp("127.0.0.1", 7400, false));
+        assert_eq!(url("ws://[::1]:9"), tcp("::1", 9, false));
+        assert_eq!(url("wss://[::1]"), tcp("::1", DEFAULT_PORT, true));
+        assert_eq!(url("unix:///run/x.sock"), Ok(Url::Unix("/run/x.sock".into())));
+        for text in ["wss://site.example:7400", "ws://[::1]:9", "unix:///run/x.sock"] {
+            assert_eq!(url(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_what_would_be() {
+        for bad in [
+            "",
+            "site",
+            "http://site",
+            "unix://x",
+            "wss://",
+            "ws://:1",
+            "ws://a:x",
+            "ws://a:99999",
+            "ws://a/b",
+            "ws://u@a",
+            "ws://[::1",
+            "ws://[::1]x",
+            "ws://a b",
+        ] {
+            let error = bad.parse::<Url>().unwrap_err().to_string();
+            assert!(error.contains("wss://HOST"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_read_with_and_without_colons() {
+        let digits = "ab".repeat(32);
+        let colons = vec!["AB"; 32].join(":");
+        assert_eq!(
+            Trust::from_fingerprint(&digits).unwrap(),
+            Trust::Fingerprint([0xab; 32])
+        );
+        assert_eq!(
+            Trust::from_fingerprint(&colons).unwrap(),
+            Trust::Fingerprint([0xab; 32])
+        );
+        assert!(Trust::from_fingerprint("ab").is_err());
+    }
+}

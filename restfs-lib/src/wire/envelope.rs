@@ -5,21 +5,53 @@ use super::encoding::{Encoding, Payload};
 use super::error::{Code, ErrorData, RpcError};
 use super::limits::{MAX_MESSAGE, MAX_METHOD};
 use bson::RawDocumentBuf;
-use bson::raw::{RawDocument, cstr};
+use bson::raw::{RawBsonRef, RawDocument, RawIter, cstr};
+use bson::spec::ElementType;
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 const VERSION: &str = "2.0";
+/// Documents and arrays inside each other; a commit has 7. JSON's decoder has a bound of its own (128).
+const MAX_DEPTH: usize = 32;
 /// Longest id given as a string.
 const MAX_ID: usize = 64;
 
 /// Chosen by the caller, given back in the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Id {
     Number(i64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+struct IdVisitor;
+
+impl Visitor<'_> for IdVisitor {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an id: a string, or an integer of 64 bits")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Id, E> {
+        Ok(Id::Number(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Id, E> {
+        i64::try_from(number).map(Id::Number).map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Id, E> {
+        Ok(Id::Text(text.to_owned()))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +95,12 @@ impl Message {
                 wire.into_message(Encoding::Json, |raw| raw.get().as_bytes().to_vec())
             }
             Encoding::Bson => {
+                check_depth(
+                    RawDocument::from_bytes(bytes)
+                        .map_err(unreadable)?
+                        .iter_elements(),
+                    MAX_DEPTH,
+                )?;
                 let wire: Wire<'_, &RawDocument> = bson::deserialize_from_slice(bytes).map_err(unreadable)?;
                 wire.into_message(Encoding::Bson, |raw| raw.as_bytes().to_vec())
             }
@@ -227,6 +265,27 @@ impl From<WireError> for RpcError {
 
 fn json<T: Serialize>(value: &T) -> Result<String, RpcError> {
     serde_json::to_string(value).map_err(unencodable)
+}
+
+/// Decoding descends as the message does, and so does skipping what is not known.
+fn check_depth(elements: RawIter<'_>, left: usize) -> Result<(), RpcError> {
+    for element in elements {
+        let element = element.map_err(unreadable)?;
+        let inner = match element.element_type() {
+            ElementType::EmbeddedDocument | ElementType::Array => element.value().map_err(unreadable)?,
+            ElementType::JavaScriptCodeWithScope => return Err(unreadable("code is not data")),
+            _ => continue,
+        };
+        let left = left
+            .checked_sub(1)
+            .ok_or_else(|| unreadable("it is nested too deep"))?;
+        match inner {
+            RawBsonRef::Document(inner) => check_depth(inner.iter_elements(), left)?,
+            RawBsonRef::Array(inner) => check_depth(inner.iter_elements(), left)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_length(length: usize) -> Result<(), RpcError> {

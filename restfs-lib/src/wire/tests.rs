@@ -554,3 +554,29 @@ fn row_keys_are_ordered_as_the_model_orders_them() {
     assert!(rows.is_sorted());
     assert_eq!(WireRowKey::from(rows[0].clone()), WireRowKey::Object { id: 9 });
 }
+
+#[test]
+fn a_message_nested_without_end_does_not_end_the_process() {
+    let mut deep = bson::RawDocumentBuf::new();
+    for _ in 0..5_000 {
+        let mut outer = bson::RawDocumentBuf::new();
+        outer.append(bson::raw::cstr!("a"), &deep);
+        deep = outer;
+    }
+    let mut message = bson::RawDocumentBuf::new();
+    message.append(bson::raw::cstr!("jsonrpc"), "2.0");
+    message.append(bson::raw::cstr!("id"), 1_i64);
+    message.append(bson::raw::cstr!("unknown"), &deep);
+    assert_eq!(
+        Message::decode(Encoding::Bson, &message.into_bytes())
+            .unwrap_err()
+            .code,
+        Code::Parse
+    );
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"unknown":{}1{}}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    assert!(decode_json(&text).is_err());
+}

@@ -53,10 +53,10 @@ pub async fn serve_local<S>(hub: Arc<Hub>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    serve(hub, stream, WireCount::default(), Peer::Own).await;
+    serve_counted(hub, stream, Peer::Own).await;
 }
 
-/// `count` counts the socket's bytes, beneath TLS.
+/// `count` counts the socket's bytes, beneath TLS: by them the other end is known to live.
 pub(super) async fn serve<S>(hub: Arc<Hub>, stream: S, count: WireCount, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

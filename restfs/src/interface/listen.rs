@@ -25,8 +25,12 @@ pub enum ListenError {
         source: io::Error,
         advice: &'static str,
     },
-    #[error("socket {path}: {source}; check that the data directory belongs to the user that runs restfs")]
-    Unix { path: String, source: io::Error },
+    #[error("socket {path}: {source}; {advice}")]
+    Unix {
+        path: String,
+        source: io::Error,
+        advice: &'static str,
+    },
 }
 
 /// A socket that is bound.
@@ -68,9 +72,18 @@ pub async fn bind_tcp(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<B
 
 /// Replaces a socket that an earlier run left behind: the data directory's lock is held, so nobody listens there.
 pub fn bind_unix(path: &Path) -> Result<Bound, ListenError> {
-    let failed = |source| ListenError::Unix {
-        path: path.display().to_string(),
-        source,
+    let failed = |source: io::Error| {
+        let advice = match source.kind() {
+            io::ErrorKind::InvalidInput => {
+                "the path of a socket is limited to 107 bytes: set `data_dir` to a shorter one"
+            }
+            _ => "check that the data directory belongs to the user that runs restfs",
+        };
+        ListenError::Unix {
+            path: path.display().to_string(),
+            source,
+            advice,
+        }
     };
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         std::fs::remove_file(path).map_err(failed)?;
