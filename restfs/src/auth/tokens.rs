@@ -182,3 +182,79 @@ fn role_number(role: Role) -> u8 {
         Role::Reader => 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use restfs_lib::kv::{Kv, MemoryKv};
+
+    fn record(id: &str) -> TokenRecord {
+        TokenRecord {
+            id: id.to_owned(),
+            name: "ab".to_owned(),
+            hash: [0x11; 32],
+            role: Role::Writer,
+            bucket: Some(BucketId(300)),
+            created_ns: 1,
+            revoked_ns: None,
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_record_do_not_change() {
+        let bytes = hex::encode(encode(&record("x")).unwrap());
+        let expected = ["01", "026162", &"11".repeat(32), "03", "01ac02", "02", "00"].concat();
+        assert_eq!(bytes, expected);
+        assert_eq!(key("0a"), b"u0a");
+    }
+
+    #[test]
+    fn every_role_comes_back_and_damage_is_told() {
+        for role in Role::ALL {
+            let written = TokenRecord {
+                role,
+                revoked_ns: Some(-5),
+                bucket: None,
+                ..record("x")
+            };
+            let bytes = encode(&written).unwrap();
+            assert_eq!(decode("x", &bytes).unwrap(), written);
+            assert_eq!(
+                decode("x", &bytes[..bytes.len() - 1]).unwrap_err().code,
+                Code::Corrupt
+            );
+        }
+        assert_eq!(decode("x", &[2]).unwrap_err().code, Code::Corrupt);
+        assert_eq!(decode("x", &[]).unwrap_err().code, Code::Corrupt);
+    }
+
+    #[test]
+    fn a_revocation_reaches_who_is_connected_and_who_connects() {
+        let kv = MemoryKv::new();
+        let auth = Auth::default();
+        let token = Token::generate().unwrap();
+        let header = format!("Bearer {}", token.reveal());
+        let mut txn = kv.write().unwrap();
+        put(
+            &mut *txn,
+            &TokenRecord {
+                hash: token.hash(),
+                ..record(&token.id())
+            },
+        )
+        .unwrap();
+        txn.commit().unwrap();
+        let connected = auth.authenticate(&*kv.read().unwrap(), Some(&header)).unwrap();
+        assert!(connected.is_live());
+        let mut txn = kv.write().unwrap();
+        revoke(&mut *txn, &token.id(), 9).unwrap();
+        txn.commit().unwrap();
+        auth.revoked(&token.id());
+        assert!(!connected.is_live());
+        let again = auth
+            .authenticate(&*kv.read().unwrap(), Some(&header))
+            .unwrap_err();
+        assert_eq!(again.code, Code::Unauthorized);
+        assert_eq!(list(&*kv.read().unwrap()).unwrap()[0].revoked_ns, Some(9));
+    }
+}
