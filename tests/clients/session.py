@@ -4,6 +4,7 @@ Started as: session.py HOST PORT SHARE, with {"user": .., "password": ..} as the
 """
 
 import base64
+import contextlib
 import json
 import random
 import struct
@@ -19,12 +20,15 @@ SHARE_ALL = 7
 DISPOSITIONS = {"supersede": 0, "open": 1, "create": 2, "open_if": 3, "overwrite": 4, "overwrite_if": 5}
 ATTRIBUTE_NORMAL = 0x80
 INFO_FILE, INFO_SECURITY = 1, 3
-RENAME, DISPOSITION, END_OF_FILE = 10, 13, 20
+BASIC, RENAME, LINK, DISPOSITION, END_OF_FILE = 4, 10, 11, 13, 20
 DACL = 4
 FSCTL_SET_SPARSE, FSCTL_SET_ZERO_DATA = 0x000900C4, 0x000980C8
 FSCTL_REQUEST_RESUME_KEY, FSCTL_COPYCHUNK = 0x00140078, 0x001480F2
 IS_FSCTL = 1
 WRITE_LIMIT = 1 << 20
+DIRECTORY, NON_DIRECTORY = 0x1, 0x40
+# 2001-01-01 in units of 100 ns since 1601
+NEW_MILLENNIUM = 126227808000000000
 
 
 class Client:
@@ -36,10 +40,10 @@ class Client:
         self.connection = connection
         self.handles = {}
 
-    def create(self, path, disposition="open_if"):
+    def create(self, path, disposition="open_if", options=0):
         name = path.replace("/", "\\")
         handle = self.smb.create(
-            self.tree, name, ACCESS, SHARE_ALL, 0, DISPOSITIONS[disposition], ATTRIBUTE_NORMAL
+            self.tree, name, ACCESS, SHARE_ALL, options, DISPOSITIONS[disposition], ATTRIBUTE_NORMAL
         )
         number = len(self.handles) + 1
         self.handles[number] = handle
@@ -100,9 +104,78 @@ class Client:
         return {}
 
     def rename_open(self, handle, new, replace):
-        name = new.replace("/", "\\").encode("utf-16le")
-        self._set(handle, RENAME, struct.pack("<B7xQI", replace, 0, len(name)) + name)
+        self._set(handle, RENAME, _target(new, replace))
         return {}
+
+    def storm(self, seed, count, names):
+        """`count` random changes among `names` files and directories that other clients change at the same time.
+        What the server refuses, because a name is taken or gone, is part of it. Returns how many it took."""
+        source = random.Random(seed)
+        done = 0
+        for _ in range(count):
+            change = source.choice(STORM)
+            try:
+                change(self, source, names)
+                done += 1
+            except KeyError:
+                done += 1  # see close()
+            except Exception as error:
+                if "STATUS" not in str(error):
+                    raise
+        return {"done": done}
+
+    def _storm_write(self, source, names):
+        with self._opened(_place(source, names), "open_if") as handle:
+            for _ in range(source.randint(1, 4)):
+                content = source.randbytes(source.choice([1, 100, 5000, 70000]))
+                self._write(handle, content, source.choice([0, 10, 65536, 100000]))
+
+    def _storm_truncate(self, source, names):
+        with self._opened(_place(source, names), "open") as handle:
+            self.truncate(handle, source.choice([0, 1, 65536, 65537, 200000]))
+
+    def _storm_overwrite(self, source, names):
+        with self._opened(_place(source, names), source.choice(["overwrite_if", "supersede"])) as handle:
+            self._write(handle, source.randbytes(300), 0)
+
+    def _storm_rename(self, source, names):
+        with self._opened(_place(source, names), "open") as handle:
+            self.rename_open(handle, _place(source, names), source.random() < 0.7)
+
+    def _storm_rename_directory(self, source, names):
+        with self._opened(_directory(source, names), "open", DIRECTORY) as handle:
+            self.rename_open(handle, _directory(source, names), False)
+
+    def _storm_link(self, source, names):
+        with self._opened(_place(source, names), "open") as handle:
+            self._set(handle, LINK, _target(_place(source, names), source.random() < 0.5))
+
+    def _storm_delete(self, source, names):
+        with self._opened(_place(source, names), "open") as handle:
+            self.delete_on_close(handle)
+            if source.random() < 0.3:
+                self._write(handle, b"gone soon", 0)
+
+    def _storm_make_directory(self, source, names):
+        with self._opened(_directory(source, names), "create", DIRECTORY):
+            pass
+
+    def _storm_remove_directory(self, source, names):
+        with self._opened(_directory(source, names), "open", DIRECTORY) as handle:
+            self.delete_on_close(handle)
+
+    def _storm_times(self, source, names):
+        with self._opened(_place(source, names), "open") as handle:
+            time = NEW_MILLENNIUM + source.randint(0, 10**15)
+            self._set(handle, BASIC, struct.pack("<QQQQII", 0, time, time, 0, source.choice([0x20, 0x80]), 0))
+
+    @contextlib.contextmanager
+    def _opened(self, path, disposition, options=NON_DIRECTORY):
+        number = self.create(path, disposition, options)["handle"]
+        try:
+            yield number
+        finally:
+            self.close(number)
 
     def grant(self, handle, sid, mask):
         """Adds an entry to the file's access control list."""
@@ -144,6 +217,39 @@ class Client:
         return self.smb.ioctl(
             self.tree, self.handles[handle], code, IS_FSCTL, blob, maxInputResponse=0, maxOutputResponse=answer
         )
+
+
+def _target(path, replace):
+    """Where a rename or a link leads."""
+    name = path.replace("/", "\\").encode("utf-16le")
+    return struct.pack("<B7xQI", replace, 0, len(name)) + name
+
+
+def _directory(source, names):
+    number = source.randrange(names)
+    return f"d{number}" if number % 3 else f"d{source.randrange(names)}/d{number}"
+
+
+def _place(source, names):
+    name = f"f{source.randrange(names)}"
+    return name if source.random() < 0.3 else f"{_directory(source, names)}/{name}"
+
+
+# Each as often as it stands here.
+STORM = [Client._storm_write] * 6 + [
+    Client._storm_truncate,
+    Client._storm_overwrite,
+    Client._storm_rename,
+    Client._storm_rename,
+    Client._storm_rename_directory,
+    Client._storm_link,
+    Client._storm_delete,
+    Client._storm_make_directory,
+    Client._storm_make_directory,
+    Client._storm_make_directory,
+    Client._storm_remove_directory,
+    Client._storm_times,
+]
 
 
 def main():

@@ -120,6 +120,16 @@ impl Session {
         self.tell(&json!({ "do": "rename_open", "handle": handle.0, "new": new, "replace": replace }))
     }
 
+    /// `count` random changes among `names` files and directories, which other clients change at the same time.
+    /// Returns how many of them the server took.
+    pub fn storm(&mut self, seed: u64, count: u64, names: u64) -> Result<u64> {
+        let answer = self.ask(&json!({ "do": "storm", "seed": seed, "count": count, "names": names }))?;
+        answer
+            .get("done")
+            .and_then(Value::as_u64)
+            .context("no count in the client's answer")
+    }
+
     /// Adds an entry to the file's access control list.
     pub fn grant(&mut self, handle: Handle, sid: &str, mask: u32) -> Result<()> {
         self.tell(&json!({ "do": "grant", "handle": handle.0, "sid": sid, "mask": mask }))
