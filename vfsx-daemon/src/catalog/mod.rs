@@ -92,11 +92,15 @@ impl Catalog {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
         threads.extend(reader::start(shared, options.readers, &jobs_out, &parts).map_err(CatalogError::Thread)?);
         drop((jobs_out, parts));
+        let ending = Ending(Arc::clone(shared));
         let (feeding, scanning, asking) = (Arc::clone(shared), Arc::clone(shared), self.inner.requests.clone());
         let started: [io::Result<JoinHandle<()>>; 3] = [
             spawn("feeder", Box::new(move || feeder::run(&feeding, &records, after, &batches))),
             spawn("scanner", Box::new(move || Scanner::new(&scanning, woken, asking).run())),
-            spawn("applier", Box::new(move || applier.run())),
+            spawn("applier", Box::new(move || {
+                let _ending = ending;
+                applier.run();
+            })),
         ];
         for thread in started {
             threads.push(thread.map_err(CatalogError::Thread)?);
@@ -161,6 +165,17 @@ impl Catalog {
         }
         self.inner.requests.send(request(reply)).map_err(|_| CatalogError::Stopped)?;
         answer.recv().unwrap_or(Err(CatalogError::Stopped))
+    }
+}
+
+/// Says so when the applier ends without being told to.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.0.stopping() {
+            self.0.fail();
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use super::applier::{BUCKET, stored_status};
 use super::options::{CatalogError, Options};
 use super::reader::Cache;
-use super::share::{Details, Seen, Share, Type, details, see_handle};
+use super::share::{Details, Seen, Share, Type, details};
 use super::shared::{Now, Shared};
-use super::store::{CursorRow, HeadRow, Key, NodeRow, ScanPhase, ScanRow, SourceRow, get, put};
+use super::store::{CursorRow, DevicesRow, HeadRow, Key, NodeRow, ScanPhase, ScanRow, SourceRow, get, put};
 use dr_replicator::Cursor;
 use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
 use restfs_lib::model::{Kind, Object, ObjectId, Op};
@@ -25,8 +25,8 @@ pub(super) fn database(path: &Path) -> Result<Box<dyn Kv>, CatalogError> {
 pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, CatalogError> {
     let failed = |why: String| CatalogError::Share { path: options.share.display().to_string(), why };
     options.layout.validate().map_err(|e| failed(e.to_string()))?;
-    let share = Share::open(&options.share).map_err(|e| failed(e.to_string()))?;
-    let root = see_handle(share.root()).map_err(|e| failed(e.to_string()))?;
+    let mut share = Share::open(&options.share).map_err(|e| failed(e.to_string()))?;
+    let root = share.see_handle(share.root()).map_err(|e| failed(e.to_string()))?;
     let source = get::<SourceRow>(&*kv.read()?, &Key::meta("source"))?;
     let source = match source {
         Some(source) if source.root == root.node => source,
@@ -36,8 +36,25 @@ pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, Catalog
             create(&*kv, options, &root, details)?
         }
     };
+    remember_devices(&*kv, &mut share)?;
     let now = stored(&*kv.read()?, options)?;
     Ok(Shared::new(kv, share, Cache::new(options.cache_bytes), source.id, now))
+}
+
+/// Numbers of devices kept; a share that was mounted more often has no records that old.
+const DEVICES: usize = 16;
+
+fn remember_devices(kv: &dyn Kv, share: &mut Share) -> Result<(), CatalogError> {
+    let key = Key::meta("devices");
+    let before = get::<DevicesRow>(&*kv.read()?, &key)?.unwrap_or_default();
+    share.had_devices(&before.numbers);
+    let numbers: Vec<u64> = share.devices().iter().copied().take(DEVICES).collect();
+    if numbers != before.numbers {
+        let mut txn = kv.write()?;
+        put(&mut *txn, &key, &DevicesRow { numbers })?;
+        txn.commit()?;
+    }
+    Ok(())
 }
 
 fn wrong_share(options: &Options) -> CatalogError {

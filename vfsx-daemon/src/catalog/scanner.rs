@@ -3,7 +3,7 @@
 //! share is.
 
 use super::applier::{BUCKET, Page, ReachError, Request, reach};
-use super::share::{Type, list, open_pinned, see};
+use super::share::{Share, Type, list, open_pinned};
 use super::shared::Shared;
 use super::store::{Key, ListRow, NodeRow, Prefix, get, page};
 use super::{CatalogError, store};
@@ -165,7 +165,7 @@ impl<'a> Scanner<'a> {
             let Some((last, _)) = entries.last() else { return Ok(()) };
             after = Some(last.clone());
             for (name, child) in entries {
-                compare(&*kv, pin.as_fd(), (dir, name), child, row, found)?;
+                compare(&*kv, &self.shared.share, pin.as_fd(), (dir, name), child, row, found)?;
             }
             drop(kv);
             self.send_full(found)?;
@@ -202,7 +202,6 @@ impl<'a> Scanner<'a> {
         let tree = Tree::head(&*kv, BUCKET);
         for name in names {
             if tree.lookup(dir, &name).map_err(CatalogError::from)?.is_none() {
-                found.files += 1;
                 found.looks.push((dir, name, row));
             }
         }
@@ -247,13 +246,14 @@ impl<'a> Scanner<'a> {
 /// One entry of the catalog against the disk.
 fn compare(
     kv: &dyn KvRead,
+    share: &Share,
     pin: BorrowedFd<'_>,
     (dir, name): (ObjectId, Vec<u8>),
     child: ObjectId,
     row: ListRow,
     found: &mut Page,
 ) -> Result<(), Ended> {
-    let seen = see(pin, &name)?;
+    let seen = share.see(pin, &name)?;
     let node = get::<NodeRow>(kv, &store::Key::Object(child))?;
     match (seen, node) {
         (Some(seen), Some(node)) if seen.node == node.node => {

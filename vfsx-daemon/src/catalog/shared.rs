@@ -97,6 +97,13 @@ impl Shared {
         self.bump_progress();
     }
 
+    /// The applier has ended without being told to.
+    pub(super) fn fail(&self) {
+        let text = "the catalog has ended by an internal error, which the log names; restart vfsxd";
+        self.now().status.failed = Some(text.to_owned());
+        self.bump_progress();
+    }
+
     pub(super) fn status(&self) -> Status {
         let mut status = self.now().status.clone();
         status.bytes_read = self.bytes_read.load(Ordering::Relaxed);
@@ -107,13 +114,16 @@ impl Shared {
         self.now().cursors.get(site).copied()
     }
 
-    pub(super) fn set_cursor(&self, site: &str, cursor: Cursor) {
-        {
+    /// Whether the cursor must be on disk before the site's task goes on: all but a step forward, which the site's own
+    /// position would bring back after a crash.
+    pub(super) fn set_cursor(&self, site: &str, cursor: Cursor) -> bool {
+        let old = {
             let mut now = self.now();
-            now.cursors.insert(site.to_owned(), cursor);
             now.cursors_changed = true;
-        }
+            now.cursors.insert(site.to_owned(), cursor)
+        };
         self.bump_progress();
+        cursor.epoch == 0 || old.is_none_or(|old| old.epoch != cursor.epoch || old.sequence > cursor.sequence)
     }
 
     /// How far a site is. The change after its cursor knows what was covered before it.

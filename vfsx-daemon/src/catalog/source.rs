@@ -53,8 +53,10 @@ impl ChangeSource for Catalog {
     }
 
     async fn save_cursor(&self, site: &str, cursor: Cursor) -> Result<(), SourceError> {
-        self.shared().set_cursor(site, cursor);
-        Ok(())
+        if !self.shared().set_cursor(site, cursor) {
+            return Ok(());
+        }
+        self.blocking(|catalog| Ok(catalog.ask(Request::Cursors)?)).await
     }
 
     async fn digest(&self) -> Result<(u64, Digest), SourceError> {

@@ -52,7 +52,7 @@ pub struct Status {
     pub oldest_dirty_ns: Option<i64>,
     /// Handles open for writing.
     pub open_handles: u64,
-    /// Names waiting for their directory to be found.
+    /// Names that wait for their directory to be found, directories to be found, and directories to be listed.
     pub pending_looks: u64,
     /// Objects that have lost their names and are kept for a while.
     pub displaced: u64,

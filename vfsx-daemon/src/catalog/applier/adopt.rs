@@ -3,7 +3,7 @@
 use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
-use crate::catalog::share::{Details, Seen, Type, components, details, pin_in, see_handle};
+use crate::catalog::share::{Details, Seen, Type, Share, components, details, pin_in};
 use crate::catalog::store::{Key, ListRow, NodeRow, delete};
 use crate::journal::NodeRef;
 use restfs_lib::model::{Kind, Object, ObjectId, Op};
@@ -21,7 +21,7 @@ impl Work<'_> {
         seen: &Seen,
         fresh: bool,
     ) -> Result<Option<ObjectId>, CatalogError> {
-        let (seen, details) = match examine(handle, name, seen) {
+        let (seen, details) = match examine(self.share, handle, name, seen) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(e) => {
@@ -113,7 +113,7 @@ impl Work<'_> {
             return Ok(Some(id));
         }
         let Some(path) = components(path_hint) else { return Ok(None) };
-        match self.share.pin(&path).and_then(|pin| pin.map(|pin| see_handle(pin.as_fd())).transpose()) {
+        match self.share.pin(&path).and_then(|pin| pin.map(|pin| self.share.see_handle(pin.as_fd())).transpose()) {
             Ok(Some(seen)) if seen.node == *node => {}
             Ok(_) => return Ok(None),
             Err(e) => {
@@ -134,9 +134,9 @@ impl Work<'_> {
 }
 
 /// What the name leads to, all of one moment's inode. `None`: it leads to another one by now.
-fn examine(dir: &OwnedFd, name: &[u8], seen: &Seen) -> io::Result<Option<(Seen, Details)>> {
+fn examine(share: &Share, dir: &OwnedFd, name: &[u8], seen: &Seen) -> io::Result<Option<(Seen, Details)>> {
     let Some(pin) = pin_in(dir.as_fd(), name)? else { return Ok(None) };
-    let now = see_handle(pin.as_fd())?;
+    let now = share.see_handle(pin.as_fd())?;
     if now.node != seen.node || now.kind != seen.kind {
         return Ok(None);
     }

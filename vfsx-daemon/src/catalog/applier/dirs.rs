@@ -2,7 +2,7 @@
 
 use super::work::Work;
 use crate::catalog::CatalogError;
-use crate::catalog::share::{Components, Seen, Share, see_handle};
+use crate::catalog::share::{Components, Seen, Share};
 use crate::catalog::store::{Key, NodeRow, get};
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::ObjectId;
@@ -74,7 +74,7 @@ pub(in crate::catalog) fn reach(
     let Some(row) = get::<NodeRow>(kv, &Key::Object(id))? else { return Ok(None) };
     for path in paths(kv, id)? {
         let Some(pin) = share.pin(&path)? else { continue };
-        let seen = see_handle(pin.as_fd())?;
+        let seen = share.see_handle(pin.as_fd())?;
         if seen.node == row.node {
             return Ok(Some((pin, seen, row)));
         }

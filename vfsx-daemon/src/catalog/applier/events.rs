@@ -3,7 +3,6 @@
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
-use crate::catalog::share::see;
 use crate::catalog::store::{GapRow, IntentRow, Key, Prefix, delete, get, page, put};
 use crate::journal::{Body, DirRef, GapReason, NodeRef, Record, Session};
 use restfs_lib::model::{Kind, ObjectId, valid_name};
@@ -27,7 +26,11 @@ impl Work<'_> {
         if !names(&record.body).all(valid_name) {
             return self.note_gap(record.time_ns, "an event with a name that cannot be");
         }
-        match &record.body {
+        let mut body = record.body.clone();
+        for node in nodes(&mut body) {
+            *node = self.share.known_node(node);
+        }
+        match &body {
             Body::Create { dir, name, node, .. } => self.create(dir, name, node),
             Body::Link { dir, name, node } => self.link(dir, name, node),
             Body::Rename { from, from_name, to, to_name, node, replaced } => {
@@ -82,7 +85,7 @@ impl Work<'_> {
             Ok(None) | Err(super::dirs::ReachError::Io(_)) => return Ok(()),
             Err(super::dirs::ReachError::Catalog(e)) => return Err(e),
         };
-        if let Ok(Some(seen)) = see(handle.as_fd(), name)
+        if let Ok(Some(seen)) = self.share.see(handle.as_fd(), name)
             && seen.node == *node
         {
             self.adopt(dir, &handle, name, &seen, true)?;
@@ -126,10 +129,11 @@ impl Work<'_> {
                 None => self.displace(id, false)?,
             }
         }
-        if let Some(replaced) = replaced.filter(|r| *r != node)
-            && let Some(id) = self.known(replaced)?
-        {
-            self.displace(id, true)?;
+        if let Some(replaced) = replaced.filter(|r| *r != node) {
+            self.bury(replaced)?;
+            if let Some(id) = self.known(replaced)? {
+                self.displace(id, true)?;
+            }
         }
         self.look_at_event(from, from_name);
         self.look_at_event(to, to_name);
@@ -137,7 +141,7 @@ impl Work<'_> {
     }
 
     fn unlink(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
-        self.unlose(node)?;
+        self.bury(node)?;
         let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
         if let Some(id) = self.known(node)?
             && self.drop_entry(dir, name, id)?
@@ -158,13 +162,19 @@ impl Work<'_> {
     fn find_dir(&mut self, dir: &DirRef) -> Result<Option<ObjectId>, CatalogError> {
         let found = self.resolve(&dir.node, &dir.path_hint)?;
         match found {
-            Some(id) if self.is_directory(id)? => Ok(Some(id)),
+            Some(id) if self.is_directory(id)? => {
+                // Its times have changed, even if all else is settled by now.
+                self.touched.insert(id);
+                Ok(Some(id))
+            }
             Some(id) => {
                 self.forget_identity(id, &dir.node)?;
                 Ok(None)
             }
             None => {
-                self.lose(dir.node)?;
+                if !self.memory.graves.contains(&dir.node) {
+                    self.lose(dir.node)?;
+                }
                 Ok(None)
             }
         }
@@ -274,4 +284,24 @@ fn names(body: &Body) -> impl Iterator<Item = &[u8]> {
         _ => [None, None],
     };
     names.into_iter().flatten()
+}
+
+/// The identities in a record.
+fn nodes(body: &mut Body) -> impl Iterator<Item = &mut NodeRef> {
+    let nodes: [Option<&mut NodeRef>; 4] = match body {
+        Body::Create { dir, node, .. } | Body::Link { dir, node, .. } | Body::Unlink { dir, node, .. } => {
+            [Some(&mut dir.node), Some(node), None, None]
+        }
+        Body::Rename { from, to, node, replaced, .. } => {
+            [Some(&mut from.node), Some(&mut to.node), Some(node), replaced.as_mut()]
+        }
+        Body::Look { dir, .. } => [Some(&mut dir.node), None, None, None],
+        Body::Opened { node, .. }
+        | Body::Dirty { node, .. }
+        | Body::Flushed { node, .. }
+        | Body::Closed { node, .. }
+        | Body::Touched { node, .. } => [Some(node), None, None, None],
+        Body::Gap { .. } | Body::SessionStarted { .. } | Body::SessionEnded { .. } => [None, None, None, None],
+    };
+    nodes.into_iter().flatten()
 }

@@ -55,6 +55,14 @@ impl Work<'_> {
         Ok(Some(row))
     }
 
+    /// An event said that the inode lost a name for good. If it was a directory, what other processes did in it before
+    /// may be told later, and concerns nobody any more.
+    pub(super) fn bury(&mut self, node: &NodeRef) -> Result<(), CatalogError> {
+        self.unlose(node)?;
+        self.memory.graves.put(*node, ());
+        Ok(())
+    }
+
     pub(super) fn put_look(&mut self, dir: ObjectId, name: &[u8], row: LookRow) -> Result<(), CatalogError> {
         let key = (dir, name.to_vec());
         let row = match self.memory.looks.get(&key) {

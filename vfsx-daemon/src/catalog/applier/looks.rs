@@ -4,7 +4,7 @@ use super::dirs::ReachError;
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
-use crate::catalog::share::{Seen, Type, see};
+use crate::catalog::share::{Seen, Type};
 use crate::catalog::store::{LookRow, NodeRow};
 use restfs_lib::model::{Kind, ObjectId};
 use rustix::fd::{AsFd, OwnedFd};
@@ -155,7 +155,7 @@ impl Work<'_> {
             return Ok(Outcome::Settled);
         }
         let found = match self.dir(look.dir) {
-            Ok(Some(handle)) => see(handle.as_fd(), &look.name).map(|seen| (handle, seen)),
+            Ok(Some(handle)) => self.share.see(handle.as_fd(), &look.name).map(|seen| (handle, seen)),
             Ok(None) => return Ok(Outcome::Away),
             Err(ReachError::Catalog(e)) => return Err(e),
             Err(ReachError::Io(e)) => Err(e),
@@ -184,8 +184,21 @@ impl Work<'_> {
                 self.settle_known(look, entry, id, &seen)?;
                 Ok(Outcome::Settled)
             }
-            None if self.adopt(look.dir, dir, &look.name, &seen, false)?.is_some() => Ok(Outcome::Settled),
+            None if self.adopt(look.dir, dir, &look.name, &seen, false)?.is_some() => {
+                self.count_found(look, &seen);
+                Ok(Outcome::Settled)
+            }
             None => Ok(Outcome::Failed),
+        }
+    }
+
+    /// What the scan found new; what was known is counted by the scanner.
+    fn count_found(&mut self, look: &Look, seen: &Seen) {
+        if look.check {
+            let scan = &mut self.memory.scan;
+            scan.differences += 1;
+            scan.files += u64::from(seen.kind != Type::Directory);
+            scan.bytes = scan.bytes.saturating_add(seen.size());
         }
     }
 
@@ -199,6 +212,7 @@ impl Work<'_> {
         let moved = entry != Some(id);
         if moved {
             self.put_entry(look.dir, &look.name, id)?;
+            self.count_found(look, seen);
         }
         let Some(row) = self.node_row(id)? else { return Ok(()) };
         if moved || row.names != seen.names() {
@@ -207,7 +221,7 @@ impl Work<'_> {
         let row = NodeRow { names: seen.names(), ..row };
         self.put_node_row(id, &self.explained(row, seen, look.check))?;
         if look.check && row.stamp != seen.stamp.into() {
-            self.memory.scan.differences += 1;
+            self.memory.scan.differences += u64::from(!moved);
             self.changed_unseen(id, seen)?;
         }
         Ok(())

@@ -7,17 +7,20 @@ use crate::catalog::store::{
     page,
 };
 use crate::journal::NodeRef;
+use lru::LruCache;
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::ObjectId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 const PAGE: usize = 1024;
+/// Far more removals than are under way between processes at a time.
+const GRAVES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// Until an object that could not be read is tried again: twice this, doubled each time.
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-#[derive(Default)]
 pub(super) struct Memory {
     pub(super) head: HeadRow,
     pub(super) gap: Option<GapRow>,
@@ -30,6 +33,10 @@ pub(super) struct Memory {
     /// Names on the way to something that could not be reached, and when to look at them. Not in the store: what
     /// cannot be reached is tried again, and brings them back.
     pub(super) suspects: BTreeMap<(ObjectId, Vec<u8>), Instant>,
+    /// Inodes that lost a name lately.
+    pub(super) graves: LruCache<NodeRef, ()>,
+    /// When the catalog asks for a scan by itself. Not in the store: the gap that it is to close stays shown.
+    pub(super) scan_due_ns: Option<i64>,
     /// Where trying deferred looks again goes on.
     pub(super) look_cursor: Option<(ObjectId, Vec<u8>)>,
     /// The newest trouble with the share, for `status`.
@@ -39,6 +46,29 @@ pub(super) struct Memory {
     pub(super) lists: u64,
     pub(super) displaced: u64,
     pub(super) intents: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            head: HeadRow::default(),
+            gap: None,
+            scan: ScanRow::default(),
+            dirty: DirtyIndex::default(),
+            holds: Holds::default(),
+            looks: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            graves: LruCache::new(GRAVES),
+            scan_due_ns: None,
+            look_cursor: None,
+            last_error: None,
+            errors: 0,
+            lists: 0,
+            displaced: 0,
+            intents: 0,
+        }
+    }
 }
 
 impl Memory {

@@ -42,6 +42,8 @@ pub(super) enum Request {
     Scan(Reply<u64>),
     /// The replicator found this at a block's place. Answered with what the catalog says after that.
     Block { object: ObjectId, index: u64, found: Option<BlockRef>, reply: Reply<BlockAnswer> },
+    /// Have the cursors on disk; they are with every transaction.
+    Cursors(Reply<()>),
     /// Come to an end.
     Stop,
 }

@@ -71,6 +71,12 @@ impl Work<'_> {
     /// An object may have lost its last name. `dead`: an event said that the inode lost one for good, so it is gone
     /// when that was its only one.
     pub(super) fn displace(&mut self, id: ObjectId, dead: bool) -> Result<(), CatalogError> {
+        let scan = self.telling_scan();
+        self.displace_until(id, dead, scan)
+    }
+
+    /// `scan`: when that one has finished without finding it, it is nowhere.
+    fn displace_until(&mut self, id: ObjectId, dead: bool, scan: u64) -> Result<(), CatalogError> {
         let Some(row) = self.node_row(id)? else { return Ok(()) };
         if dead && row.names > 1 {
             self.put_node_row(id, &NodeRow { names: row.names - 1, ..row })?;
@@ -89,10 +95,16 @@ impl Work<'_> {
         let row = DisplacedRow {
             since_ns: self.now_ns,
             dead: dead || old.is_some_and(|o| o.dead),
-            scan: self.memory.scan.number,
+            scan,
             relist: old.is_some_and(|o| o.relist) || self.forget_looks(id)? > 0,
         };
         put(self.kv, &Key::Displaced(id), &row)
+    }
+
+    /// The scan whose walk tells whether what vanishes now is somewhere else.
+    fn telling_scan(&self) -> u64 {
+        let scan = &self.memory.scan;
+        if scan.phase == ScanPhase::Walking { scan.number } else { scan.number + 1 }
     }
 
     fn displaced_row(&self, id: ObjectId) -> Result<Option<DisplacedRow>, CatalogError> {
@@ -160,15 +172,16 @@ impl Work<'_> {
             return Ok(1);
         }
         let entries = self.tree().entries(id, None, budget.max(1))?;
-        // A directory with content that vanished without an event was moved by someone that vfsx does not see. Only a
-        // scan that began later can tell that it is nowhere.
-        let scanned = self.memory.scan.phase == ScanPhase::Done && self.memory.scan.number > row.scan;
+        // A directory with content that vanished without an event was moved or removed by someone that vfsx does not
+        // see. Only a scan can tell that it is nowhere.
+        let scanned = self.memory.scan.finished() >= row.scan;
         if !entries.is_empty() && !row.dead && !scanned {
             return Ok(0);
         }
         for (name, child) in &entries {
             self.emit(Op::DropEntry { dir: id, name: name.clone() })?;
-            self.displace(*child, false)?;
+            // What would have been moved out of it, the same scan would have found.
+            self.displace_until(*child, false, row.scan)?;
         }
         if self.is_empty(id)? {
             self.drop_object(id)?;

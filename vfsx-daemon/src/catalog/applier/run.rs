@@ -130,6 +130,7 @@ impl Applier {
             || !memory.suspects.is_empty()
             || !memory.lost.is_empty()
             || memory.displaced > 0
+            || memory.scan_due_ns.is_some()
             || memory.scan.phase != ScanPhase::Done
             || self.more_to_trim;
         let longest = if waiting { TICK } else { IDLE };
@@ -187,6 +188,7 @@ impl Applier {
         match self.shared.kv.read().map_err(CatalogError::from).and_then(|kv| Memory::load(&*kv)) {
             Ok(mut memory) => {
                 memory.dirty.continue_from(&self.memory.dirty);
+                (memory.errors, memory.last_error) = (self.memory.errors, self.memory.last_error.take());
                 self.memory = memory;
             }
             Err(e) => tracing::error!("catalog cannot be read: {e}"),
@@ -214,6 +216,7 @@ impl Applier {
         input: &mut Input,
         waiting: &mut Vec<Waiting>,
     ) -> Result<(), CatalogError> {
+        // Behind the requests, so that the cursors they speak of are among them.
         let cursors = self.take_cursors();
         let mut work = Work::new(kv, &mut self.memory, &self.shared.share, self.rules, now_ns());
         let records = input.records.as_ref().map_or(&[][..], |batch| &batch.records);
@@ -229,6 +232,7 @@ impl Applier {
         for request in input.requests.drain(..) {
             match request {
                 Request::Stop => self.stopping = true,
+                Request::Cursors(reply) => waiting.push(Waiting::Done(reply)),
                 Request::Page(page, reply) => {
                     let done = work.take_page(page);
                     waiting.push(Waiting::Done(reply));
@@ -303,7 +307,7 @@ impl Applier {
 
     fn publish(&self, failed: Option<String>) {
         let memory = &self.memory;
-        let exact = memory.dirty.len() == 0 && memory.looks.is_empty();
+        let exact = memory.covered() == memory.head.applied;
         self.shared.publish(status(memory, self.objects, failed), exact);
     }
 }
@@ -332,7 +336,7 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
         dirty_bytes: memory.dirty.bytes(),
         oldest_dirty_ns: memory.dirty.oldest_ns(),
         open_handles: memory.intents,
-        pending_looks: memory.looks.len() as u64,
+        pending_looks: (memory.looks.len() + memory.lost.len()) as u64 + memory.lists,
         displaced: memory.displaced,
         gap: memory.gap.as_ref().map(|gap| Gap { since_ns: gap.since_ns, reason: gap.reason.clone() }),
         scan: ScanProgress {
@@ -341,10 +345,7 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
                 ScanPhase::Needed => ScanState::Needed,
                 ScanPhase::Walking | ScanPhase::Reading => ScanState::Running,
             },
-            finished: match scan.phase {
-                ScanPhase::Done | ScanPhase::Needed => scan.number,
-                ScanPhase::Walking | ScanPhase::Reading => scan.number.saturating_sub(1),
-            },
+            finished: scan.finished(),
             started_ns: scan.started_ns,
             directories: scan.directories,
             files: scan.files,

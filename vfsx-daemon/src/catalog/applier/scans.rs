@@ -6,8 +6,8 @@ use crate::catalog::store::{Key, ListRow, NodeRow, ScanPhase, ScanRow, delete, p
 use restfs_lib::model::ObjectId;
 use std::time::Duration;
 
-/// A lost directory is given up after this long: its own event would have come.
-const LOST: Duration = Duration::from_secs(60);
+/// A lost directory is given up after so many times the grace: its own event would have come.
+const LOST: i64 = 12;
 /// Least time between scans that the catalog asks for by itself.
 const SCANS_APART: Duration = Duration::from_secs(600);
 
@@ -55,6 +55,10 @@ impl Work<'_> {
 
     /// Moves the scan on when it can be.
     pub(super) fn step_scan(&mut self) -> Result<(), CatalogError> {
+        if self.memory.scan_due_ns.is_some_and(|due| due <= self.now_ns) {
+            self.memory.scan_due_ns = None;
+            self.request_scan()?;
+        }
         match self.memory.scan.phase {
             ScanPhase::Done => Ok(()),
             ScanPhase::Needed => self.begin_scan(),
@@ -157,7 +161,8 @@ impl Work<'_> {
 
     /// Gives up directories that were lost too long ago. Only called when all records are applied.
     pub(super) fn give_up_lost(&mut self) -> Result<(), CatalogError> {
-        let before = self.now_ns.saturating_sub(LOST.as_nanos() as i64);
+        let patience = LOST.saturating_mul(self.rules.grace.as_nanos() as i64);
+        let before = self.now_ns.saturating_sub(patience);
         let old: Vec<_> = self.memory.lost.iter().filter(|(_, row)| row.since_ns <= before).map(|(n, _)| *n).collect();
         if old.is_empty() {
             return Ok(());
@@ -175,9 +180,7 @@ impl Work<'_> {
         self.note_gap(self.now_ns, what)?;
         self.cause = before;
         let apart = SCANS_APART.as_nanos() as i64;
-        if self.now_ns.saturating_sub(self.memory.scan.started_ns) >= apart {
-            self.request_scan()?;
-        }
+        self.memory.scan_due_ns = Some(self.now_ns.max(self.memory.scan.started_ns.saturating_add(apart)));
         Ok(())
     }
 }

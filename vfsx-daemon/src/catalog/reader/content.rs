@@ -5,7 +5,7 @@ use super::{Ending, Job, Part, Slice};
 use crate::catalog::CatalogError;
 use crate::catalog::applier::{ReachError, reach};
 use crate::catalog::dirt::Dirt;
-use crate::catalog::share::{Details, Seen, Share, Type, details, open_pinned, see_handle};
+use crate::catalog::share::{Details, Seen, Share, Type, details, open_pinned};
 use bytes::Bytes;
 use restfs_lib::content::hash_block;
 use restfs_lib::kv::Kv;
@@ -72,7 +72,7 @@ fn start(context: &Context<'_>, job: &Job) -> Result<Option<(Found, Option<File>
     let tree = Tree::head(&*kv, crate::catalog::applier::BUCKET);
     let Some((object, _)) = tree.object(job.object).map_err(CatalogError::from)? else { return Ok(None) };
     drop(kv);
-    let seen = see_handle(pin.as_fd())?;
+    let seen = context.share.see_handle(pin.as_fd())?;
     let details = details(pin.as_fd(), seen.kind == Type::Symlink)?;
     let file = match seen.kind {
         Type::File if job.dirt.has_ranges() || seen.size() != object.size => {
@@ -128,7 +128,7 @@ impl Reading<'_, '_> {
                 let aligned = range.start - range.start % block..range.end.min(self.size);
                 self.read_range(&file, &object.layout, aligned, &mut slice)?;
             }
-            unsteady = see_handle(file.as_fd())?.stamp != seen.stamp;
+            unsteady = self.context.share.see_handle(file.as_fd())?.stamp != seen.stamp;
         }
         let ending = Ending::Read { seen, details, read: dirt, unsteady };
         Ok(self.part(slice, Some(ending)))

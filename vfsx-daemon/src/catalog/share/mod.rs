@@ -7,8 +7,9 @@ mod seen;
 
 pub(super) use details::{Details, details};
 pub(super) use list::list;
-pub(super) use seen::{Seen, Stamp, Type, see, see_handle};
+pub(super) use seen::{Seen, Stamp, Type};
 
+use crate::journal::NodeRef;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -24,19 +25,67 @@ const PIECE: usize = 2048;
 /// `openat2` answers EAGAIN when a rename elsewhere kept it from proving that it stayed beneath the root.
 const RACES: usize = 16;
 
+/// Stands for the device of the share's root. The kernel's own number may be another one after a reboot, and on some
+/// file systems (btrfs, ZFS) after every mount; the catalog must still know its objects then. Devices mounted beneath
+/// the root keep their numbers.
+const ROOT_DEVICE: u64 = 0;
+
 /// A share's root, held open so that what is mounted or renamed above it changes nothing.
 pub(super) struct Share {
     root: OwnedFd,
+    /// Numbers that the root's device has and had.
+    devices: Vec<u64>,
 }
 
 impl Share {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: openat(rustix::fs::CWD, path, flags, Mode::empty())? })
+        let root = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
+        let devices = vec![seen::see_handle(root.as_fd())?.node.dev];
+        Ok(Self { root, devices })
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Numbers of the root's device, the present one first.
+    pub(super) fn devices(&self) -> &[u64] {
+        &self.devices
+    }
+
+    /// Records of the journal may name the root's device by a number that it had before.
+    pub(super) fn had_devices(&mut self, before: &[u64]) {
+        for device in before {
+            if !self.devices.contains(device) {
+                self.devices.push(*device);
+            }
+        }
+    }
+
+    /// An identity as the catalog keeps it.
+    pub(super) fn known_node(&self, node: &NodeRef) -> NodeRef {
+        let dev = if self.devices.contains(&node.dev) { ROOT_DEVICE } else { node.dev };
+        NodeRef { dev, ..*node }
+    }
+
+    /// What a name in a directory leads to, without following a symbolic link. `None`: the name is not there.
+    pub(super) fn see(&self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Seen>> {
+        Ok(seen::see(dir, name)?.map(|seen| self.known_seen(seen)))
+    }
+
+    /// The inode that a handle is on.
+    pub(super) fn see_handle(&self, fd: BorrowedFd<'_>) -> io::Result<Seen> {
+        seen::see_handle(fd).map(|seen| self.known_seen(seen))
+    }
+
+    fn known_seen(&self, seen: Seen) -> Seen {
+        // A number of the past that another device has now is that device's.
+        let node = match self.devices.first() {
+            Some(now) if *now == seen.node.dev => self.known_node(&seen.node),
+            _ => seen.node,
+        };
+        Seen { node, ..seen }
     }
 
     /// A handle on whatever is at the path, not opened for reading. `None`: nothing is there, or the way to it is not
@@ -142,5 +191,7 @@ pub(super) fn components(path: &[u8]) -> Option<Components> {
     names.map(|name| restfs_lib::model::valid_name(name).then(|| name.to_vec())).collect()
 }
 
+#[cfg(test)]
+pub(super) use seen::see as see_raw;
 #[cfg(test)]
 mod tests;

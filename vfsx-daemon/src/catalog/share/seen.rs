@@ -51,7 +51,7 @@ impl Seen {
     }
 }
 
-/// What a name in a directory leads to, without following a symbolic link. `None`: the name is not there.
+/// As [`super::Share::see`], with the kernel's device number.
 pub(in crate::catalog) fn see(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Seen>> {
     match query(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
         Ok(stat) => seen(&stat).map(Some),
@@ -60,8 +60,8 @@ pub(in crate::catalog) fn see(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Op
     }
 }
 
-/// The inode that a handle is on.
-pub(in crate::catalog) fn see_handle(fd: BorrowedFd<'_>) -> io::Result<Seen> {
+/// As [`super::Share::see_handle`], with the kernel's device number.
+pub(super) fn see_handle(fd: BorrowedFd<'_>) -> io::Result<Seen> {
     seen(&query(fd, b"", AtFlags::EMPTY_PATH)?)
 }
 

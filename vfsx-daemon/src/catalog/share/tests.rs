@@ -18,7 +18,7 @@ fn a_symbolic_link_is_held_but_never_followed() {
     assert!(share.pin(&names(&["link", "file"])).unwrap().is_none());
     assert!(share.pin(&names(&["inside", "out", "passwd"])).unwrap().is_none());
     let link = share.pin(&names(&["inside", "out"])).unwrap().unwrap();
-    let seen = see_handle(link.as_fd()).unwrap();
+    let seen = share.see_handle(link.as_fd()).unwrap();
     assert_eq!(seen.kind, Type::Symlink);
     assert_eq!(details(link.as_fd(), true).unwrap().target, b"/etc");
 }
@@ -35,7 +35,7 @@ fn a_path_longer_than_the_kernel_takes_is_reached() {
         at = openat(&at, &name[..], OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
     }
     let found = share.pin(&vec![name; depth]).unwrap().unwrap();
-    assert_eq!(see_handle(found.as_fd()).unwrap().node, see_handle(at.as_fd()).unwrap().node);
+    assert_eq!(share.see_handle(found.as_fd()).unwrap().node, share.see_handle(at.as_fd()).unwrap().node);
 }
 
 #[test]
@@ -71,4 +71,19 @@ fn a_hint_that_leaves_the_share_is_no_path() {
     assert_eq!(components(b""), Some(vec![]));
     assert_eq!(components(b"/etc"), None);
     assert_eq!(components(b"a/../b"), None);
+}
+
+#[test]
+fn a_device_number_that_changed_with_a_reboot_is_the_same_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut share = Share::open(dir.path()).unwrap();
+    let now = share.see_handle(share.root()).unwrap().node;
+    assert_eq!(now.dev, ROOT_DEVICE);
+    let told_before = NodeRef { dev: 0x1234, ..now };
+    assert_ne!(share.known_node(&told_before), now);
+    share.had_devices(&[0x1234, 0x1234]);
+    assert_eq!(share.known_node(&told_before), now);
+    assert_eq!(share.devices().len(), 2);
+    let foreign = NodeRef { dev: 77, ..now };
+    assert_eq!(share.known_node(&foreign), foreign);
 }

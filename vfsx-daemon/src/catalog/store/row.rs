@@ -15,6 +15,13 @@ pub(in crate::catalog) struct SourceRow {
     pub(in crate::catalog) root: NodeRef,
 }
 
+/// `M devices`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct DevicesRow {
+    /// Numbers that the root's device has and had, newest first.
+    pub(in crate::catalog) numbers: Vec<u64>,
+}
+
 /// `M head`: written by every transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::catalog) struct HeadRow {
@@ -74,6 +81,16 @@ pub(in crate::catalog) struct ScanRow {
     pub(in crate::catalog) files: u64,
     pub(in crate::catalog) bytes: u64,
     pub(in crate::catalog) differences: u64,
+}
+
+impl ScanRow {
+    /// Number of the scan that finished last.
+    pub(in crate::catalog) fn finished(&self) -> u64 {
+        match self.phase {
+            ScanPhase::Done | ScanPhase::Needed => self.number,
+            ScanPhase::Walking | ScanPhase::Reading => self.number.saturating_sub(1),
+        }
+    }
 }
 
 /// `N`: an object's inode.
@@ -138,7 +155,7 @@ pub(in crate::catalog) struct DisplacedRow {
     pub(in crate::catalog) since_ns: i64,
     /// An event said that the inode's only name was removed.
     pub(in crate::catalog) dead: bool,
-    /// Scan that had begun last by then.
+    /// When this scan has finished without finding it, it is nowhere.
     pub(in crate::catalog) scan: u64,
     /// Names in it were to be looked at since: it is listed when it has a name again.
     pub(in crate::catalog) relist: bool,
@@ -179,6 +196,7 @@ macro_rules! rows {
 
 rows! {
     SourceRow 1 "source row",
+    DevicesRow 1 "devices row",
     HeadRow 1 "head row",
     CursorRow 1 "cursor row",
     GapRow 1 "gap row",

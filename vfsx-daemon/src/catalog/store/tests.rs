@@ -40,7 +40,8 @@ fn golden<R: Row + PartialEq + std::fmt::Debug>(row: R, bytes: &str) {
 fn rows_are_what_the_page_draws() {
     let time = |seconds, nanoseconds| Time { seconds, nanoseconds };
     let stamp = crate::catalog::share::Stamp { size: 300, mtime: time(-1, 5), ctime: time(1, 0) };
-    golden(SourceRow { id: [1; 16], root: NODE }, concat!("01", "01010101010101010101010101010101", "81808080808001", "b424", "80808be3c5f9ce972f"));
+    golden(SourceRow { id: [1; 16], root: NODE }, concat!("01", "01010101010101010101010101010101", "81808080808002", "b424", "8080d0e2c6bfce972f"));
+    golden(DevicesRow { numbers: vec![1, 300] }, "010201ac02");
     golden(HeadRow { applied: 1, change: 200, oldest: 3, bytes: 4, next_object: 5 }, "0101c801030405");
     golden(CursorRow { epoch: 1, sequence: 300 }, "0101ac02");
     golden(GapRow { since_ns: -1, reason: "why".to_owned(), newest: 9 }, "01010377687909");
@@ -73,7 +74,7 @@ fn changes_are_what_the_page_draws() {
     golden(Op::DropAttribute { id, name }, "0507016e");
     let block = BlockRef { key: BlockKey([1; 32]), length: 5, hash: Hash::Blake3([1; 32]) };
     let key = "01".repeat(32);
-    golden(Op::PutBlocks { id, segment: 2, blocks: vec![(0, None), (3, Some(block))] }, &format!("06070202000003 01{key}0500").replace(' ', ""));
+    golden(Op::PutBlocks { id, segment: 2, blocks: vec![(0, None), (3, Some(block))] }, &format!("060702020000 0301{key}0500").replace(' ', ""));
     let object = Object {
         kind: Kind::Symlink { target: b"t".to_vec() },
         mode: 0o644,
@@ -85,7 +86,7 @@ fn changes_are_what_the_page_draws() {
         btime: Time::default(),
         layout: Layout { block_size: 4096, segment_blocks: 64, hash: HashAlgorithm::Sha1, compression: Compression::None },
     };
-    golden(Op::PutObject { id, object }, "0007020174a403010200020200000000802040020 0".replace(' ', "").as_str());
+    golden(Op::PutObject { id, object }, "0007020174a4030102000202000000008020400200");
 }
 
 #[test]

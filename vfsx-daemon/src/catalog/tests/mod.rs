@@ -1,5 +1,6 @@
 //! The catalog on a real directory, fed by hand.
 
+mod bench;
 mod content;
 mod crash;
 mod names;

@@ -2,7 +2,7 @@
 
 use crate::catalog::{Catalog, Options, RecordSource, RecordsError, SiteStatus, Status};
 use crate::journal::{Body, DirRef, NodeKind, NodeRef, Range, Record, Session};
-use crate::catalog::share::{Type, see};
+use crate::catalog::share::{Type, see_raw as see};
 use dr_replicator::{BatchLimits, Change, ChangeSource, Cursor};
 use restfs_lib::content::hash_block;
 use restfs_lib::kv::{
@@ -137,7 +137,10 @@ impl Rig {
         let root = root_of(&catalog);
         let fed = Arc::new(Fed::default());
         catalog.start(fed.clone()).unwrap();
-        Self { crash, share, state, fed, catalog, root }
+        let rig = Self { crash, share, state, fed, catalog, root };
+        // Holds the whole change log, so that it can be compared.
+        rig.save_cursor("other", 0);
+        rig
     }
 
     /// Begins anew with what is in the store.

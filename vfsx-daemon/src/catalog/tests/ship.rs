@@ -135,7 +135,7 @@ fn the_position_of_a_site_never_passes_what_it_has() {
         assert!(rig.site("site").unwrap().journal >= earlier);
     }
     assert_eq!(rig.site("site").unwrap().journal, rig.fed());
-    assert_eq!(rig.site("other"), None);
+    assert_eq!(rig.site("nobody"), None);
 }
 
 #[test]
@@ -151,6 +151,20 @@ fn cursors_survive_a_restart() {
     rig.restart();
     assert_eq!(rig.catalog.source_id(), source);
     assert_eq!(source.len(), 32);
+}
+
+/// Its chunks move the site's own position: only the cursor knows that they are not all there.
+#[test]
+fn a_resync_that_was_begun_is_remembered_by_the_store_at_once() {
+    let rig = Rig::new();
+    rig.make_file("", "a", b"1");
+    rig.settle();
+    let begun = dr_replicator::Cursor { epoch: 0, sequence: 3 };
+    block_on(rig.catalog.save_cursor("site", begun)).unwrap();
+    rig.crash_after(0, false);
+    let mut rig = rig;
+    rig.restart();
+    assert_eq!(block_on(rig.catalog.load_cursor("site")).unwrap(), Some(begun));
 }
 
 #[test]
