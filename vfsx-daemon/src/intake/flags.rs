@@ -1,11 +1,12 @@
 //! Gap flag files: what a module leaves behind when no vfsxd was there to be told.
 //!
-//! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..}`. The same in
+//! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..,"last":..}`. With `last` nothing is
+//! lost if the session's events up to that one are in the journal after all: the acknowledgement was late. The same in
 //! `<state_dir>/gaps/<share>/live/<session>` is a standing flag: changes in the memory of a process that holds a lock on the file. Once
 //! the lock is gone, the process was killed and they are lost.
 
 use super::pending_gap::PendingGap;
-use crate::journal::GapReason;
+use crate::journal::{GapReason, Session};
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -27,10 +28,22 @@ struct Line {
     since_ns: i64,
     #[serde(default)]
     reason: String,
+    last: Option<u64>,
 }
 
-/// The flags of a share; each is to be removed after it is in the journal.
-pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<(PathBuf, PendingGap)>> {
+#[derive(Debug)]
+pub(super) struct Flag {
+    /// To be removed when it is dealt with.
+    pub(super) path: PathBuf,
+    pub(super) gap: PendingGap,
+    /// Nothing is lost if the journal has the session's events up to this one.
+    pub(super) unless: Option<(Session, u64)>,
+    /// Since it was written.
+    pub(super) age: Duration,
+}
+
+/// The flags of a share.
+pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<Flag>> {
     let mut found = Vec::new();
     for directory in directories(gaps, share)? {
         for entry in fs::read_dir(&directory)?.take(AT_ONCE) {
@@ -46,9 +59,9 @@ pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<(PathBuf, Pending
     Ok(found)
 }
 
-fn take(path: PathBuf, found: &mut Vec<(PathBuf, PendingGap)>) -> io::Result<()> {
-    match parse(&path) {
-        Ok(gap) => found.push((path, gap)),
+fn take(path: PathBuf, found: &mut Vec<Flag>) -> io::Result<()> {
+    match parse(path) {
+        Ok(flag) => found.push(flag),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
@@ -106,30 +119,48 @@ fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 /// One that cannot be understood still says that there was a gap, since the file's own time at the latest.
-fn parse(path: &Path) -> io::Result<PendingGap> {
-    let metadata = fs::symlink_metadata(path)?;
+fn parse(path: PathBuf) -> io::Result<Flag> {
+    let metadata = fs::symlink_metadata(&path)?;
     let modified = metadata
         .mtime()
         .saturating_mul(1_000_000_000)
         .saturating_add(metadata.mtime_nsec());
+    let age = metadata.modified()?.elapsed().unwrap_or_default();
     let unknown = PendingGap {
         since_ns: modified,
         reason: GapReason::Unknown,
     };
-    if metadata.len() > MAX_BYTES {
-        return Ok(unknown);
-    }
-    let text = fs::read(path)?;
-    Ok(match serde_json::from_slice::<Line>(&text) {
-        Ok(line) => PendingGap {
-            since_ns: line.since_ns,
-            reason: reason(&line.reason),
-        },
+    let text = if metadata.len() > MAX_BYTES {
+        Vec::new()
+    } else {
+        fs::read(&path)?
+    };
+    let (gap, last) = match serde_json::from_slice::<Line>(&text) {
+        Ok(line) => {
+            let gap = PendingGap {
+                since_ns: line.since_ns,
+                reason: reason(&line.reason),
+            };
+            (gap, line.last)
+        }
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "gap flag cannot be understood; taken as a gap");
-            unknown
+            (unknown, None)
         }
+    };
+    let unless = session(&path).zip(last);
+    Ok(Flag {
+        path,
+        gap,
+        unless,
+        age,
     })
+}
+
+/// The file's name.
+fn session(path: &Path) -> Option<Session> {
+    let bytes = hex::decode(path.file_name()?.to_str()?).ok()?;
+    bytes.try_into().ok().map(Session)
 }
 
 /// Spelling is taken lightly: `ring-full`, `ring_full` and `RingFull` are one.
@@ -168,18 +199,19 @@ mod tests {
         fs::write(directory.join("cc.new"), "half").expect("writes");
         fs::write(scratch.path().join("other/dd"), "").expect("writes");
         let mut found = read(scratch.path(), "data").expect("reads");
-        found.sort_by_key(|(path, _)| path.clone());
+        found.sort_by_key(|flag| flag.path.clone());
         assert_eq!(found.len(), 2);
         assert_eq!(
-            found[0].1,
+            found[0].gap,
             PendingGap {
                 since_ns: 7,
                 reason: GapReason::DaemonAbsent
             }
         );
-        assert_eq!(found[1].1.reason, GapReason::Unknown);
+        assert_eq!(found[1].gap.reason, GapReason::Unknown);
+        assert_eq!(found[0].unless, None);
         assert!(
-            found[1].1.since_ns > 1_000_000_000_000_000_000,
+            found[1].gap.since_ns > 1_000_000_000_000_000_000,
             "the file's own time"
         );
 
@@ -198,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_may_name_the_last_event_it_is_about() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let directory = scratch.path().join("data");
+        fs::create_dir(&directory).expect("makes");
+        let line = r#"{"since_ns":7,"reason":"DaemonAbsent","pid":3,"last":9}"#;
+        fs::write(directory.join("ab".repeat(16)), line).expect("writes");
+        let found = read(scratch.path(), "data").expect("reads");
+        assert_eq!(found[0].unless, Some((Session([0xAB; 16]), 9)));
+    }
+
+    #[test]
     fn a_standing_flag_counts_once_its_process_has_ended() {
         let scratch = tempfile::tempdir().expect("scratch");
         let live = scratch.path().join("data/live");
@@ -213,6 +256,6 @@ mod tests {
         drop(process);
         let found = read(scratch.path(), "data").expect("reads");
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].1.since_ns, 7);
+        assert_eq!(found[0].gap.since_ns, 7);
     }
 }

@@ -1,6 +1,6 @@
 //! What a share's intake does from time to time: gap flags, a journal that has failed, sessions that do not come back.
 
-use super::flags;
+use super::flags::{self, Flag};
 use super::pending_gap::PendingGap;
 use super::share::{COMES_BACK_WITHIN, ShareIntake, State, now_ns};
 use crate::journal::{Body, Draft, GapReason, Session, SessionEnd};
@@ -11,7 +11,18 @@ use std::time::{Duration, Instant};
 const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 /// Another tending that is under way is waited for this long.
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
+/// What a module has sent before it left a flag is read long before this.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
 const TURN_POLL: Duration = Duration::from_millis(5);
+
+/// What a gap flag means.
+enum Verdict {
+    Gap,
+    /// All it is about is in the journal, synced.
+    NothingLost,
+    /// It may still turn out that nothing is lost.
+    NotYet,
+}
 
 impl ShareIntake {
     /// Done every second, and before a status or a scan: takes in gap flags, gets a failed journal going again, ends
@@ -79,22 +90,47 @@ impl ShareIntake {
                 return;
             }
         };
-        for (_, gap) in &flags {
-            tracing::warn!(
-                share = self.name,
-                reason = gap.reason.text(),
-                "a module has flagged a gap"
-            );
-            self.raise(&mut self.lock(), *gap);
-        }
-        if !self.settle_pending_gap() {
-            return;
-        }
-        for (path, _) in flags {
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::error!(path = %path.display(), %error, "gap flag cannot be removed; it will be taken again");
+        let (mut dealt_with, mut founded) = (Vec::new(), Vec::new());
+        for flag in flags {
+            match self.judge(&flag) {
+                Verdict::Gap => founded.push(flag),
+                Verdict::NothingLost => dealt_with.push(flag),
+                Verdict::NotYet => {}
             }
         }
+        for flag in &founded {
+            tracing::warn!(
+                share = self.name,
+                reason = flag.gap.reason.text(),
+                "a module has flagged a gap"
+            );
+            self.raise(&mut self.lock(), flag.gap);
+        }
+        if self.settle_pending_gap() {
+            dealt_with.append(&mut founded);
+        }
+        for flag in dealt_with {
+            if let Err(error) = std::fs::remove_file(&flag.path) {
+                tracing::error!(path = %flag.path.display(), %error, "gap flag cannot be removed; it will be taken again");
+            }
+        }
+    }
+
+    /// A module that did not hear of the acknowledgement in time leaves a flag although nothing may be lost.
+    fn judge(&self, flag: &Flag) -> Verdict {
+        let Some((session, last)) = flag.unless else {
+            return Verdict::Gap;
+        };
+        let state = self.lock();
+        if self.journal.acknowledged(session) >= last {
+            return Verdict::NothingLost;
+        }
+        // It may be in the socket, or written and not synced yet.
+        let on_its_way = state.connections.contains_key(&session) || self.journal.written(session) >= last;
+        if on_its_way && !state.discarding && flag.age < ON_ITS_WAY {
+            return Verdict::NotYet;
+        }
+        Verdict::Gap
     }
 
     /// Brings a pending gap into the journal; false when it is still pending.

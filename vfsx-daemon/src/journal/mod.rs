@@ -205,9 +205,9 @@ impl Journal {
         self.lock().sessions.synced(session)
     }
 
-    /// Whether the session has records, or had some lately.
-    pub fn knows(&self, session: Session) -> bool {
-        self.lock().sessions.is_known(session)
+    /// Highest event of the session in the journal, synced or not.
+    pub fn written(&self, session: Session) -> u64 {
+        self.lock().sessions.written(session)
     }
 
     /// Sessions that have started and not ended.

@@ -111,10 +111,6 @@ impl Sessions {
         self.entries.get(&session).map_or(0, |e| e.synced)
     }
 
-    pub(super) fn is_known(&self, session: Session) -> bool {
-        self.entries.contains_key(&session)
-    }
-
     pub(super) fn open(&self) -> Vec<Session> {
         self.entries
             .iter()

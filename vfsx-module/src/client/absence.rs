@@ -43,7 +43,9 @@ impl Client {
         let Some(lost) = self.at_stake() else { return true };
         let (share, path) = (&self.hello.share, self.flag_path());
         let mut result = Ok(());
-        (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid));
+        // What was dropped is lost, whatever vfsxd has taken.
+        let last = self.lost.is_none().then(|| self.ring.last());
+        (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid, last));
         let text = match &result {
             Ok(()) => format!(
                 "vfsxd has not taken the last changes; flag left in {}",

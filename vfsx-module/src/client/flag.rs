@@ -24,12 +24,13 @@ pub fn path(state: &Path, share: &str, session: SessionId) -> PathBuf {
 }
 
 /// Writes the flag so that vfsxd sees it whole or not at all, also after a loss of power. Needs root.
-pub fn write(path: &Path, lost: Lost, pid: u32) -> io::Result<()> {
+/// `last`: nothing is lost if vfsxd has the session's events up to this one after all: it was only late to say so.
+pub fn write(path: &Path, lost: Lost, pid: u32, last: Option<u64>) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let new = path.with_extension("new");
     let mut file = fs::File::create(&new)?;
-    file.write_all(text(lost, pid).as_bytes())?;
+    file.write_all(text(lost, pid, last).as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     fs::File::open(dir)?.sync_all()
@@ -53,7 +54,7 @@ impl Standing {
         let path = dir.join(name);
         let mut file = fs::File::create(&path)?;
         file.try_lock()?;
-        file.write_all(text(lost, pid).as_bytes())?;
+        file.write_all(text(lost, pid, None).as_bytes())?;
         Ok(Self { path, _locked: file })
     }
 
@@ -63,15 +64,16 @@ impl Standing {
     }
 }
 
-fn text(lost: Lost, pid: u32) -> String {
+fn text(lost: Lost, pid: u32, last: Option<u64>) -> String {
     let reason = match lost.reason {
         GapReason::RingFull => "RingFull",
         GapReason::DaemonAbsent => "DaemonAbsent",
         GapReason::Panic => "Panic",
         GapReason::Unrepresentable => "Unrepresentable",
     };
+    let last = last.map(|last| format!(",\"last\":{last}")).unwrap_or_default();
     format!(
-        "{{\"since_ns\":{},\"reason\":\"{reason}\",\"pid\":{pid}}}\n",
+        "{{\"since_ns\":{},\"reason\":\"{reason}\",\"pid\":{pid}{last}}}\n",
         lost.since_ns
     )
 }
@@ -91,10 +93,14 @@ mod tests {
                 reason: GapReason::DaemonAbsent,
             },
             42,
+            Some(9),
         )
         .expect("written");
         let text = fs::read_to_string(&path).expect("readable");
-        assert_eq!(text, "{\"since_ns\":17,\"reason\":\"DaemonAbsent\",\"pid\":42}\n");
+        assert_eq!(
+            text,
+            "{\"since_ns\":17,\"reason\":\"DaemonAbsent\",\"pid\":42,\"last\":9}\n"
+        );
         let names: Vec<_> = fs::read_dir(dir.path().join("gaps/a_b"))
             .expect("directory")
             .map(|entry| entry.expect("entry").file_name())
@@ -112,7 +118,7 @@ mod tests {
         };
         let live = dir.path().join("gaps/data/live").join("01".repeat(16));
         let standing = Standing::raise(&path, lost, 42).expect("raised");
-        assert_eq!(fs::read_to_string(&live).expect("readable"), text(lost, 42));
+        assert_eq!(fs::read_to_string(&live).expect("readable"), text(lost, 42, None));
         assert!(fs::File::open(&live).expect("open").try_lock().is_err());
         drop(standing);
         assert!(fs::File::open(&live).expect("open").try_lock().is_ok());

@@ -94,3 +94,49 @@ async fn a_gap_flag_becomes_a_record_and_goes() {
     fixture.share.tend();
     assert_eq!(gaps(&fixture.records()).len(), 1, "once");
 }
+
+/// What the module of session 1 leaves when it has not heard of the acknowledgement of its events up to `last`.
+fn leave_flag(fixture: &Fixture, last: u64) -> std::path::PathBuf {
+    let flag = fixture.directory.path().join("gaps/data").join("01".repeat(16));
+    let line = format!(r#"{{"since_ns":17,"reason":"DaemonAbsent","pid":1,"last":{last}}}"#);
+    std::fs::write(flag.with_extension("new"), line).expect("writes");
+    std::fs::rename(flag.with_extension("new"), &flag).expect("renames");
+    flag
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_acknowledgement_is_no_gap() {
+    let fixture = Fixture::new(Settings {
+        syncing: false,
+        ..NORMAL
+    });
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=3).await;
+    let flag = leave_flag(&fixture, 3);
+    drop(module);
+    until("all is written", || {
+        fixture.journal.written(Session([1; 16])) == 3
+    })
+    .await;
+    fixture.share.tend();
+    assert!(flag.exists(), "not decided before the sync");
+    fixture.journal.sync().expect("syncs");
+    until("it is seen to mean nothing", || !flag.exists()).await;
+    assert_eq!(gaps(&fixture.records()), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_never_came_are_a_gap_though_others_of_the_session_did() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=3).await;
+    module.acknowledged(3).await;
+    drop(module);
+    until("the session has ended", || {
+        fixture.journal.open_sessions().is_empty()
+    })
+    .await;
+    let flag = leave_flag(&fixture, 4);
+    until("it is taken", || !flag.exists()).await;
+    assert_eq!(gaps(&fixture.records()), [GapReason::DaemonAbsent]);
+}
