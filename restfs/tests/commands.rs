@@ -582,3 +582,135 @@ fn what_was_written_comes_back_from_here_and_from_afar() {
     place.ok(&["restore", "b", &out("after")]);
     assert_eq!(fs::read(place.path("after/dir/big")).unwrap(), content);
 }
+
+#[test]
+fn a_killed_server_has_every_commit_that_it_acknowledged_and_takes_the_next() {
+    use restfs_lib::client::{Client, Commit, Endpoint};
+    use restfs_lib::content::hash_block;
+    use restfs_lib::model::{HashAlgorithm, ObjectId, Op};
+    const SOURCE: &str = "source";
+    let place = Place::configured();
+    place.ok(&["bucket", "create", "b"]);
+    let endpoint = Endpoint::new(&format!("unix://{}", place.path("data/restfs.sock").display())).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let commit = |sequence: u64, ops| Commit {
+        source: SOURCE.to_owned(),
+        epoch: 1,
+        first: sequence,
+        last: sequence,
+        resync: false,
+        time_ns: i64::try_from(sequence).unwrap(),
+        exact: true,
+        ops,
+    };
+    let mut acknowledged = 0;
+    for round in 0..4u64 {
+        let mut server = place.serve();
+        // Killed while commits run, whenever that is: at least one more was acknowledged.
+        let killed = std::thread::scope(|scope| {
+            let (first, seen) = std::sync::mpsc::channel();
+            let work = scope.spawn({
+                let (endpoint, runtime, commit) = (&endpoint, &runtime, &commit);
+                let mut sequence = acknowledged;
+                move || {
+                    runtime.block_on(async {
+                        let client = Client::connect(endpoint).await.unwrap();
+                        let at = client
+                            .position("b", SOURCE)
+                            .await
+                            .unwrap()
+                            .map_or(0, |p| p.sequence);
+                        // An answer may have been lost, a commit never.
+                        assert!(at == sequence || at == sequence + 1, "{at} {sequence}");
+                        sequence = at;
+                        loop {
+                            let content = format!("content {}", sequence + 1);
+                            let block = hash_block(content.as_bytes(), HashAlgorithm::Blake3);
+                            let mut ops = ops_of_file(block);
+                            if sequence == 0 {
+                                ops.insert(
+                                    0,
+                                    Op::PutObject {
+                                        id: ObjectId::ROOT,
+                                        object: directory(),
+                                    },
+                                );
+                            }
+                            if client
+                                .put_blocks(vec![(block.key, content.into())])
+                                .await
+                                .is_err()
+                            {
+                                return sequence;
+                            }
+                            if client.commit("b", &commit(sequence + 1, ops)).await.is_err() {
+                                return sequence;
+                            }
+                            sequence += 1;
+                            let _ = first.send(());
+                        }
+                    })
+                }
+            });
+            for _ in 0..=(round * 7) {
+                seen.recv_timeout(PATIENCE).unwrap();
+            }
+            server.child.kill().unwrap();
+            server.child.wait().unwrap();
+            work.join().unwrap()
+        });
+        acknowledged = killed;
+        let found: serde_json::Value =
+            serde_json::from_str(&place.ok(&["--json", "bucket", "info", "b"])).unwrap();
+        let sequence = found["source"]["sequence"].as_u64().unwrap();
+        assert!(
+            sequence == acknowledged || sequence == acknowledged + 1,
+            "{sequence} {acknowledged}"
+        );
+        for point in [1, acknowledged, sequence] {
+            assert_eq!(
+                place.ok(&["cat", &format!("b@{point}:/f")]),
+                format!("content {point}")
+            );
+        }
+    }
+}
+
+fn directory() -> restfs_lib::model::Object {
+    use restfs_lib::model::{Kind, Layout, Object, Time};
+    let time = Time::default();
+    Object {
+        kind: Kind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: time,
+        atime: time,
+        btime: time,
+        layout: Layout::default(),
+    }
+}
+
+fn ops_of_file(block: restfs_lib::model::BlockRef) -> Vec<restfs_lib::model::Op> {
+    use restfs_lib::model::{Kind, Object, ObjectId, Op};
+    let id = ObjectId(2);
+    let object = Object {
+        kind: Kind::File,
+        size: block.length.into(),
+        ..directory()
+    };
+    vec![
+        Op::PutObject { id, object },
+        Op::PutEntry {
+            dir: ObjectId::ROOT,
+            name: b"f".to_vec(),
+            child: id,
+        },
+        Op::PutBlocks {
+            id,
+            segment: 0,
+            blocks: vec![(0, Some(block))],
+        },
+    ]
+}
