@@ -9,7 +9,7 @@ use vfsx_tests::testlab::{TestLab, with_lab};
 const CLIENTS: u64 = 4;
 /// Names are so few that most changes meet another client's.
 const NAMES: u64 = 6;
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 4;
 const CHANGES: u64 = 250;
 /// Another seed is another storm: set VFSX_STORM_SEED to replay one.
 const SEED: u64 = 1;
