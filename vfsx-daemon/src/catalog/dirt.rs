@@ -20,7 +20,10 @@ pub(super) struct Dirt {
 
 impl Dirt {
     pub(super) fn touched() -> Self {
-        Self { touched: true, ranges: RangeSet::new() }
+        Self {
+            touched: true,
+            ranges: RangeSet::new(),
+        }
     }
 
     /// A range in whole blocks of `block` bytes, metadata with it: content never changes without the times.
@@ -64,7 +67,10 @@ impl Dirt {
 
     /// Bytes to read of an object that is this long.
     pub(super) fn bytes(&self, size: u64) -> u64 {
-        self.ranges.iter().map(|r| r.end.min(size).saturating_sub(r.start)).sum()
+        self.ranges
+            .iter()
+            .map(|r| r.end.min(size).saturating_sub(r.start))
+            .sum()
     }
 
     fn bound(&mut self, grain: u64) {
@@ -85,8 +91,15 @@ fn widen(range: &Range<u64>, grain: u64) -> Range<u64> {
 
 impl Dirt {
     pub(super) fn from_row(row: &DirtRow) -> Self {
-        let ranges = row.ranges.iter().filter(|(start, end)| start < end).map(|(start, end)| *start..*end);
-        Self { touched: row.touched, ranges: ranges.collect() }
+        let ranges = row
+            .ranges
+            .iter()
+            .filter(|(start, end)| start < end)
+            .map(|(start, end)| *start..*end);
+        Self {
+            touched: row.touched,
+            ranges: ranges.collect(),
+        }
     }
 
     pub(super) fn write(&self, row: &mut DirtRow) {
@@ -103,7 +116,7 @@ mod tests {
     #[test]
     fn a_write_across_a_boundary_dirties_both_blocks() {
         let dirt = Dirt::of(4095..4097, 4096);
-        assert_eq!(dirt.ranges().collect::<Vec<_>>(), [0..8192]);
+        assert!(dirt.ranges().eq(std::iter::once(0..8192)));
         assert_eq!(dirt.bytes(5000), 5000);
     }
 
@@ -111,7 +124,7 @@ mod tests {
     fn an_empty_write_and_the_last_byte_there_can_be_are_no_trouble() {
         assert!(!Dirt::of(8192..8192, 4096).has_ranges());
         let last = Dirt::of(u64::MAX - 1..u64::MAX, 4096);
-        assert_eq!(last.ranges().collect::<Vec<_>>(), [u64::MAX - 4095..u64::MAX]);
+        assert!(last.ranges().eq(std::iter::once(u64::MAX - 4095..u64::MAX)));
     }
 
     #[test]

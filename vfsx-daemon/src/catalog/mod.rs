@@ -65,12 +65,25 @@ impl Catalog {
         let shared = Arc::new(open::open(&options, kv)?);
         let (requests, taken) = bounded(REQUESTS);
         let (taken, threads) = (Mutex::new(Some(taken)), Mutex::new(Vec::new()));
-        Ok(Self { inner: Arc::new(Inner { shared, options, requests, taken, threads }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared,
+                options,
+                requests,
+                taken,
+                threads,
+            }),
+        })
     }
 
     /// Starts the applier, the readers and the scanner. Once.
     pub fn start(&self, records: Arc<dyn RecordSource>) -> Result<(), CatalogError> {
-        let taken = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = self
+            .inner
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let requests = taken.ok_or(CatalogError::Stopped)?;
         let shared = &self.inner.shared;
         let options = &self.inner.options;
@@ -84,23 +97,45 @@ impl Catalog {
             grace: options.grace,
             change_log_rows: options.change_log_rows,
         };
-        let channels = Channels { records: batches_in, parts: parts_in, requests, jobs, scanner: wake };
+        let channels = Channels {
+            records: batches_in,
+            parts: parts_in,
+            requests,
+            jobs,
+            scanner: wake,
+        };
         let mut applier = Applier::new(Arc::clone(shared), rules, options.sites.clone(), channels)?;
         let after = self.applied();
 
         let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
-        threads.extend(reader::start(shared, options.readers, &jobs_out, &parts).map_err(CatalogError::Thread)?);
+        let spawn =
+            |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
+        threads
+            .extend(reader::start(shared, options.readers, &jobs_out, &parts).map_err(CatalogError::Thread)?);
         drop((jobs_out, parts));
+        shared.started();
         let ending = Ending(Arc::clone(shared));
-        let (feeding, scanning, asking) = (Arc::clone(shared), Arc::clone(shared), self.inner.requests.clone());
+        let (feeding, scanning, asking) = (
+            Arc::clone(shared),
+            Arc::clone(shared),
+            self.inner.requests.clone(),
+        );
         let started: [io::Result<JoinHandle<()>>; 3] = [
-            spawn("feeder", Box::new(move || feeder::run(&feeding, &records, after, &batches))),
-            spawn("scanner", Box::new(move || Scanner::new(&scanning, woken, asking).run())),
-            spawn("applier", Box::new(move || {
-                let _ending = ending;
-                applier.run();
-            })),
+            spawn(
+                "feeder",
+                Box::new(move || feeder::run(&feeding, &records, after, &batches)),
+            ),
+            spawn(
+                "scanner",
+                Box::new(move || Scanner::new(&scanning, woken, asking).run()),
+            ),
+            spawn(
+                "applier",
+                Box::new(move || {
+                    let _ending = ending;
+                    applier.run();
+                }),
+            ),
         ];
         for thread in started {
             threads.push(thread.map_err(CatalogError::Thread)?);
@@ -163,19 +198,20 @@ impl Catalog {
         if self.inner.shared.stopping() {
             return Err(CatalogError::Stopped);
         }
-        self.inner.requests.send(request(reply)).map_err(|_| CatalogError::Stopped)?;
-        answer.recv().unwrap_or(Err(CatalogError::Stopped))
+        self.inner
+            .requests
+            .send(request(reply))
+            .map_err(|_| CatalogError::Stopped)?;
+        self.inner.shared.answer(&answer)
     }
 }
 
-/// Says so when the applier ends without being told to.
+/// Says so when the applier has ended.
 struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if !self.0.stopping() {
-            self.0.fail();
-        }
+        self.0.ended();
     }
 }
 

@@ -17,16 +17,24 @@ use std::path::Path;
 const DATABASE_CACHE: usize = 16 << 20;
 
 pub(super) fn database(path: &Path) -> Result<Box<dyn Kv>, CatalogError> {
-    let options =
-        SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full, cache_bytes: DATABASE_CACHE };
+    let options = SqliteOptions {
+        path: path.to_owned(),
+        synchronous: Synchronous::Full,
+        cache_bytes: DATABASE_CACHE,
+    };
     Ok(Box::new(SqliteKv::open(options)?))
 }
 
 pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, CatalogError> {
-    let failed = |why: String| CatalogError::Share { path: options.share.display().to_string(), why };
+    let failed = |why: String| CatalogError::Share {
+        path: options.share.display().to_string(),
+        why,
+    };
     options.layout.validate().map_err(|e| failed(e.to_string()))?;
     let mut share = Share::open(&options.share).map_err(|e| failed(e.to_string()))?;
-    let root = share.see_handle(share.root()).map_err(|e| failed(e.to_string()))?;
+    let root = share
+        .see_handle(share.root())
+        .map_err(|e| failed(e.to_string()))?;
     let source = get::<SourceRow>(&*kv.read()?, &Key::meta("source"))?;
     let source = match source {
         Some(source) if source.root == root.node => source,
@@ -38,7 +46,13 @@ pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, Catalog
     };
     remember_devices(&*kv, &mut share)?;
     let now = stored(&*kv.read()?, options)?;
-    Ok(Shared::new(kv, share, Cache::new(options.cache_bytes), source.id, now))
+    Ok(Shared::new(
+        kv,
+        share,
+        Cache::new(options.cache_bytes),
+        source.id,
+        now,
+    ))
 }
 
 /// Numbers of devices kept; a share that was mounted more often has no records that old.
@@ -75,9 +89,20 @@ fn create(kv: &dyn Kv, options: &Options, root: &Seen, details: Details) -> Resu
     tree::bucket::open(&mut *txn, BUCKET, "share", options.layout, 0)?;
     put_root(&mut *txn, options, root, details)?;
     put(&mut *txn, &Key::meta("source"), &source)?;
-    let head = HeadRow { oldest: 1, next_object: ObjectId::ROOT.0 + 1, ..HeadRow::default() };
+    let head = HeadRow {
+        oldest: 1,
+        next_object: ObjectId::ROOT.0 + 1,
+        ..HeadRow::default()
+    };
     put(&mut *txn, &Key::meta("head"), &head)?;
-    put(&mut *txn, &Key::meta("scan"), &ScanRow { phase: ScanPhase::Needed, ..ScanRow::default() })?;
+    put(
+        &mut *txn,
+        &Key::meta("scan"),
+        &ScanRow {
+            phase: ScanPhase::Needed,
+            ..ScanRow::default()
+        },
+    )?;
     txn.commit()?;
     Ok(source)
 }
@@ -90,7 +115,10 @@ fn put_root(
     details: Details,
 ) -> Result<(), CatalogError> {
     if root.kind != Type::Directory {
-        return Err(CatalogError::WrongShare(format!("{} is no directory", options.share.display())));
+        return Err(CatalogError::WrongShare(format!(
+            "{} is no directory",
+            options.share.display()
+        )));
     }
     let object = Object {
         kind: Kind::Directory,
@@ -110,7 +138,12 @@ fn put_root(
         apply(Op::PutAttribute { id, name, value })?;
     }
     txn.put(&Key::Node(root.node).bytes(), &id.0.to_be_bytes())?;
-    let row = NodeRow { node: root.node, names: 1, stamp: root.stamp.into(), scan: 0 };
+    let row = NodeRow {
+        node: root.node,
+        names: 1,
+        stamp: root.stamp.into(),
+        scan: 0,
+    };
     put(txn, &Key::Object(id), &row)
 }
 
@@ -121,5 +154,9 @@ fn stored(kv: &dyn KvRead, options: &Options) -> Result<Now, CatalogError> {
             cursors.insert(site.clone(), Cursor::from(row));
         }
     }
-    Ok(Now { status: stored_status(kv)?, cursors, ..Now::default() })
+    Ok(Now {
+        status: stored_status(kv)?,
+        cursors,
+        ..Now::default()
+    })
 }

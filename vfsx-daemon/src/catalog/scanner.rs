@@ -65,7 +65,12 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(shared: &'a Shared, wake: Receiver<()>, applier: Sender<Request>) -> Self {
-        Self { shared, wake, applier, away: HashMap::new() }
+        Self {
+            shared,
+            wake,
+            applier,
+            away: HashMap::new(),
+        }
     }
 
     /// Lists directories as long as the catalog runs.
@@ -140,7 +145,8 @@ impl<'a> Scanner<'a> {
         }
         let (_, failures) = self.away.get(&dir).copied().unwrap_or((Instant::now(), 0));
         let wait = RETRY.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
-        self.away.insert(dir, (Instant::now() + wait, failures.saturating_add(1)));
+        self.away
+            .insert(dir, (Instant::now() + wait, failures.saturating_add(1)));
         Ok(())
     }
 
@@ -149,7 +155,9 @@ impl<'a> Scanner<'a> {
         let kv = self.shared.kv.read().map_err(CatalogError::from)?;
         let reached = reach(&*kv, &self.shared.share, dir)?;
         drop(kv);
-        let Some((pin, seen, _)) = reached else { return Err(Ended::Away) };
+        let Some((pin, seen, _)) = reached else {
+            return Err(Ended::Away);
+        };
         if seen.kind != Type::Directory {
             return Err(Ended::Away);
         }
@@ -157,15 +165,33 @@ impl<'a> Scanner<'a> {
         self.find_new(dir, pin.as_fd(), row, found)
     }
 
-    fn compare_entries(&self, dir: ObjectId, pin: &OwnedFd, row: ListRow, found: &mut Page) -> Result<(), Ended> {
+    fn compare_entries(
+        &self,
+        dir: ObjectId,
+        pin: &OwnedFd,
+        row: ListRow,
+        found: &mut Page,
+    ) -> Result<(), Ended> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let kv = self.shared.kv.read().map_err(CatalogError::from)?;
-            let entries = Tree::head(&*kv, BUCKET).entries(dir, after.as_deref(), NAMES).map_err(CatalogError::from)?;
-            let Some((last, _)) = entries.last() else { return Ok(()) };
+            let entries = Tree::head(&*kv, BUCKET)
+                .entries(dir, after.as_deref(), NAMES)
+                .map_err(CatalogError::from)?;
+            let Some((last, _)) = entries.last() else {
+                return Ok(());
+            };
             after = Some(last.clone());
             for (name, child) in entries {
-                compare(&*kv, &self.shared.share, pin.as_fd(), (dir, name), child, row, found)?;
+                compare(
+                    &*kv,
+                    &self.shared.share,
+                    pin.as_fd(),
+                    (dir, name),
+                    child,
+                    row,
+                    found,
+                )?;
             }
             drop(kv);
             self.send_full(found)?;
@@ -211,7 +237,11 @@ impl<'a> Scanner<'a> {
 
     fn send_full(&self, found: &mut Page) -> Result<(), Ended> {
         if found.looks.len() + found.below.len() < NAMES {
-            return if self.shared.stopping() { Err(Ended::Stopped) } else { Ok(()) };
+            return if self.shared.stopping() {
+                Err(Ended::Stopped)
+            } else {
+                Ok(())
+            };
         }
         let counted = Page {
             looks: std::mem::take(&mut found.looks),
@@ -233,12 +263,13 @@ impl<'a> Scanner<'a> {
             std::thread::sleep(Duration::from_millis(5));
         }
         let (reply, done) = bounded(1);
-        self.applier.send(Request::Page(page, reply)).map_err(|_| Ended::Stopped)?;
-        match done.recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(Ended::Error(e.to_string())),
+        self.applier
+            .send(Request::Page(page, reply))
+            .map_err(|_| Ended::Stopped)?;
+        match self.shared.answer(&done) {
+            Ok(()) => Ok(()),
             Err(_) if self.shared.stopping() => Err(Ended::Stopped),
-            Err(_) => Err(Ended::Error("the transaction failed".to_owned())),
+            Err(e) => Err(Ended::Error(e.to_string())),
         }
     }
 }

@@ -5,12 +5,17 @@ use super::share::Share;
 use super::status::{SiteStatus, Status};
 use crate::catalog::CatalogError;
 use crate::catalog::store::{CursorRow, Key, LogRow, get};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use dr_replicator::Cursor;
 use restfs_lib::kv::Kv;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How soon a request is noticed that nobody will answer.
+const LOOK_UP: Duration = Duration::from_millis(200);
 
 pub(super) struct Shared {
     pub(super) kv: Box<dyn Kv>,
@@ -22,6 +27,8 @@ pub(super) struct Shared {
     /// Objects that wait to be read.
     unread: AtomicU64,
     stopping: AtomicBool,
+    /// No applier runs.
+    ended: AtomicBool,
     now: Mutex<Now>,
     head: watch::Sender<u64>,
     progress: watch::Sender<u64>,
@@ -50,6 +57,7 @@ impl Shared {
             bytes_read: AtomicU64::new(0),
             unread: AtomicU64::new(now.status.dirty_objects),
             stopping: AtomicBool::new(false),
+            ended: AtomicBool::new(true),
             now: Mutex::new(now),
             head,
             progress,
@@ -93,12 +101,36 @@ impl Shared {
             now.status = status;
             now.exact = exact;
         }
-        self.head.send_if_modified(|old| std::mem::replace(old, head) != head);
+        self.head
+            .send_if_modified(|old| std::mem::replace(old, head) != head);
         self.bump_progress();
     }
 
-    /// The applier has ended without being told to.
-    pub(super) fn fail(&self) {
+    /// Waits for an answer of the applier. A request that is still in its channel when it ends is answered by nobody, so
+    /// this looks up now and then.
+    pub(super) fn answer<T>(&self, answer: &Receiver<Result<T, CatalogError>>) -> Result<T, CatalogError> {
+        loop {
+            let ended = self.ended.load(Ordering::Acquire);
+            match answer.recv_timeout(LOOK_UP) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Timeout) if !ended => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Err(CatalogError::Stopped);
+                }
+            }
+        }
+    }
+
+    pub(super) fn started(&self) {
+        self.ended.store(false, Ordering::Release);
+    }
+
+    /// The applier has ended; an error, unless it was told to.
+    pub(super) fn ended(&self) {
+        self.ended.store(true, Ordering::Release);
+        if self.stopping() {
+            return;
+        }
         let text = "the catalog has ended by an internal error, which the log names; restart vfsxd";
         self.now().status.failed = Some(text.to_owned());
         self.bump_progress();
@@ -135,8 +167,18 @@ impl Shared {
             (now.cursors.get(site).copied(), now.status.clone())
         };
         // Epoch 0: the trees are being compared, nothing is known to be in step.
-        let Some(Cursor { epoch: epoch @ 1.., sequence }) = cursor else { return Ok(None) };
-        let mut found = SiteStatus { epoch, cursor: sequence, ..SiteStatus::default() };
+        let Some(Cursor {
+            epoch: epoch @ 1..,
+            sequence,
+        }) = cursor
+        else {
+            return Ok(None);
+        };
+        let mut found = SiteStatus {
+            epoch,
+            cursor: sequence,
+            ..SiteStatus::default()
+        };
         let head: super::store::HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
         if sequence >= head.change {
             found.journal = status.covered;
@@ -156,12 +198,18 @@ impl Shared {
 
 impl From<Cursor> for CursorRow {
     fn from(c: Cursor) -> Self {
-        Self { epoch: c.epoch, sequence: c.sequence }
+        Self {
+            epoch: c.epoch,
+            sequence: c.sequence,
+        }
     }
 }
 
 impl From<CursorRow> for Cursor {
     fn from(c: CursorRow) -> Self {
-        Self { epoch: c.epoch, sequence: c.sequence }
+        Self {
+            epoch: c.epoch,
+            sequence: c.sequence,
+        }
     }
 }

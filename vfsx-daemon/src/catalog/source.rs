@@ -32,7 +32,8 @@ impl ChangeSource for Catalog {
     }
 
     async fn changes(&self, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
-        self.blocking(move |catalog| changes(catalog.shared(), after, limits)).await
+        self.blocking(move |catalog| changes(catalog.shared(), after, limits))
+            .await
     }
 
     async fn read_block(
@@ -45,7 +46,8 @@ impl ChangeSource for Catalog {
         if let Some(content) = self.shared().cache.get(&expected.key) {
             return Ok(ReadBlock::Same(content));
         }
-        self.blocking(move |catalog| catalog.find_block(object, segment, position, expected)).await
+        self.blocking(move |catalog| catalog.find_block(object, segment, position, expected))
+            .await
     }
 
     async fn load_cursor(&self, site: &str) -> Result<Option<Cursor>, SourceError> {
@@ -63,7 +65,10 @@ impl ChangeSource for Catalog {
         self.blocking(|catalog| {
             let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
             let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
-            Ok((head.change, Tree::head(&*kv, BUCKET).digest().map_err(CatalogError::from)?))
+            Ok((
+                head.change,
+                Tree::head(&*kv, BUCKET).digest().map_err(CatalogError::from)?,
+            ))
         })
         .await
     }
@@ -71,7 +76,9 @@ impl ChangeSource for Catalog {
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SourceError> {
         self.blocking(move |catalog| {
             let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
-            Ok(Tree::head(&*kv, BUCKET).groups(after, limit).map_err(CatalogError::from)?)
+            Ok(Tree::head(&*kv, BUCKET)
+                .groups(after, limit)
+                .map_err(CatalogError::from)?)
         })
         .await
     }
@@ -84,7 +91,9 @@ impl ChangeSource for Catalog {
     ) -> Result<Vec<(RowKey, Digest)>, SourceError> {
         self.blocking(move |catalog| {
             let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
-            Ok(Tree::head(&*kv, BUCKET).rows(group, after.as_ref(), limit).map_err(CatalogError::from)?)
+            Ok(Tree::head(&*kv, BUCKET)
+                .rows(group, after.as_ref(), limit)
+                .map_err(CatalogError::from)?)
         })
         .await
     }
@@ -119,7 +128,9 @@ impl Catalog {
         let catalog = self.clone();
         match tokio::task::spawn_blocking(move || work(&catalog)).await {
             Ok(result) => result,
-            Err(e) => Err(SourceError::Failed(format!("reading the catalog was broken off: {e}"))),
+            Err(e) => Err(SourceError::Failed(format!(
+                "reading the catalog was broken off: {e}"
+            ))),
         }
     }
 
@@ -144,7 +155,9 @@ impl Catalog {
                 bytes_read: &shared.bytes_read,
             };
             // Where the catalog says by now that there is a hole, a later change says so, too.
-            let Some(now) = now else { return Ok(ReadBlock::Hole) };
+            let Some(now) = now else {
+                return Ok(ReadBlock::Hole);
+            };
             if let Some(content) = shared.cache.get(&now.key) {
                 return Ok(read(expected, now, content));
             }
@@ -156,7 +169,9 @@ impl Catalog {
                     BlockAnswer::Gone => return Ok(ReadBlock::Gone),
                     BlockAnswer::Beyond => return Ok(ReadBlock::Hole),
                     BlockAnswer::Taken => {
-                        return Ok(found.map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content)));
+                        return Ok(
+                            found.map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content))
+                        );
                     }
                 },
                 None if Instant::now() >= until || shared.stopping() => {
@@ -178,7 +193,9 @@ impl Catalog {
     ) -> Result<Option<(restfs_lib::model::Layout, u64, Option<BlockRef>)>, CatalogError> {
         let kv = self.shared().kv.read()?;
         let tree = Tree::head(&*kv, BUCKET);
-        let Some((found, _)) = tree.object(object)? else { return Ok(None) };
+        let Some((found, _)) = tree.object(object)? else {
+            return Ok(None);
+        };
         if found.kind != Kind::File {
             return Ok(None);
         }
@@ -193,16 +210,29 @@ impl Catalog {
         index: u64,
         found: Option<BlockRef>,
     ) -> Result<BlockAnswer, CatalogError> {
-        self.ask(|reply| Request::Block { object, index, found, reply })
+        self.ask(|reply| Request::Block {
+            object,
+            index,
+            found,
+            reply,
+        })
     }
 }
 
 fn read(expected: BlockRef, found: BlockRef, content: Bytes) -> ReadBlock {
-    if found == expected { ReadBlock::Same(content) } else { ReadBlock::Newer(found, content) }
+    if found == expected {
+        ReadBlock::Same(content)
+    } else {
+        ReadBlock::Newer(found, content)
+    }
 }
 
 fn block_in(segment: &Segment, position: u32) -> Option<BlockRef> {
-    segment.blocks.iter().find(|(p, ..)| *p == position).map(|(_, block, _)| *block)
+    segment
+        .blocks
+        .iter()
+        .find(|(p, ..)| *p == position)
+        .map(|(_, block, _)| *block)
 }
 
 fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
@@ -214,7 +244,10 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
     let kv = shared.kv.read().map_err(CatalogError::from)?;
     let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
     if after > head.change || after + 1 < head.oldest {
-        return Err(SourceError::TooOld { asked: after.saturating_add(1), oldest: head.oldest });
+        return Err(SourceError::TooOld {
+            asked: after.saturating_add(1),
+            oldest: head.oldest,
+        });
     }
     let mut batch = Batch::default();
     // Changes up to the last transaction that is whole in the batch.
@@ -236,7 +269,12 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
             next = sequence;
             let end = row.end;
             let (journal, time_ns) = (row.journal, row.time_ns);
-            batch.changes.push(Change { sequence, journal, time_ns, op: Op::try_from(row.op)? });
+            batch.changes.push(Change {
+                sequence,
+                journal,
+                time_ns,
+                op: Op::try_from(row.op)?,
+            });
             if end {
                 whole = batch.changes.len();
             }
@@ -252,16 +290,21 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
 
 fn log_page(kv: &dyn KvRead, after: u64) -> Result<Vec<(u64, LogRow)>, CatalogError> {
     let rows = page::<LogRow>(kv, Prefix::Log, &[], Some(&Key::Log(after)), PAGE)?;
-    let sequence = |key| if let Key::Log(sequence) = key { Some(sequence) } else { None };
-    Ok(rows.into_iter().filter_map(|(key, row)| sequence(key).map(|s| (s, row))).collect())
+    let sequence = |key| {
+        if let Key::Log(sequence) = key {
+            Some(sequence)
+        } else {
+            None
+        }
+    };
+    Ok(rows
+        .into_iter()
+        .filter_map(|(key, row)| sequence(key).map(|s| (s, row)))
+        .collect())
 }
 
 /// What makes a row at the site what it is here.
-fn op_for(
-    tree: &Tree<'_>,
-    row: RowKey,
-    default: restfs_lib::model::Layout,
-) -> Result<Op, CatalogError> {
+fn op_for(tree: &Tree<'_>, row: RowKey, default: restfs_lib::model::Layout) -> Result<Op, CatalogError> {
     Ok(match row {
         RowKey::Object { id } => match tree.object(id)? {
             Some((object, _)) => Op::PutObject { id, object },
@@ -278,7 +321,9 @@ fn op_for(
         RowKey::Segment { id, segment } => {
             let layout = tree.object(id)?.map_or(default, |(object, _)| object.layout);
             let now = tree.segment(id, segment)?.map(|(row, _)| row).unwrap_or_default();
-            let blocks = (0..layout.segment_blocks).map(|p| (p, block_in(&now, p))).collect();
+            let blocks = (0..layout.segment_blocks)
+                .map(|p| (p, block_in(&now, p)))
+                .collect();
             Op::PutBlocks { id, segment, blocks }
         }
     })

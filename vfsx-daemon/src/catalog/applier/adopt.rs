@@ -3,7 +3,7 @@
 use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
-use crate::catalog::share::{Details, Seen, Type, Share, components, details, pin_in};
+use crate::catalog::share::{Details, Seen, Share, Type, components, details, pin_in};
 use crate::catalog::store::{Key, ListRow, NodeRow, delete};
 use crate::journal::NodeRef;
 use restfs_lib::model::{Kind, Object, ObjectId, Op};
@@ -53,7 +53,11 @@ impl Work<'_> {
         let row = NodeRow {
             node: seen.node,
             names: seen.names(),
-            stamp: if unread { Default::default() } else { seen.stamp.into() },
+            stamp: if unread {
+                Default::default()
+            } else {
+                seen.stamp.into()
+            },
             scan: 0,
         };
         self.put_node_row(id, &row)
@@ -67,7 +71,11 @@ impl Work<'_> {
             self.want_list(id, ListRow { journal, scan: 0 })?;
         }
         if seen.size() > 0 {
-            let due = if fresh { self.now + self.rules.flush_age } else { self.now };
+            let due = if fresh {
+                self.now + self.rules.flush_age
+            } else {
+                self.now
+            };
             self.add_dirt(id, &Dirt::of(WHOLE, 1), seen.size(), due)?;
         }
         Ok(())
@@ -78,7 +86,9 @@ impl Work<'_> {
         let kind = match seen.kind {
             Type::File => Kind::File,
             Type::Directory => Kind::Directory,
-            Type::Symlink => Kind::Symlink { target: details.target.clone() },
+            Type::Symlink => Kind::Symlink {
+                target: details.target.clone(),
+            },
             Type::Fifo => Kind::Fifo,
             Type::Socket => Kind::Socket,
             Type::CharDevice { major, minor } => Kind::CharDevice { major, minor },
@@ -108,16 +118,27 @@ impl Work<'_> {
 
     /// The object of an inode that an event names; one that is not known yet is searched where the module believed it
     /// to be, and taken in with the directories on the way.
-    pub(super) fn resolve(&mut self, node: &NodeRef, path_hint: &[u8]) -> Result<Option<ObjectId>, CatalogError> {
+    pub(super) fn resolve(
+        &mut self,
+        node: &NodeRef,
+        path_hint: &[u8],
+    ) -> Result<Option<ObjectId>, CatalogError> {
         if let Some(id) = self.known(node)? {
             return Ok(Some(id));
         }
-        let Some(path) = components(path_hint) else { return Ok(None) };
-        match self.share.pin(&path).and_then(|pin| pin.map(|pin| self.share.see_handle(pin.as_fd())).transpose()) {
+        let Some(path) = components(path_hint) else {
+            return Ok(None);
+        };
+        match self
+            .share
+            .pin(&path)
+            .and_then(|pin| pin.map(|pin| self.share.see_handle(pin.as_fd())).transpose())
+        {
             Ok(Some(seen)) if seen.node == *node => {}
             Ok(_) => return Ok(None),
             Err(e) => {
-                self.memory.note_error(format!("{}: {e}", String::from_utf8_lossy(path_hint)));
+                self.memory
+                    .note_error(format!("{}: {e}", String::from_utf8_lossy(path_hint)));
                 return Ok(None);
             }
         }
@@ -135,7 +156,9 @@ impl Work<'_> {
 
 /// What the name leads to, all of one moment's inode. `None`: it leads to another one by now.
 fn examine(share: &Share, dir: &OwnedFd, name: &[u8], seen: &Seen) -> io::Result<Option<(Seen, Details)>> {
-    let Some(pin) = pin_in(dir.as_fd(), name)? else { return Ok(None) };
+    let Some(pin) = pin_in(dir.as_fd(), name)? else {
+        return Ok(None);
+    };
     let now = share.see_handle(pin.as_fd())?;
     if now.node != seen.node || now.kind != seen.kind {
         return Ok(None);

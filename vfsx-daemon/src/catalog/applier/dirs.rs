@@ -45,7 +45,9 @@ fn way_down(tree: &Tree<'_>, dir: ObjectId) -> Result<Option<Components>, Catalo
     let mut way = vec![(dir, tree.names(dir)?)];
     let mut path: Components = Vec::new();
     for _ in 0..STEPS {
-        let Some((at, untried)) = way.last_mut() else { return Ok(None) };
+        let Some((at, untried)) = way.last_mut() else {
+            return Ok(None);
+        };
         if *at == ObjectId::ROOT {
             path.reverse();
             return Ok(Some(path));
@@ -71,7 +73,9 @@ pub(in crate::catalog) fn reach(
     share: &Share,
     id: ObjectId,
 ) -> Result<Option<(OwnedFd, Seen, NodeRow)>, ReachError> {
-    let Some(row) = get::<NodeRow>(kv, &Key::Object(id))? else { return Ok(None) };
+    let Some(row) = get::<NodeRow>(kv, &Key::Object(id))? else {
+        return Ok(None);
+    };
     for path in paths(kv, id)? {
         let Some(pin) = share.pin(&path)? else { continue };
         let seen = share.see_handle(pin.as_fd())?;
@@ -103,7 +107,9 @@ impl Work<'_> {
         if let Some(handle) = self.dirs.handles.get(&id) {
             return Ok(Some(Rc::clone(handle)));
         }
-        let Some((pin, ..)) = reach(&*self.kv, self.share, id)? else { return Ok(None) };
+        let Some((pin, ..)) = reach(&*self.kv, self.share, id)? else {
+            return Ok(None);
+        };
         if self.dirs.handles.len() >= HANDLES {
             self.dirs.handles.clear();
         }

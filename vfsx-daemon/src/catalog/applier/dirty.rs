@@ -66,7 +66,12 @@ impl Work<'_> {
             flight.urgent = true;
             return;
         }
-        if self.memory.dirty.get(id).is_some_and(|o| o.due > now && o.failures == 0) {
+        if self
+            .memory
+            .dirty
+            .get(id)
+            .is_some_and(|o| o.due > now && o.failures == 0)
+        {
             self.memory.dirty.set_due(id, now);
         }
     }

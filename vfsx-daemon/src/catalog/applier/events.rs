@@ -18,7 +18,10 @@ impl Work<'_> {
         if record.sequence <= applied {
             return Ok(());
         }
-        self.cause = Cause { journal: record.sequence, time_ns: record.time_ns };
+        self.cause = Cause {
+            journal: record.sequence,
+            time_ns: record.time_ns,
+        };
         self.memory.head.applied = record.sequence;
         if record.sequence > applied + 1 {
             self.note_gap(record.time_ns, GapReason::JournalDamaged.text())?;
@@ -33,20 +36,38 @@ impl Work<'_> {
         match &body {
             Body::Create { dir, name, node, .. } => self.create(dir, name, node),
             Body::Link { dir, name, node } => self.link(dir, name, node),
-            Body::Rename { from, from_name, to, to_name, node, replaced } => {
-                self.rename((from, from_name), (to, to_name), node, replaced.as_ref())
-            }
+            Body::Rename {
+                from,
+                from_name,
+                to,
+                to_name,
+                node,
+                replaced,
+            } => self.rename((from, from_name), (to, to_name), node, replaced.as_ref()),
             Body::Unlink { dir, name, node } => self.unlink(dir, name, node),
             Body::Look { dir, name } => {
                 let dir = self.find_dir(dir)?;
                 self.look_at_event(dir, name);
                 Ok(())
             }
-            Body::Opened { handle, node, path_hint } => {
-                let intent = IntentRow { node: *node, path_hint: path_hint.clone() };
+            Body::Opened {
+                handle,
+                node,
+                path_hint,
+            } => {
+                let intent = IntentRow {
+                    node: *node,
+                    path_hint: path_hint.clone(),
+                };
                 self.put_intent(record.session, *handle, &intent)
             }
-            Body::Dirty { node, path_hint, ranges, whole, .. } => {
+            Body::Dirty {
+                node,
+                path_hint,
+                ranges,
+                whole,
+                ..
+            } => {
                 let ranges = ranges.iter().map(|r| r.start..r.end).collect::<Vec<_>>();
                 let ranges = if *whole { vec![WHOLE] } else { ranges };
                 self.dirty(node, path_hint, &ranges)
@@ -64,7 +85,9 @@ impl Work<'_> {
     }
 
     fn create(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
-        let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
+        let Some(dir) = self.find_dir(dir)? else {
+            return Ok(());
+        };
         match self.known(node)? {
             Some(id) => {
                 self.put_entry(dir, name, id)?;
@@ -94,7 +117,9 @@ impl Work<'_> {
     }
 
     fn link(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
-        let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
+        let Some(dir) = self.find_dir(dir)? else {
+            return Ok(());
+        };
         if let Some(id) = self.known(node)? {
             self.put_entry(dir, name, id)?;
             self.one_more_name(id)?;
@@ -105,7 +130,9 @@ impl Work<'_> {
 
     /// So that an unlink that comes before the next look does not take the object for dead.
     fn one_more_name(&mut self, id: ObjectId) -> Result<(), CatalogError> {
-        let Some(mut row) = self.node_row(id)? else { return Ok(()) };
+        let Some(mut row) = self.node_row(id)? else {
+            return Ok(());
+        };
         row.names = row.names.saturating_add(1);
         self.put_node_row(id, &row)
     }
@@ -142,7 +169,9 @@ impl Work<'_> {
 
     fn unlink(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
         self.bury(node)?;
-        let Some(dir) = self.find_dir(dir)? else { return Ok(()) };
+        let Some(dir) = self.find_dir(dir)? else {
+            return Ok(());
+        };
         if let Some(id) = self.known(node)?
             && self.drop_entry(dir, name, id)?
         {
@@ -187,8 +216,12 @@ impl Work<'_> {
         ranges: &[std::ops::Range<u64>],
     ) -> Result<(), CatalogError> {
         // An inode that is not known is read whole when it becomes known, and otherwise it is gone.
-        let Some(id) = self.resolve(node, path_hint)? else { return Ok(()) };
-        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else { return Ok(()) };
+        let Some(id) = self.resolve(node, path_hint)? else {
+            return Ok(());
+        };
+        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else {
+            return Ok(());
+        };
         let mut dirt = Dirt::touched();
         for range in ranges {
             dirt.add(range.clone(), u64::from(object.layout.block_size));
@@ -230,8 +263,16 @@ impl Work<'_> {
     pub(super) fn note_gap(&mut self, since_ns: i64, reason: &str) -> Result<(), CatalogError> {
         let newest = self.cause.journal;
         let gap = match self.memory.gap.take() {
-            Some(old) => GapRow { since_ns: old.since_ns.min(since_ns), newest: old.newest.max(newest), ..old },
-            None => GapRow { since_ns, reason: reason.to_owned(), newest },
+            Some(old) => GapRow {
+                since_ns: old.since_ns.min(since_ns),
+                newest: old.newest.max(newest),
+                ..old
+            },
+            None => GapRow {
+                since_ns,
+                reason: reason.to_owned(),
+                newest,
+            },
         };
         put(self.kv, &Key::meta("gap"), &gap)?;
         self.memory.gap = Some(gap);
@@ -277,10 +318,13 @@ impl Work<'_> {
 /// The names in a record.
 fn names(body: &Body) -> impl Iterator<Item = &[u8]> {
     let names: [Option<&[u8]>; 2] = match body {
-        Body::Create { name, .. } | Body::Link { name, .. } | Body::Unlink { name, .. } | Body::Look { name, .. } => {
-            [Some(name), None]
-        }
-        Body::Rename { from_name, to_name, .. } => [Some(from_name), Some(to_name)],
+        Body::Create { name, .. }
+        | Body::Link { name, .. }
+        | Body::Unlink { name, .. }
+        | Body::Look { name, .. } => [Some(name), None],
+        Body::Rename {
+            from_name, to_name, ..
+        } => [Some(from_name), Some(to_name)],
         _ => [None, None],
     };
     names.into_iter().flatten()
@@ -292,16 +336,27 @@ fn nodes(body: &mut Body) -> impl Iterator<Item = &mut NodeRef> {
         Body::Create { dir, node, .. } | Body::Link { dir, node, .. } | Body::Unlink { dir, node, .. } => {
             [Some(&mut dir.node), Some(node), None, None]
         }
-        Body::Rename { from, to, node, replaced, .. } => {
-            [Some(&mut from.node), Some(&mut to.node), Some(node), replaced.as_mut()]
-        }
+        Body::Rename {
+            from,
+            to,
+            node,
+            replaced,
+            ..
+        } => [
+            Some(&mut from.node),
+            Some(&mut to.node),
+            Some(node),
+            replaced.as_mut(),
+        ],
         Body::Look { dir, .. } => [Some(&mut dir.node), None, None, None],
         Body::Opened { node, .. }
         | Body::Dirty { node, .. }
         | Body::Flushed { node, .. }
         | Body::Closed { node, .. }
         | Body::Touched { node, .. } => [Some(node), None, None, None],
-        Body::Gap { .. } | Body::SessionStarted { .. } | Body::SessionEnded { .. } => [None, None, None, None],
+        Body::Gap { .. } | Body::SessionStarted { .. } | Body::SessionEnded { .. } => {
+            [None, None, None, None]
+        }
     };
     nodes.into_iter().flatten()
 }

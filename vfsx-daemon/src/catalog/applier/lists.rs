@@ -11,7 +11,10 @@ impl Work<'_> {
     pub(super) fn want_list(&mut self, id: ObjectId, row: ListRow) -> Result<(), CatalogError> {
         let old = get::<ListRow>(&*self.kv, &Key::List(id))?;
         let row = match old {
-            Some(old) => ListRow { journal: old.journal.min(row.journal), scan: old.scan.max(row.scan) },
+            Some(old) => ListRow {
+                journal: old.journal.min(row.journal),
+                scan: old.scan.max(row.scan),
+            },
             None => row,
         };
         match old {
@@ -40,7 +43,10 @@ impl Work<'_> {
         if self.memory.lost.contains_key(&node) {
             return Ok(());
         }
-        let row = LostRow { journal: self.cause.journal, since_ns: self.now_ns };
+        let row = LostRow {
+            journal: self.cause.journal,
+            since_ns: self.now_ns,
+        };
         put(self.kv, &Key::Lost(node), &row)?;
         self.memory.holds.add(row.journal);
         self.memory.lost.insert(node, row);
@@ -49,7 +55,9 @@ impl Work<'_> {
 
     /// The directory is known, or gone. Whether it was lost.
     pub(super) fn unlose(&mut self, node: &NodeRef) -> Result<Option<LostRow>, CatalogError> {
-        let Some(row) = self.memory.lost.remove(node) else { return Ok(None) };
+        let Some(row) = self.memory.lost.remove(node) else {
+            return Ok(None);
+        };
         self.memory.holds.remove(row.journal);
         delete(self.kv, &Key::Lost(*node))?;
         Ok(Some(row))
@@ -66,7 +74,10 @@ impl Work<'_> {
     pub(super) fn put_look(&mut self, dir: ObjectId, name: &[u8], row: LookRow) -> Result<(), CatalogError> {
         let key = (dir, name.to_vec());
         let row = match self.memory.looks.get(&key) {
-            Some(old) => LookRow { check: old.check || row.check, ..*old },
+            Some(old) => LookRow {
+                check: old.check || row.check,
+                ..*old
+            },
             None => row,
         };
         if let Some(old) = self.memory.looks.insert(key, row) {
@@ -87,8 +98,13 @@ impl Work<'_> {
     /// Forgets the looks in a directory that is gone. How many there were.
     pub(super) fn forget_looks(&mut self, dir: ObjectId) -> Result<usize, CatalogError> {
         let from = (dir, Vec::new());
-        let names: Vec<_> =
-            self.memory.looks.range(from..).take_while(|((d, _), _)| *d == dir).map(|((_, n), _)| n.clone()).collect();
+        let names: Vec<_> = self
+            .memory
+            .looks
+            .range(from..)
+            .take_while(|((d, _), _)| *d == dir)
+            .map(|((_, n), _)| n.clone())
+            .collect();
         for name in &names {
             self.forget_look(dir, name)?;
         }

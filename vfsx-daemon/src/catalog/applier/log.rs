@@ -15,7 +15,11 @@ const KEPT: u64 = 10_000;
 impl Work<'_> {
     pub(super) fn put_cursors(&mut self, cursors: &BTreeMap<String, Cursor>) -> Result<(), CatalogError> {
         for (site, cursor) in cursors {
-            put(self.kv, &Key::meta(&format!("cursor/{site}")), &CursorRow::from(*cursor))?;
+            put(
+                self.kv,
+                &Key::meta(&format!("cursor/{site}")),
+                &CursorRow::from(*cursor),
+            )?;
         }
         Ok(())
     }
@@ -28,7 +32,12 @@ impl Work<'_> {
         cursors: &BTreeMap<String, Cursor>,
     ) -> Result<bool, CatalogError> {
         let head = self.memory.head.change;
-        let slowest = sites.iter().filter_map(|site| cursors.get(site)).map(|c| c.sequence).min().unwrap_or(head);
+        let slowest = sites
+            .iter()
+            .filter_map(|site| cursors.get(site))
+            .map(|c| c.sequence)
+            .min()
+            .unwrap_or(head);
         let unneeded = slowest.min(head.saturating_sub(KEPT));
         let keep_from = unneeded.max(head.saturating_sub(self.rules.change_log_rows.max(KEPT))) + 1;
         let from = self.memory.head.oldest.max(1);

@@ -57,7 +57,12 @@ enum Outcome {
 impl Work<'_> {
     pub(super) fn look_later(&mut self, dir: ObjectId, name: &[u8], check: bool) {
         if self.agenda.queued.insert((dir, name.to_vec(), check)) {
-            let look = Look { dir, name: name.to_vec(), check, cause: self.cause };
+            let look = Look {
+                dir,
+                name: name.to_vec(),
+                check,
+                cause: self.cause,
+            };
             self.agenda.queue.push_back(look);
         }
     }
@@ -66,19 +71,38 @@ impl Work<'_> {
     pub(super) fn resume_looks(&mut self) {
         let cursor = self.memory.look_cursor.take();
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let due: Vec<_> = self.memory.looks.range((from, Bound::Unbounded)).take(RETRIES).collect();
+        let due: Vec<_> = self
+            .memory
+            .looks
+            .range((from, Bound::Unbounded))
+            .take(RETRIES)
+            .collect();
         let due: Vec<_> = due.into_iter().map(|(key, row)| (key.clone(), *row)).collect();
         if due.len() == RETRIES {
             self.memory.look_cursor = due.last().map(|(key, _)| key.clone());
         }
         for ((dir, name), row) in due {
             if self.agenda.queued.insert((dir, name.clone(), row.check)) {
-                let cause = Cause { journal: row.journal, time_ns: row.time_ns };
-                self.agenda.queue.push_back(Look { dir, name, check: row.check, cause });
+                let cause = Cause {
+                    journal: row.journal,
+                    time_ns: row.time_ns,
+                };
+                self.agenda.queue.push_back(Look {
+                    dir,
+                    name,
+                    check: row.check,
+                    cause,
+                });
             }
         }
         let now = self.now;
-        let due: Vec<_> = self.memory.suspects.iter().filter(|(_, at)| **at <= now).map(|(k, _)| k.clone()).collect();
+        let due: Vec<_> = self
+            .memory
+            .suspects
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(k, _)| k.clone())
+            .collect();
         for (dir, name) in due {
             self.memory.suspects.remove(&(dir, name.clone()));
             self.look_later(dir, &name, false);
@@ -102,7 +126,12 @@ impl Work<'_> {
             }
             self.agenda.queue.extend(self.agenda.deferred.drain(..));
         }
-        let left: Vec<Look> = self.agenda.queue.drain(..).chain(self.agenda.deferred.drain(..)).collect();
+        let left: Vec<Look> = self
+            .agenda
+            .queue
+            .drain(..)
+            .chain(self.agenda.deferred.drain(..))
+            .collect();
         for look in left {
             self.cause = look.cause;
             self.defer(&look)?;
@@ -114,7 +143,12 @@ impl Work<'_> {
 
     /// Looks at a name at once.
     pub(super) fn look_now(&mut self, dir: ObjectId, name: &[u8]) -> Result<(), CatalogError> {
-        let look = Look { dir, name: name.to_vec(), check: false, cause: self.cause };
+        let look = Look {
+            dir,
+            name: name.to_vec(),
+            check: false,
+            cause: self.cause,
+        };
         match self.look_at(&look)? {
             Outcome::Settled => self.forget_look(dir, name),
             Outcome::Away | Outcome::Failed => self.defer(&look),
@@ -125,7 +159,11 @@ impl Work<'_> {
         if self.relist_when_found(look.dir)? {
             return self.forget_look(look.dir, &look.name);
         }
-        let row = LookRow { journal: look.cause.journal, time_ns: look.cause.time_ns, check: look.check };
+        let row = LookRow {
+            journal: look.cause.journal,
+            time_ns: look.cause.time_ns,
+            check: look.check,
+        };
         self.put_look(look.dir, &look.name, row)?;
         self.suspect(look.dir)
     }
@@ -155,7 +193,10 @@ impl Work<'_> {
             return Ok(Outcome::Settled);
         }
         let found = match self.dir(look.dir) {
-            Ok(Some(handle)) => self.share.see(handle.as_fd(), &look.name).map(|seen| (handle, seen)),
+            Ok(Some(handle)) => self
+                .share
+                .see(handle.as_fd(), &look.name)
+                .map(|seen| (handle, seen)),
             Ok(None) => return Ok(Outcome::Away),
             Err(ReachError::Catalog(e)) => return Err(e),
             Err(ReachError::Io(e)) => Err(e),
@@ -214,11 +255,16 @@ impl Work<'_> {
             self.put_entry(look.dir, &look.name, id)?;
             self.count_found(look, seen);
         }
-        let Some(row) = self.node_row(id)? else { return Ok(()) };
+        let Some(row) = self.node_row(id)? else {
+            return Ok(());
+        };
         if moved || row.names != seen.names() {
             self.look_at_other_names(id, seen, look)?;
         }
-        let row = NodeRow { names: seen.names(), ..row };
+        let row = NodeRow {
+            names: seen.names(),
+            ..row
+        };
         self.put_node_row(id, &self.explained(row, seen, look.check))?;
         if look.check && row.stamp != seen.stamp.into() {
             self.memory.scan.differences += u64::from(!moved);
@@ -246,7 +292,10 @@ impl Work<'_> {
     fn explained(&self, row: NodeRow, seen: &Seen, check: bool) -> NodeRow {
         let old = crate::catalog::share::Stamp::from(row.stamp);
         if !check && old.size == seen.stamp.size && old.mtime == seen.stamp.mtime {
-            return NodeRow { stamp: seen.stamp.into(), ..row };
+            return NodeRow {
+                stamp: seen.stamp.into(),
+                ..row
+            };
         }
         row
     }
@@ -264,7 +313,9 @@ impl Work<'_> {
     /// The object that the inode is. One of another kind is not it: the inode's number, and its birth time too, were
     /// used again within the file system's clock tick.
     pub(super) fn known_as(&mut self, seen: &Seen) -> Result<Option<ObjectId>, CatalogError> {
-        let Some(id) = self.known(&seen.node)? else { return Ok(None) };
+        let Some(id) = self.known(&seen.node)? else {
+            return Ok(None);
+        };
         let same = match self.object(id)?.map(|o| o.kind) {
             Some(Kind::File) => seen.kind == Type::File,
             Some(Kind::Directory) => seen.kind == Type::Directory,

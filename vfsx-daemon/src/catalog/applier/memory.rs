@@ -3,8 +3,8 @@
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::store::{
-    DirtRow, DisplacedRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow, Prefix, Row, ScanRow, get,
-    page,
+    DirtRow, DisplacedRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow, Prefix, Row, ScanRow,
+    get, page,
 };
 use crate::journal::NodeRef;
 use lru::LruCache;
@@ -126,7 +126,9 @@ fn each<R: Row>(kv: &dyn KvRead, prefix: Prefix, mut take: impl FnMut(Key, R)) -
     let mut after: Option<Key> = None;
     loop {
         let rows = page::<R>(kv, prefix, &[], after.as_ref(), PAGE)?;
-        let Some((last, _)) = rows.last() else { return Ok(()) };
+        let Some((last, _)) = rows.last() else {
+            return Ok(());
+        };
         after = Some(last.clone());
         for (key, row) in rows {
             take(key, row);
@@ -171,7 +173,14 @@ pub(super) struct Flight {
 
 impl Flight {
     fn new(id: u64) -> Self {
-        Self { id, fresh: Dirt::default(), journal: u64::MAX, first_ns: i64::MAX, last_ns: i64::MIN, urgent: false }
+        Self {
+            id,
+            fresh: Dirt::default(),
+            journal: u64::MAX,
+            first_ns: i64::MAX,
+            last_ns: i64::MIN,
+            urgent: false,
+        }
     }
 
     pub(super) fn add(&mut self, dirt: &Dirt, journal: u64, time_ns: i64) {
@@ -236,8 +245,20 @@ impl DirtyIndex {
         let bytes = Dirt::from_row(row).bytes(row.size);
         let old = self.take(id);
         let object = match old {
-            Some(old) => DirtyObject { first_ns: row.first_ns, bytes, due: old.due.min(due), ..old },
-            None => DirtyObject { first_ns: row.first_ns, bytes, due, failures: 0, again: false, flight: None },
+            Some(old) => DirtyObject {
+                first_ns: row.first_ns,
+                bytes,
+                due: old.due.min(due),
+                ..old
+            },
+            None => DirtyObject {
+                first_ns: row.first_ns,
+                bytes,
+                due,
+                failures: 0,
+                again: false,
+                flight: None,
+            },
         };
         self.insert(id, object);
     }
@@ -295,7 +316,9 @@ impl DirtyIndex {
 
     /// Notes whether the object is to be read once more; what was noted before.
     pub(super) fn read_again(&mut self, id: ObjectId, again: bool) -> bool {
-        self.objects.get_mut(&id).is_some_and(|o| std::mem::replace(&mut o.again, again))
+        self.objects
+            .get_mut(&id)
+            .is_some_and(|o| std::mem::replace(&mut o.again, again))
     }
 
     /// After loading anew, so that results of older reads are told from newer ones.

@@ -41,7 +41,12 @@ pub(super) enum Request {
     /// Ask for a scan; answered with its number.
     Scan(Reply<u64>),
     /// The replicator found this at a block's place. Answered with what the catalog says after that.
-    Block { object: ObjectId, index: u64, found: Option<BlockRef>, reply: Reply<BlockAnswer> },
+    Block {
+        object: ObjectId,
+        index: u64,
+        found: Option<BlockRef>,
+        reply: Reply<BlockAnswer>,
+    },
     /// Have the cursors on disk; they are with every transaction.
     Cursors(Reply<()>),
     /// Come to an end.

@@ -26,13 +26,22 @@ impl Work<'_> {
     }
 
     /// The name leads to the object from now on. What it led to may be without a name after that.
-    pub(super) fn put_entry(&mut self, dir: ObjectId, name: &[u8], child: ObjectId) -> Result<(), CatalogError> {
+    pub(super) fn put_entry(
+        &mut self,
+        dir: ObjectId,
+        name: &[u8],
+        child: ObjectId,
+    ) -> Result<(), CatalogError> {
         let before = self.lookup(dir, name)?;
         self.touched.insert(dir);
         if before == Some(child) {
             return Ok(());
         }
-        self.emit(Op::PutEntry { dir, name: name.to_vec(), child })?;
+        self.emit(Op::PutEntry {
+            dir,
+            name: name.to_vec(),
+            child,
+        })?;
         self.found(child)?;
         match before {
             Some(before) => self.displace(before, false),
@@ -41,12 +50,20 @@ impl Work<'_> {
     }
 
     /// The name is gone, if it led to this object.
-    pub(super) fn drop_entry(&mut self, dir: ObjectId, name: &[u8], child: ObjectId) -> Result<bool, CatalogError> {
+    pub(super) fn drop_entry(
+        &mut self,
+        dir: ObjectId,
+        name: &[u8],
+        child: ObjectId,
+    ) -> Result<bool, CatalogError> {
         self.touched.insert(dir);
         if self.lookup(dir, name)? != Some(child) {
             return Ok(false);
         }
-        self.emit(Op::DropEntry { dir, name: name.to_vec() })
+        self.emit(Op::DropEntry {
+            dir,
+            name: name.to_vec(),
+        })
     }
 
     /// An object has a name (again).
@@ -55,14 +72,26 @@ impl Work<'_> {
             delete(self.kv, &Key::Displaced(id))?;
             self.memory.displaced -= 1;
             if row.relist {
-                self.want_list(id, ListRow { journal: self.cause.journal, scan: 0 })?;
+                self.want_list(
+                    id,
+                    ListRow {
+                        journal: self.cause.journal,
+                        scan: 0,
+                    },
+                )?;
             }
         }
         // A directory that is moved while a scan walks may come from where the scan was not yet to where it was.
         if self.memory.scan.phase == ScanPhase::Walking && self.is_directory(id)? {
             let scan = self.memory.scan.number;
             if self.node_row(id)?.is_none_or(|row| row.scan != scan) {
-                self.want_list(id, ListRow { journal: self.cause.journal, scan })?;
+                self.want_list(
+                    id,
+                    ListRow {
+                        journal: self.cause.journal,
+                        scan,
+                    },
+                )?;
             }
         }
         Ok(())
@@ -77,9 +106,17 @@ impl Work<'_> {
 
     /// `scan`: when that one has finished without finding it, it is nowhere.
     fn displace_until(&mut self, id: ObjectId, dead: bool, scan: u64) -> Result<(), CatalogError> {
-        let Some(row) = self.node_row(id)? else { return Ok(()) };
+        let Some(row) = self.node_row(id)? else {
+            return Ok(());
+        };
         if dead && row.names > 1 {
-            self.put_node_row(id, &NodeRow { names: row.names - 1, ..row })?;
+            self.put_node_row(
+                id,
+                &NodeRow {
+                    names: row.names - 1,
+                    ..row
+                },
+            )?;
         }
         if self.has_names(id)? {
             return Ok(());
@@ -104,7 +141,11 @@ impl Work<'_> {
     /// The scan whose walk tells whether what vanishes now is somewhere else.
     fn telling_scan(&self) -> u64 {
         let scan = &self.memory.scan;
-        if scan.phase == ScanPhase::Walking { scan.number } else { scan.number + 1 }
+        if scan.phase == ScanPhase::Walking {
+            scan.number
+        } else {
+            scan.number + 1
+        }
     }
 
     fn displaced_row(&self, id: ObjectId) -> Result<Option<DisplacedRow>, CatalogError> {
@@ -113,9 +154,15 @@ impl Work<'_> {
 
     /// A name is to be looked at in a directory that has none itself: it is listed when it is found. Whether it is one.
     pub(super) fn relist_when_found(&mut self, dir: ObjectId) -> Result<bool, CatalogError> {
-        let Some(row) = self.displaced_row(dir)? else { return Ok(false) };
+        let Some(row) = self.displaced_row(dir)? else {
+            return Ok(false);
+        };
         if !row.relist {
-            put(self.kv, &Key::Displaced(dir), &DisplacedRow { relist: true, ..row })?;
+            put(
+                self.kv,
+                &Key::Displaced(dir),
+                &DisplacedRow { relist: true, ..row },
+            )?;
         }
         Ok(true)
     }
@@ -147,7 +194,9 @@ impl Work<'_> {
         let mut left = DROPS;
         while left > 0 {
             let rows = page::<DisplacedRow>(&*self.kv, Prefix::Displaced, &[], after.as_ref(), DROPS)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let Some((last, _)) = rows.last() else {
+                return Ok(());
+            };
             after = Some(last.clone());
             for (key, row) in rows {
                 let Key::Displaced(id) = key else { continue };
@@ -179,7 +228,10 @@ impl Work<'_> {
             return Ok(0);
         }
         for (name, child) in &entries {
-            self.emit(Op::DropEntry { dir: id, name: name.clone() })?;
+            self.emit(Op::DropEntry {
+                dir: id,
+                name: name.clone(),
+            })?;
             // What would have been moved out of it, the same scan would have found.
             self.displace_until(*child, false, row.scan)?;
         }

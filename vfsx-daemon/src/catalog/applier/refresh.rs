@@ -40,7 +40,9 @@ impl Work<'_> {
     }
 
     fn examine_object(&mut self, id: ObjectId) -> Result<Option<(Seen, Details)>, ReachError> {
-        let Some((pin, seen, _)) = reach(&*self.kv, self.share, id)? else { return Ok(None) };
+        let Some((pin, seen, _)) = reach(&*self.kv, self.share, id)? else {
+            return Ok(None);
+        };
         let details = details(pin.as_fd(), seen.kind == Type::Symlink)?;
         Ok(Some((seen, details)))
     }
@@ -62,14 +64,24 @@ impl Work<'_> {
         details: Details,
         content: bool,
     ) -> Result<(), CatalogError> {
-        let Some(old) = self.object(id)? else { return Ok(()) };
+        let Some(old) = self.object(id)? else {
+            return Ok(());
+        };
         if self.known_as(seen)? != Some(id) {
             return Ok(());
         }
         let size = if content { seen.size() } else { old.size };
-        let new = Object { size, layout: old.layout, ..self.described(seen, &details) };
+        let new = Object {
+            size,
+            layout: old.layout,
+            ..self.described(seen, &details)
+        };
         // Reading a file moves its access time and is no change.
-        if (Object { atime: old.atime, ..new.clone() }) != old {
+        if (Object {
+            atime: old.atime,
+            ..new.clone()
+        }) != old
+        {
             self.emit(Op::PutObject { id, object: new })?;
         }
         self.put_attributes(id, details.attributes)?;
@@ -98,11 +110,21 @@ impl Work<'_> {
     /// Without its content read, a file's stamp moves only when its content cannot have changed: a scan reads it again
     /// otherwise, since a program on this host may have written it before a client set its times.
     fn note_seen(&mut self, id: ObjectId, seen: &Seen, content: bool) -> Result<(), CatalogError> {
-        let Some(row) = self.node_row(id)? else { return Ok(()) };
+        let Some(row) = self.node_row(id)? else {
+            return Ok(());
+        };
         let old = Stamp::from(row.stamp);
         let same = old.size == seen.stamp.size && old.mtime == seen.stamp.mtime;
-        let stamp = if content || same || seen.kind != Type::File { seen.stamp.into() } else { row.stamp };
-        let new = NodeRow { names: seen.names(), stamp, ..row };
+        let stamp = if content || same || seen.kind != Type::File {
+            seen.stamp.into()
+        } else {
+            row.stamp
+        };
+        let new = NodeRow {
+            names: seen.names(),
+            stamp,
+            ..row
+        };
         if new != row {
             self.put_node_row(id, &new)?;
         }

@@ -22,22 +22,36 @@ impl Work<'_> {
     /// Takes a part of a read in. One of a read that is not wanted any more counts for nothing.
     pub(super) fn take_part(&mut self, part: Part) -> Result<(), CatalogError> {
         let id = part.object;
-        if self.memory.dirty.flight_mut(id).is_none_or(|f| f.id != part.flight) {
+        if self
+            .memory
+            .dirty
+            .flight_mut(id)
+            .is_none_or(|f| f.id != part.flight)
+        {
             return Ok(());
         }
-        let Some(row) = self.dirt_row(id)? else { return Ok(()) };
-        self.cause = Cause { journal: row.journal, time_ns: row.last_ns };
+        let Some(row) = self.dirt_row(id)? else {
+            return Ok(());
+        };
+        self.cause = Cause {
+            journal: row.journal,
+            time_ns: row.last_ns,
+        };
         if let Some(slice) = &part.slice {
             self.put_slice(id, slice)?;
         }
         match part.ending {
             None => self.keep_flying(id, row, part.slice.as_ref()),
-            Some(Ending::Read { seen, details, read, unsteady }) => {
-                self.finish(id, &seen, details, read, unsteady)
-            }
+            Some(Ending::Read {
+                seen,
+                details,
+                read,
+                unsteady,
+            }) => self.finish(id, &seen, details, read, unsteady),
             Some(Ending::Away) => self.away(id),
             Some(Ending::Failed(text)) => {
-                self.memory.note_error(format!("object {id} cannot be read: {text}"));
+                self.memory
+                    .note_error(format!("object {id} cannot be read: {text}"));
                 self.memory.dirty.fail(id, self.now);
                 Ok(())
             }
@@ -45,7 +59,12 @@ impl Work<'_> {
     }
 
     /// What the slice covered is clean, but for what became dirty since the read began.
-    fn keep_flying(&mut self, id: ObjectId, mut row: DirtRow, slice: Option<&Slice>) -> Result<(), CatalogError> {
+    fn keep_flying(
+        &mut self,
+        id: ObjectId,
+        mut row: DirtRow,
+        slice: Option<&Slice>,
+    ) -> Result<(), CatalogError> {
         let mut dirt = Dirt::from_row(&row);
         for range in slice.into_iter().flat_map(|s| &s.covered) {
             dirt.remove(range.clone());
@@ -68,7 +87,9 @@ impl Work<'_> {
         unsteady: bool,
     ) -> Result<(), CatalogError> {
         let due = self.now + self.rules.flush_age;
-        let Some(flight) = self.memory.dirty.end(id, due) else { return Ok(()) };
+        let Some(flight) = self.memory.dirty.end(id, due) else {
+            return Ok(());
+        };
         let was_again = self.memory.dirty.read_again(id, false);
         let size = seen.size();
         self.forget_dirt(id)?;
@@ -79,7 +100,10 @@ impl Work<'_> {
         if unsteady && !was_again {
             // Whoever changed it says so in an event of its own, usually; one more look in case it does not. Not
             // more, or a file that is always being written would never be done.
-            self.cause = Cause { journal: self.memory.head.applied + 1, time_ns: self.now_ns };
+            self.cause = Cause {
+                journal: self.memory.head.applied + 1,
+                time_ns: self.now_ns,
+            };
             self.add_dirt(id, &read, size, due)?;
             self.memory.dirty.read_again(id, true);
         }
@@ -88,7 +112,10 @@ impl Work<'_> {
 
     /// Became dirty again while it was read.
     fn fly_again(&mut self, id: ObjectId, flight: Flight, size: u64) -> Result<(), CatalogError> {
-        self.cause = Cause { journal: flight.journal, time_ns: flight.first_ns };
+        self.cause = Cause {
+            journal: flight.journal,
+            time_ns: flight.first_ns,
+        };
         let due = self.now + self.rules.flush_age;
         self.add_dirt(id, &flight.fresh, size, due)?;
         self.cause.time_ns = flight.last_ns;
@@ -114,7 +141,9 @@ impl Work<'_> {
         index: u64,
         found: Option<BlockRef>,
     ) -> Result<BlockAnswer, CatalogError> {
-        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else { return Ok(BlockAnswer::Gone) };
+        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else {
+            return Ok(BlockAnswer::Gone);
+        };
         if index >= object.layout.blocks_in(object.size) {
             return Ok(BlockAnswer::Beyond);
         }
@@ -124,10 +153,18 @@ impl Work<'_> {
     }
 
     fn put_slice(&mut self, id: ObjectId, slice: &Slice) -> Result<(), CatalogError> {
-        let Some(object) = self.object(id)? else { return Ok(()) };
+        let Some(object) = self.object(id)? else {
+            return Ok(());
+        };
         let layout = object.layout;
         if object.size != slice.size {
-            self.emit(Op::PutObject { id, object: Object { size: slice.size, ..object } })?;
+            self.emit(Op::PutObject {
+                id,
+                object: Object {
+                    size: slice.size,
+                    ..object
+                },
+            })?;
         }
         let mut wanted: Wanted = BTreeMap::new();
         for (index, block) in &slice.blocks {
@@ -156,7 +193,9 @@ impl Work<'_> {
         let (last, _) = layout.place_of(blocks.end.saturating_sub(1));
         while segment <= last {
             let rows = self.tree().segments(id, segment, PAGE)?;
-            let Some((newest, ..)) = rows.last() else { return Ok(()) };
+            let Some((newest, ..)) = rows.last() else {
+                return Ok(());
+            };
             segment = newest.saturating_add(1);
             for (number, row, _) in rows {
                 for (position, ..) in row.blocks {
@@ -176,9 +215,16 @@ impl Work<'_> {
         segment: u64,
         wanted: BTreeMap<u32, Option<BlockRef>>,
     ) -> Result<(), CatalogError> {
-        let row = self.tree().segment(id, segment)?.map(|(row, _)| row).unwrap_or_default();
+        let row = self
+            .tree()
+            .segment(id, segment)?
+            .map(|(row, _)| row)
+            .unwrap_or_default();
         let now: BTreeMap<u32, BlockRef> = row.blocks.into_iter().map(|(p, block, _)| (p, block)).collect();
-        let blocks: Vec<_> = wanted.into_iter().filter(|(p, block)| now.get(p) != block.as_ref()).collect();
+        let blocks: Vec<_> = wanted
+            .into_iter()
+            .filter(|(p, block)| now.get(p) != block.as_ref())
+            .collect();
         if !blocks.is_empty() {
             self.emit(Op::PutBlocks { id, segment, blocks })?;
         }

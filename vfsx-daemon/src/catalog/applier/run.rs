@@ -108,7 +108,9 @@ impl Applier {
             input.records = self.channels.records.try_recv().ok();
         }
         while input.parts.len() < PARTS {
-            let Ok(part) = self.channels.parts.try_recv() else { break };
+            let Ok(part) = self.channels.parts.try_recv() else {
+                break;
+            };
             input.parts.push(part);
         }
         while input.requests.len() < REQUESTS {
@@ -185,7 +187,13 @@ impl Applier {
 
     /// What is in memory may be ahead of the store after a failure.
     fn reload(&mut self) {
-        match self.shared.kv.read().map_err(CatalogError::from).and_then(|kv| Memory::load(&*kv)) {
+        match self
+            .shared
+            .kv
+            .read()
+            .map_err(CatalogError::from)
+            .and_then(|kv| Memory::load(&*kv))
+        {
             Ok(mut memory) => {
                 memory.dirty.continue_from(&self.memory.dirty);
                 (memory.errors, memory.last_error) = (self.memory.errors, self.memory.last_error.take());
@@ -242,7 +250,12 @@ impl Applier {
                     let number = work.request_scan()?;
                     waiting.push(Waiting::Scan(reply, number));
                 }
-                Request::Block { object, index, found, reply } => {
+                Request::Block {
+                    object,
+                    index,
+                    found,
+                    reply,
+                } => {
                     let answer = work.take_block(object, index, found)?;
                     waiting.push(Waiting::Block(reply, answer));
                 }
@@ -267,7 +280,10 @@ impl Applier {
     fn take_cursors(&self) -> Cursors {
         let mut now = self.shared.now();
         let changed = std::mem::take(&mut now.cursors_changed);
-        Cursors { cursors: now.cursors.clone(), changed }
+        Cursors {
+            cursors: now.cursors.clone(),
+            changed,
+        }
     }
 
     /// Gives what is due to the readers, and wakes the scanner when there is something to list.
@@ -291,12 +307,18 @@ impl Applier {
         }
         let kv = self.shared.kv.read()?;
         while self.memory.dirty.in_flight() < self.capacity() && !self.channels.jobs.is_full() {
-            let Some((object, flight)) = self.memory.dirty.begin(now) else { return Ok(()) };
+            let Some((object, flight)) = self.memory.dirty.begin(now) else {
+                return Ok(());
+            };
             let Some(row) = get::<DirtRow>(&*kv, &Key::Dirt(object))? else {
                 self.memory.dirty.fail(object, now);
                 continue;
             };
-            let job = Job { object, flight, dirt: Dirt::from_row(&row) };
+            let job = Job {
+                object,
+                flight,
+                dirt: Dirt::from_row(&row),
+            };
             if self.channels.jobs.try_send(job).is_err() {
                 self.memory.dirty.fail(object, now);
                 return Ok(());
@@ -338,7 +360,10 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
         open_handles: memory.intents,
         pending_looks: (memory.looks.len() + memory.lost.len()) as u64 + memory.lists,
         displaced: memory.displaced,
-        gap: memory.gap.as_ref().map(|gap| Gap { since_ns: gap.since_ns, reason: gap.reason.clone() }),
+        gap: memory.gap.as_ref().map(|gap| Gap {
+            since_ns: gap.since_ns,
+            reason: gap.reason.clone(),
+        }),
         scan: ScanProgress {
             state: match scan.phase {
                 ScanPhase::Done => ScanState::Done,
@@ -361,5 +386,8 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
 }
 
 fn now_ns() -> i64 {
-    jiff::Timestamp::now().as_nanosecond().try_into().unwrap_or(i64::MAX)
+    jiff::Timestamp::now()
+        .as_nanosecond()
+        .try_into()
+        .unwrap_or(i64::MAX)
 }

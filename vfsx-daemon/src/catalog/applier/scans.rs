@@ -90,7 +90,13 @@ impl Work<'_> {
         };
         tracing::info!(scan = number, "scan begins");
         self.touched.insert(ObjectId::ROOT);
-        self.want_list(ObjectId::ROOT, ListRow { journal: self.memory.head.applied + 1, scan: number })?;
+        self.want_list(
+            ObjectId::ROOT,
+            ListRow {
+                journal: self.memory.head.applied + 1,
+                scan: number,
+            },
+        )?;
         self.put_scan()
     }
 
@@ -103,11 +109,20 @@ impl Work<'_> {
             differences = scan.differences,
             "scan is done"
         );
-        if self.memory.gap.as_ref().is_some_and(|gap| gap.newest <= scan.began) {
+        if self
+            .memory
+            .gap
+            .as_ref()
+            .is_some_and(|gap| gap.newest <= scan.began)
+        {
             self.memory.gap = None;
             delete(self.kv, &Key::meta("gap"))?;
         }
-        self.memory.scan.phase = if scan.again { ScanPhase::Needed } else { ScanPhase::Done };
+        self.memory.scan.phase = if scan.again {
+            ScanPhase::Needed
+        } else {
+            ScanPhase::Done
+        };
         self.memory.scan.again = false;
         self.put_scan()
     }
@@ -119,7 +134,10 @@ impl Work<'_> {
     pub(super) fn take_page(&mut self, page: Page) -> Result<(), CatalogError> {
         let before = self.cause;
         for (dir, name, list) in page.looks {
-            self.cause = Cause { journal: list.journal, time_ns: self.now_ns };
+            self.cause = Cause {
+                journal: list.journal,
+                time_ns: self.now_ns,
+            };
             self.look_later(dir, &name, true);
         }
         for (dir, row) in page.below {
@@ -154,7 +172,13 @@ impl Work<'_> {
             && let Some(node) = self.node_row(dir)?
         {
             self.memory.scan.directories += 1;
-            self.put_node_row(dir, &NodeRow { scan: row.scan, ..node })?;
+            self.put_node_row(
+                dir,
+                &NodeRow {
+                    scan: row.scan,
+                    ..node
+                },
+            )?;
         }
         Ok(())
     }
@@ -163,7 +187,13 @@ impl Work<'_> {
     pub(super) fn give_up_lost(&mut self) -> Result<(), CatalogError> {
         let patience = LOST.saturating_mul(self.rules.grace.as_nanos() as i64);
         let before = self.now_ns.saturating_sub(patience);
-        let old: Vec<_> = self.memory.lost.iter().filter(|(_, row)| row.since_ns <= before).map(|(n, _)| *n).collect();
+        let old: Vec<_> = self
+            .memory
+            .lost
+            .iter()
+            .filter(|(_, row)| row.since_ns <= before)
+            .map(|(n, _)| *n)
+            .collect();
         if old.is_empty() {
             return Ok(());
         }
@@ -176,7 +206,10 @@ impl Work<'_> {
     /// Something cannot be explained any more: a gap, and a scan to close it.
     pub(super) fn lost_track(&mut self, what: &str) -> Result<(), CatalogError> {
         let before = self.cause;
-        self.cause = Cause { journal: self.memory.head.applied + 1, time_ns: self.now_ns };
+        self.cause = Cause {
+            journal: self.memory.head.applied + 1,
+            time_ns: self.now_ns,
+        };
         self.note_gap(self.now_ns, what)?;
         self.cause = before;
         let apart = SCANS_APART.as_nanos() as i64;

@@ -61,7 +61,10 @@ impl<'a> Work<'a> {
         now_ns: i64,
     ) -> Self {
         let (covered, oldest_ns) = (memory.covered(), memory.dirty.oldest_ns());
-        let cause = Cause { journal: memory.head.applied + 1, time_ns: now_ns };
+        let cause = Cause {
+            journal: memory.head.applied + 1,
+            time_ns: now_ns,
+        };
         Self {
             kv,
             memory,
@@ -111,7 +114,9 @@ impl<'a> Work<'a> {
         match self.kv.get(&Key::Node(*node).bytes())? {
             None => Ok(None),
             Some(bytes) => {
-                let id = bytes.try_into().map_err(|_| CatalogError::Damaged("node -> object row".to_owned()))?;
+                let id = bytes
+                    .try_into()
+                    .map_err(|_| CatalogError::Damaged("node -> object row".to_owned()))?;
                 Ok(Some(ObjectId(u64::from_be_bytes(id))))
             }
         }
@@ -138,7 +143,9 @@ impl<'a> Work<'a> {
             journal: self.cause.journal,
             time_ns: self.cause.time_ns,
             covered: self.covered,
-            oldest_ns: self.oldest_ns.map_or(self.cause.time_ns, |ns| ns.min(self.cause.time_ns)),
+            oldest_ns: self
+                .oldest_ns
+                .map_or(self.cause.time_ns, |ns| ns.min(self.cause.time_ns)),
             bytes: self.memory.head.bytes,
             end: false,
             op,

@@ -17,7 +17,13 @@ struct Inner {
 
 impl Cache {
     pub(in crate::catalog) fn new(limit: usize) -> Self {
-        Self { inner: Mutex::new(Inner { blocks: LruCache::unbounded(), bytes: 0 }), limit }
+        Self {
+            inner: Mutex::new(Inner {
+                blocks: LruCache::unbounded(),
+                bytes: 0,
+            }),
+            limit,
+        }
     }
 
     pub(in crate::catalog) fn put(&self, key: BlockKey, content: Bytes) {
@@ -27,13 +33,20 @@ impl Cache {
             inner.bytes -= old.len();
         }
         while inner.bytes > self.limit {
-            let Some((_, oldest)) = inner.blocks.pop_lru() else { return };
+            let Some((_, oldest)) = inner.blocks.pop_lru() else {
+                return;
+            };
             inner.bytes -= oldest.len();
         }
     }
 
     pub(in crate::catalog) fn get(&self, key: &BlockKey) -> Option<Bytes> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).blocks.get(key).cloned()
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .blocks
+            .get(key)
+            .cloned()
     }
 }
 

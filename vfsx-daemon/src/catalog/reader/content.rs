@@ -46,7 +46,16 @@ pub(super) fn run(
     let ending = match start(context, &job) {
         Ok(Some((found, file))) => {
             let size = found.seen.size();
-            let mut reading = Reading { context, object, flight, file, size, content: 0, extent: 0, send };
+            let mut reading = Reading {
+                context,
+                object,
+                flight,
+                file,
+                size,
+                content: 0,
+                extent: 0,
+                send,
+            };
             match reading.run(found, job.dirt) {
                 Ok(last) => return (reading.send)(last),
                 Err(ReadError::Stopped) => return Err(Stopped),
@@ -56,7 +65,12 @@ pub(super) fn run(
         Ok(None) => Ending::Away,
         Err(e) => Ending::Failed(e.to_string()),
     };
-    send(Part { object, flight, slice: None, ending: Some(ending) })
+    send(Part {
+        object,
+        flight,
+        slice: None,
+        ending: Some(ending),
+    })
 }
 
 struct Found {
@@ -68,9 +82,13 @@ struct Found {
 /// The object as it is now, with its content open when it is a file.
 fn start(context: &Context<'_>, job: &Job) -> Result<Option<(Found, Option<File>)>, ReachError> {
     let kv = context.kv.read().map_err(CatalogError::from)?;
-    let Some((pin, ..)) = reach(&*kv, context.share, job.object)? else { return Ok(None) };
+    let Some((pin, ..)) = reach(&*kv, context.share, job.object)? else {
+        return Ok(None);
+    };
     let tree = Tree::head(&*kv, crate::catalog::applier::BUCKET);
-    let Some((object, _)) = tree.object(job.object).map_err(CatalogError::from)? else { return Ok(None) };
+    let Some((object, _)) = tree.object(job.object).map_err(CatalogError::from)? else {
+        return Ok(None);
+    };
     drop(kv);
     let seen = context.share.see_handle(pin.as_fd())?;
     let details = details(pin.as_fd(), seen.kind == Type::Symlink)?;
@@ -80,7 +98,14 @@ fn start(context: &Context<'_>, job: &Job) -> Result<Option<(Found, Option<File>
         }
         _ => None,
     };
-    Ok(Some((Found { seen, details, object }, file)))
+    Ok(Some((
+        Found {
+            seen,
+            details,
+            object,
+        },
+        file,
+    )))
 }
 
 enum ReadError {
@@ -115,7 +140,11 @@ struct Reading<'a, 'b> {
 impl Reading<'_, '_> {
     /// Sends all parts but the last and returns that one.
     fn run(&mut self, found: Found, mut dirt: Dirt) -> Result<Part, ReadError> {
-        let Found { seen, details, object } = found;
+        let Found {
+            seen,
+            details,
+            object,
+        } = found;
         let block = u64::from(object.layout.block_size);
         if seen.kind == Type::File && seen.size() != object.size {
             // The block that holds the nearer end changes its length, and what is beyond it is new or gone.
@@ -130,17 +159,31 @@ impl Reading<'_, '_> {
             }
             unsteady = self.context.share.see_handle(file.as_fd())?.stamp != seen.stamp;
         }
-        let ending = Ending::Read { seen, details, read: dirt, unsteady };
+        let ending = Ending::Read {
+            seen,
+            details,
+            read: dirt,
+            unsteady,
+        };
         Ok(self.part(slice, Some(ending)))
     }
 
     fn slice(&self) -> Slice {
-        Slice { size: self.size, covered: Vec::new(), blocks: Vec::new() }
+        Slice {
+            size: self.size,
+            covered: Vec::new(),
+            blocks: Vec::new(),
+        }
     }
 
     fn part(&self, slice: Slice, ending: Option<Ending>) -> Part {
         let slice = (!slice.covered.is_empty()).then_some(slice);
-        Part { object: self.object, flight: self.flight, slice, ending }
+        Part {
+            object: self.object,
+            flight: self.flight,
+            slice,
+            ending,
+        }
     }
 
     fn read_range(
@@ -154,7 +197,11 @@ impl Reading<'_, '_> {
         let mut at = range.start;
         while at < range.end {
             let hole_end = hole_end(file, at, range.end)?;
-            let hole_end = if hole_end >= range.end { range.end } else { hole_end - hole_end % block };
+            let hole_end = if hole_end >= range.end {
+                range.end
+            } else {
+                hole_end - hole_end % block
+            };
             if hole_end > at {
                 let end = hole_end.min(at.saturating_add(PART_EXTENT));
                 self.cover(slice, at..end)?;
@@ -210,7 +257,9 @@ pub(in crate::catalog) fn read_block(
     size: u64,
 ) -> Result<Option<Option<(BlockRef, Bytes)>>, ReachError> {
     let kv = context.kv.read().map_err(CatalogError::from)?;
-    let Some((pin, seen, _)) = reach(&*kv, context.share, object)? else { return Ok(None) };
+    let Some((pin, seen, _)) = reach(&*kv, context.share, object)? else {
+        return Ok(None);
+    };
     drop(kv);
     let (start, length) = (layout.offset_of(index), layout.expected_length(index, size));
     if seen.kind != Type::File || length == 0 {

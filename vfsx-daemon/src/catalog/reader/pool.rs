@@ -17,7 +17,9 @@ pub(in crate::catalog) fn start(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let reader = |number| {
         let (shared, jobs, parts) = (Arc::clone(shared), jobs.clone(), parts.clone());
-        std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || read_all(&shared, &jobs, &parts))
+        std::thread::Builder::new()
+            .name(format!("reader-{number}"))
+            .spawn(move || read_all(&shared, &jobs, &parts))
     };
     (1..=count.max(1)).map(reader).collect()
 }

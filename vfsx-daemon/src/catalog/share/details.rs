@@ -6,10 +6,13 @@ use rustix::fs::{getxattr, listxattr, readlinkat};
 use rustix::io::Errno;
 use std::io;
 
+/// Name and value.
+pub(in crate::catalog) type Attribute = (Vec<u8>, Vec<u8>);
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::catalog) struct Details {
     /// Sorted by name. POSIX ACLs are among them, as `system.posix_acl_*`.
-    pub(in crate::catalog) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(in crate::catalog) attributes: Vec<Attribute>,
     /// Of a symbolic link; else empty.
     pub(in crate::catalog) target: Vec<u8>,
 }
@@ -23,17 +26,23 @@ const MADE_UP: [&[u8]; 3] = [b"system.nfs4", b"system.cifs_", b"system.smb3_"];
 
 /// Reads them of the inode that the handle is on. `link`: it is a symbolic link.
 pub(in crate::catalog) fn details(pin: BorrowedFd<'_>, link: bool) -> io::Result<Details> {
-    let target = if link { readlinkat(pin, c"", Vec::new())?.into_bytes() } else { Vec::new() };
+    let target = if link {
+        readlinkat(pin, c"", Vec::new())?.into_bytes()
+    } else {
+        Vec::new()
+    };
     for _ in 0..RACES {
         if let Some(attributes) = attributes(pin)? {
             return Ok(Details { attributes, target });
         }
     }
-    Err(io::Error::other("extended attributes change faster than they can be read"))
+    Err(io::Error::other(
+        "extended attributes change faster than they can be read",
+    ))
 }
 
 /// `None`: one vanished while they were read.
-fn attributes(pin: BorrowedFd<'_>) -> io::Result<Option<Vec<(Vec<u8>, Vec<u8>)>>> {
+fn attributes(pin: BorrowedFd<'_>) -> io::Result<Option<Vec<Attribute>>> {
     let path = proc_path(pin);
     let mut buffer = vec![0; LARGEST];
     let length = match listxattr(path.as_str(), &mut buffer[..]) {

@@ -65,7 +65,11 @@ impl Share {
 
     /// An identity as the catalog keeps it.
     pub(super) fn known_node(&self, node: &NodeRef) -> NodeRef {
-        let dev = if self.devices.contains(&node.dev) { ROOT_DEVICE } else { node.dev };
+        let dev = if self.devices.contains(&node.dev) {
+            ROOT_DEVICE
+        } else {
+            node.dev
+        };
         NodeRef { dev, ..*node }
     }
 
@@ -119,7 +123,12 @@ pub(super) fn open_pinned(pin: BorrowedFd<'_>, directory: bool) -> io::Result<Fi
         flags |= OFlags::DIRECTORY;
         return Ok(File::from(openat(pin, c".", flags, Mode::empty())?));
     }
-    Ok(File::from(openat(rustix::fs::CWD, proc_path(pin), flags, Mode::empty())?))
+    Ok(File::from(openat(
+        rustix::fs::CWD,
+        proc_path(pin),
+        flags,
+        Mode::empty(),
+    )?))
 }
 
 /// The kernel's own name for an open handle: leads to exactly that inode.
@@ -187,8 +196,12 @@ pub(super) fn components(path: &[u8]) -> Option<Components> {
     if path.first() == Some(&b'/') {
         return None;
     }
-    let names = path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".");
-    names.map(|name| restfs_lib::model::valid_name(name).then(|| name.to_vec())).collect()
+    let names = path
+        .split(|b| *b == b'/')
+        .filter(|name| !name.is_empty() && *name != b".");
+    names
+        .map(|name| restfs_lib::model::valid_name(name).then(|| name.to_vec()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -42,12 +42,20 @@ pub(in crate::catalog) struct Seen {
 impl Seen {
     /// Names that the inode has; a directory has one, whatever its link count says.
     pub(in crate::catalog) fn names(&self) -> u32 {
-        if self.kind == Type::Directory { 1 } else { self.links }
+        if self.kind == Type::Directory {
+            1
+        } else {
+            self.links
+        }
     }
 
     /// Bytes of content.
     pub(in crate::catalog) fn size(&self) -> u64 {
-        if self.kind == Type::File { self.stamp.size } else { 0 }
+        if self.kind == Type::File {
+            self.stamp.size
+        } else {
+            0
+        }
     }
 }
 
@@ -71,7 +79,11 @@ fn query(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> rustix::io::Result
 
 fn seen(stat: &Statx) -> io::Result<Seen> {
     let has_btime = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-    let btime = if has_btime { time(&stat.stx_btime) } else { Time::default() };
+    let btime = if has_btime {
+        time(&stat.stx_btime)
+    } else {
+        Time::default()
+    };
     let mode = u32::from(stat.stx_mode);
     Ok(Seen {
         node: NodeRef {
@@ -86,7 +98,11 @@ fn seen(stat: &Statx) -> io::Result<Seen> {
         links: stat.stx_nlink,
         atime: time(&stat.stx_atime),
         btime,
-        stamp: Stamp { size: stat.stx_size, mtime: time(&stat.stx_mtime), ctime: time(&stat.stx_ctime) },
+        stamp: Stamp {
+            size: stat.stx_size,
+            mtime: time(&stat.stx_mtime),
+            ctime: time(&stat.stx_ctime),
+        },
     })
 }
 
@@ -100,10 +116,15 @@ fn kind(stat: &Statx, mode: u32) -> io::Result<Type> {
         FileType::Socket => Ok(Type::Socket),
         FileType::CharacterDevice => Ok(Type::CharDevice { major, minor }),
         FileType::BlockDevice => Ok(Type::BlockDevice { major, minor }),
-        FileType::Unknown => Err(io::Error::other(format!("inode of an unknown type (mode {mode:o})"))),
+        FileType::Unknown => Err(io::Error::other(format!(
+            "inode of an unknown type (mode {mode:o})"
+        ))),
     }
 }
 
 fn time(stamp: &StatxTimestamp) -> Time {
-    Time { seconds: stamp.tv_sec, nanoseconds: stamp.tv_nsec.min(999_999_999) }
+    Time {
+        seconds: stamp.tv_sec,
+        nanoseconds: stamp.tv_nsec.min(999_999_999),
+    }
 }

@@ -29,13 +29,22 @@ fn a_path_longer_than_the_kernel_takes_is_reached() {
     let share = Share::open(dir.path()).unwrap();
     let name = vec![b'd'; 200];
     let depth = 40;
-    let mut at = openat(rustix::fs::CWD, dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut at = openat(
+        rustix::fs::CWD,
+        dir.path(),
+        OFlags::PATH | OFlags::DIRECTORY,
+        Mode::empty(),
+    )
+    .unwrap();
     for _ in 0..depth {
         rustix::fs::mkdirat(&at, &name[..], Mode::RWXU).unwrap();
         at = openat(&at, &name[..], OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
     }
     let found = share.pin(&vec![name; depth]).unwrap().unwrap();
-    assert_eq!(share.see_handle(found.as_fd()).unwrap().node, share.see_handle(at.as_fd()).unwrap().node);
+    assert_eq!(
+        share.see_handle(found.as_fd()).unwrap().node,
+        share.see_handle(at.as_fd()).unwrap().node
+    );
 }
 
 #[test]
@@ -44,7 +53,12 @@ fn reading_a_file_leaves_its_access_time_alone() {
     let path = dir.path().join("f");
     std::fs::write(&path, b"content").unwrap();
     let old = std::time::SystemTime::UNIX_EPOCH;
-    File::options().write(true).open(&path).unwrap().set_times(std::fs::FileTimes::new().set_accessed(old)).unwrap();
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_times(std::fs::FileTimes::new().set_accessed(old))
+        .unwrap();
     let share = Share::open(dir.path()).unwrap();
     let pin = share.pin(&names(&["f"])).unwrap().unwrap();
     let mut file = open_pinned(pin.as_fd(), false).unwrap();
@@ -62,7 +76,13 @@ fn attributes_of_a_file_that_is_only_held_are_read() {
     let share = Share::open(dir.path()).unwrap();
     let pin = share.pin(&names(&["f"])).unwrap().unwrap();
     let found = details(pin.as_fd(), false).unwrap().attributes;
-    assert_eq!(found, [(b"user.a".to_vec(), b"".to_vec()), (b"user.b".to_vec(), b"2".to_vec())]);
+    assert_eq!(
+        found,
+        [
+            (b"user.a".to_vec(), b"".to_vec()),
+            (b"user.b".to_vec(), b"2".to_vec())
+        ]
+    );
 }
 
 #[test]

@@ -31,13 +31,36 @@ impl Row for LogRow {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::catalog) enum OpRow {
-    PutObject { id: u64, object: ObjectRow },
-    DropObject { id: u64 },
-    PutEntry { dir: u64, name: Vec<u8>, child: u64 },
-    DropEntry { dir: u64, name: Vec<u8> },
-    PutAttribute { id: u64, name: Vec<u8>, value: Vec<u8> },
-    DropAttribute { id: u64, name: Vec<u8> },
-    PutBlocks { id: u64, segment: u64, blocks: Vec<(u32, Option<BlockRow>)> },
+    PutObject {
+        id: u64,
+        object: ObjectRow,
+    },
+    DropObject {
+        id: u64,
+    },
+    PutEntry {
+        dir: u64,
+        name: Vec<u8>,
+        child: u64,
+    },
+    DropEntry {
+        dir: u64,
+        name: Vec<u8>,
+    },
+    PutAttribute {
+        id: u64,
+        name: Vec<u8>,
+        value: Vec<u8>,
+    },
+    DropAttribute {
+        id: u64,
+        name: Vec<u8>,
+    },
+    PutBlocks {
+        id: u64,
+        segment: u64,
+        blocks: Vec<(u32, Option<BlockRow>)>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +116,11 @@ impl OpRow {
     /// Plain bytes of the blocks it names.
     pub(in crate::catalog) fn bytes(&self) -> u64 {
         match self {
-            Self::PutBlocks { blocks, .. } => {
-                blocks.iter().filter_map(|(_, block)| *block).map(|b| u64::from(b.length)).sum()
-            }
+            Self::PutBlocks { blocks, .. } => blocks
+                .iter()
+                .filter_map(|(_, block)| *block)
+                .map(|b| u64::from(b.length))
+                .sum(),
             _ => 0,
         }
     }
@@ -104,15 +129,32 @@ impl OpRow {
 impl From<Op> for OpRow {
     fn from(op: Op) -> Self {
         match op {
-            Op::PutObject { id, object } => Self::PutObject { id: id.0, object: object.into() },
+            Op::PutObject { id, object } => Self::PutObject {
+                id: id.0,
+                object: object.into(),
+            },
             Op::DropObject { id } => Self::DropObject { id: id.0 },
-            Op::PutEntry { dir, name, child } => Self::PutEntry { dir: dir.0, name, child: child.0 },
+            Op::PutEntry { dir, name, child } => Self::PutEntry {
+                dir: dir.0,
+                name,
+                child: child.0,
+            },
             Op::DropEntry { dir, name } => Self::DropEntry { dir: dir.0, name },
-            Op::PutAttribute { id, name, value } => Self::PutAttribute { id: id.0, name, value },
+            Op::PutAttribute { id, name, value } => Self::PutAttribute {
+                id: id.0,
+                name,
+                value,
+            },
             Op::DropAttribute { id, name } => Self::DropAttribute { id: id.0, name },
             Op::PutBlocks { id, segment, blocks } => {
-                let blocks = blocks.into_iter().map(|(position, block)| (position, block.map(Into::into)));
-                Self::PutBlocks { id: id.0, segment, blocks: blocks.collect() }
+                let blocks = blocks
+                    .into_iter()
+                    .map(|(position, block)| (position, block.map(Into::into)));
+                Self::PutBlocks {
+                    id: id.0,
+                    segment,
+                    blocks: blocks.collect(),
+                }
             }
         }
     }
@@ -123,17 +165,38 @@ impl TryFrom<OpRow> for Op {
 
     fn try_from(row: OpRow) -> Result<Self, CatalogError> {
         Ok(match row {
-            OpRow::PutObject { id, object } => Self::PutObject { id: ObjectId(id), object: object.try_into()? },
+            OpRow::PutObject { id, object } => Self::PutObject {
+                id: ObjectId(id),
+                object: object.try_into()?,
+            },
             OpRow::DropObject { id } => Self::DropObject { id: ObjectId(id) },
-            OpRow::PutEntry { dir, name, child } => {
-                Self::PutEntry { dir: ObjectId(dir), name, child: ObjectId(child) }
-            }
-            OpRow::DropEntry { dir, name } => Self::DropEntry { dir: ObjectId(dir), name },
-            OpRow::PutAttribute { id, name, value } => Self::PutAttribute { id: ObjectId(id), name, value },
-            OpRow::DropAttribute { id, name } => Self::DropAttribute { id: ObjectId(id), name },
+            OpRow::PutEntry { dir, name, child } => Self::PutEntry {
+                dir: ObjectId(dir),
+                name,
+                child: ObjectId(child),
+            },
+            OpRow::DropEntry { dir, name } => Self::DropEntry {
+                dir: ObjectId(dir),
+                name,
+            },
+            OpRow::PutAttribute { id, name, value } => Self::PutAttribute {
+                id: ObjectId(id),
+                name,
+                value,
+            },
+            OpRow::DropAttribute { id, name } => Self::DropAttribute {
+                id: ObjectId(id),
+                name,
+            },
             OpRow::PutBlocks { id, segment, blocks } => {
-                let blocks = blocks.into_iter().map(|(position, block)| (position, block.map(Into::into)));
-                Self::PutBlocks { id: ObjectId(id), segment, blocks: blocks.collect() }
+                let blocks = blocks
+                    .into_iter()
+                    .map(|(position, block)| (position, block.map(Into::into)));
+                Self::PutBlocks {
+                    id: ObjectId(id),
+                    segment,
+                    blocks: blocks.collect(),
+                }
             }
         })
     }
@@ -175,9 +238,15 @@ impl TryFrom<ObjectRow> for Object {
                 AlgorithmRow::Sha256 => HashAlgorithm::Sha256,
                 AlgorithmRow::Sha1 => HashAlgorithm::Sha1,
             },
-            compression: if row.compressed { Compression::Zstd } else { Compression::None },
+            compression: if row.compressed {
+                Compression::Zstd
+            } else {
+                Compression::None
+            },
         };
-        layout.validate().map_err(|e| CatalogError::Damaged(format!("change row: {e}")))?;
+        layout
+            .validate()
+            .map_err(|e| CatalogError::Damaged(format!("change row: {e}")))?;
         let time = |(seconds, nanoseconds)| {
             Time::new(seconds, nanoseconds)
                 .ok_or_else(|| CatalogError::Damaged("change row: impossible time".to_owned()))
@@ -231,7 +300,11 @@ impl From<BlockRef> for BlockRow {
             Hash::Sha256(bytes) => HashRow::Sha256(bytes),
             Hash::Sha1(bytes) => HashRow::Sha1(bytes),
         };
-        Self { key: block.key.0, length: block.length, hash }
+        Self {
+            key: block.key.0,
+            length: block.length,
+            hash,
+        }
     }
 }
 
@@ -242,6 +315,10 @@ impl From<BlockRow> for BlockRef {
             HashRow::Sha256(bytes) => Hash::Sha256(bytes),
             HashRow::Sha1(bytes) => Hash::Sha1(bytes),
         };
-        Self { key: BlockKey(row.key), length: row.length, hash }
+        Self {
+            key: BlockKey(row.key),
+            length: row.length,
+            hash,
+        }
     }
 }

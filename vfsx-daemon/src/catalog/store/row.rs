@@ -115,14 +115,22 @@ pub(in crate::catalog) struct StampRow {
 impl From<Stamp> for StampRow {
     fn from(stamp: Stamp) -> Self {
         let pair = |time: Time| (time.seconds, time.nanoseconds);
-        Self { size: stamp.size, mtime: pair(stamp.mtime), ctime: pair(stamp.ctime) }
+        Self {
+            size: stamp.size,
+            mtime: pair(stamp.mtime),
+            ctime: pair(stamp.ctime),
+        }
     }
 }
 
 impl From<StampRow> for Stamp {
     fn from(row: StampRow) -> Self {
         let time = |(seconds, nanoseconds)| Time { seconds, nanoseconds };
-        Self { size: row.size, mtime: time(row.mtime), ctime: time(row.ctime) }
+        Self {
+            size: row.size,
+            mtime: time(row.mtime),
+            ctime: time(row.ctime),
+        }
     }
 }
 

@@ -22,13 +22,23 @@ pub(in crate::catalog) trait Row: Serialize + DeserializeOwned {
     fn decode(bytes: &[u8]) -> Result<Self, CatalogError> {
         let (version, body) = bytes.split_first().unwrap_or((&0, &[]));
         if *version != Self::VERSION {
-            let text = format!("{} of version {version}, this program knows {}", Self::WHAT, Self::VERSION);
+            let text = format!(
+                "{} of version {version}, this program knows {}",
+                Self::WHAT,
+                Self::VERSION
+            );
             return Err(CatalogError::Damaged(text));
         }
         match postcard::take_from_bytes(body) {
             Ok((row, [])) => Ok(row),
-            Ok(_) => Err(CatalogError::Damaged(format!("{} has bytes after its end", Self::WHAT))),
-            Err(e) => Err(CatalogError::Damaged(format!("{} cannot be decoded: {e}", Self::WHAT))),
+            Ok(_) => Err(CatalogError::Damaged(format!(
+                "{} has bytes after its end",
+                Self::WHAT
+            ))),
+            Err(e) => Err(CatalogError::Damaged(format!(
+                "{} cannot be decoded: {e}",
+                Self::WHAT
+            ))),
         }
     }
 }
@@ -57,9 +67,14 @@ pub(in crate::catalog) fn page<R: Row>(
     from.extend_from_slice(within);
     let to = end_of(&from);
     let after = after.map(Key::bytes);
-    let lower = after.as_deref().map_or(Bound::Included(&from[..]), Bound::Excluded);
+    let lower = after
+        .as_deref()
+        .map_or(Bound::Included(&from[..]), Bound::Excluded);
     let pairs = kv.scan(lower, Bound::Excluded(&to), limit)?;
-    pairs.iter().map(|(key, value)| Ok((parse(key)?, R::decode(value)?))).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| Ok((parse(key)?, R::decode(value)?)))
+        .collect()
 }
 
 fn parse(key: &[u8]) -> Result<Key, CatalogError> {

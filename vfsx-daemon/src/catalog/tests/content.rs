@@ -4,11 +4,18 @@ use std::fs::{self, File};
 use std::time::Duration;
 
 fn pattern(blocks: u64) -> Vec<u8> {
-    (0..blocks * BLOCK).map(|i| (i / BLOCK * 31 + i % 251) as u8).collect()
+    (0..blocks * BLOCK)
+        .map(|i| (i / BLOCK * 31 + i % 251) as u8)
+        .collect()
 }
 
 fn truncate(rig: &Rig, path: &str, size: u64) {
-    File::options().write(true).open(rig.path(path)).unwrap().set_len(size).unwrap();
+    File::options()
+        .write(true)
+        .open(rig.path(path))
+        .unwrap()
+        .set_len(size)
+        .unwrap();
 }
 
 #[test]
@@ -22,11 +29,27 @@ fn a_small_write_into_a_large_file_reads_only_its_blocks() {
     rig.write_at("big", 300 * BLOCK - 3, b"across");
     let node = rig.node("big");
     let ranges = vec![
-        Range { start: 100 * BLOCK + 10, end: 100 * BLOCK + 17 },
-        Range { start: 300 * BLOCK - 3, end: 300 * BLOCK + 3 },
+        Range {
+            start: 100 * BLOCK + 10,
+            end: 100 * BLOCK + 17,
+        },
+        Range {
+            start: 300 * BLOCK - 3,
+            end: 300 * BLOCK + 3,
+        },
     ];
-    rig.feed(Body::Opened { handle: 5, node, path_hint: b"big".to_vec() });
-    rig.feed(Body::Dirty { handle: 5, node, path_hint: b"big".to_vec(), ranges, whole: false });
+    rig.feed(Body::Opened {
+        handle: 5,
+        node,
+        path_hint: b"big".to_vec(),
+    });
+    rig.feed(Body::Dirty {
+        handle: 5,
+        node,
+        path_hint: b"big".to_vec(),
+        ranges,
+        whole: false,
+    });
     rig.feed(Body::Closed { handle: 5, node });
     rig.check();
     assert_eq!(rig.catalog.status().bytes_read - before.bytes_read, 3 * BLOCK);
@@ -37,11 +60,27 @@ fn the_block_at_the_end_follows_every_change_of_size() {
     let rig = Rig::new();
     rig.make_file("", "f", &pattern(9)[..(8 * BLOCK + 100) as usize]);
     rig.check();
-    for size in [8 * BLOCK + 50, 20 * BLOCK, 5 * BLOCK + 1, 5 * BLOCK, 5 * BLOCK + 2000, 1, 0, 3 * BLOCK + 7] {
+    for size in [
+        8 * BLOCK + 50,
+        20 * BLOCK,
+        5 * BLOCK + 1,
+        5 * BLOCK,
+        5 * BLOCK + 2000,
+        1,
+        0,
+        3 * BLOCK + 7,
+    ] {
         truncate(&rig, "f", size);
         // Only "its metadata changed": the size alone says which blocks did.
-        let changed = crate::journal::Changed { stat: true, xattrs: false };
-        rig.feed(Body::Touched { node: rig.node("f"), path_hint: b"f".to_vec(), changed });
+        let changed = crate::journal::Changed {
+            stat: true,
+            xattrs: false,
+        };
+        rig.feed(Body::Touched {
+            node: rig.node("f"),
+            path_hint: b"f".to_vec(),
+            changed,
+        });
         rig.check();
     }
 }
@@ -97,9 +136,22 @@ fn a_file_that_stays_open_is_read_when_its_changes_are_old_enough() {
     rig.check();
     rig.write_at("f", 0, &pattern(2));
     let node = rig.node("f");
-    rig.feed(Body::Opened { handle: 1, node, path_hint: b"f".to_vec() });
-    let ranges = vec![Range { start: 0, end: 2 * BLOCK }];
-    rig.feed(Body::Dirty { handle: 1, node, path_hint: b"f".to_vec(), ranges, whole: false });
+    rig.feed(Body::Opened {
+        handle: 1,
+        node,
+        path_hint: b"f".to_vec(),
+    });
+    let ranges = vec![Range {
+        start: 0,
+        end: 2 * BLOCK,
+    }];
+    rig.feed(Body::Dirty {
+        handle: 1,
+        node,
+        path_hint: b"f".to_vec(),
+        ranges,
+        whole: false,
+    });
     rig.check();
     assert_eq!(rig.catalog.status().open_handles, 1);
 }
@@ -111,14 +163,32 @@ fn what_a_lost_client_had_open_is_compared_whole() {
     rig.check();
     let head = rig.catalog.status().head;
     let node = rig.node("f");
-    rig.feed_as(7, Body::Opened { handle: 3, node, path_hint: b"f".to_vec() });
+    rig.feed_as(
+        7,
+        Body::Opened {
+            handle: 3,
+            node,
+            path_hint: b"f".to_vec(),
+        },
+    );
     rig.write_at("f", 4 * BLOCK, b"never told");
-    rig.feed_as(7, Body::SessionEnded { how: SessionEnd::Closed });
+    rig.feed_as(
+        7,
+        Body::SessionEnded {
+            how: SessionEnd::Closed,
+        },
+    );
     rig.check();
     let changes = rig.changes(head);
     let blocks: usize = changes
         .iter()
-        .map(|c| if let restfs_lib::model::Op::PutBlocks { blocks, .. } = &c.op { blocks.len() } else { 0 })
+        .map(|c| {
+            if let restfs_lib::model::Op::PutBlocks { blocks, .. } = &c.op {
+                blocks.len()
+            } else {
+                0
+            }
+        })
         .sum();
     assert_eq!(blocks, 1);
     assert_eq!(rig.catalog.status().open_handles, 0);
@@ -138,8 +208,17 @@ fn a_file_that_is_always_being_written_converges() {
                 round += 1;
                 let at = round * 7919 % (63 * BLOCK);
                 rig.write_at("f", at, &round.to_le_bytes());
-                let ranges = vec![Range { start: at, end: at + 8 }];
-                rig.feed(Body::Dirty { handle: 1, node, path_hint: b"f".to_vec(), ranges, whole: false });
+                let ranges = vec![Range {
+                    start: at,
+                    end: at + 8,
+                }];
+                rig.feed(Body::Dirty {
+                    handle: 1,
+                    node,
+                    path_hint: b"f".to_vec(),
+                    ranges,
+                    whole: false,
+                });
                 std::thread::sleep(Duration::from_micros(300));
             }
         });
@@ -158,7 +237,11 @@ fn many_small_files_are_all_read() {
     let rig = Rig::new();
     rig.make_dir("", "d");
     for i in 0..1500u32 {
-        rig.make_file("d", &format!("{i}"), &i.to_le_bytes().repeat(1 + i as usize % 2000));
+        rig.make_file(
+            "d",
+            &format!("{i}"),
+            &i.to_le_bytes().repeat(1 + i as usize % 2000),
+        );
     }
     rig.check();
 }

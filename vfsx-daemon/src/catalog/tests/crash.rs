@@ -46,15 +46,23 @@ fn a_catalog_refuses_another_directory() {
     let rig = Rig::new();
     rig.catalog.stop();
     let other = tempfile::tempdir().unwrap();
-    let error = crate::catalog::Catalog::open(super::rig::options(other.path(), rig.state.path())).err().unwrap();
-    assert!(matches!(error, crate::catalog::CatalogError::WrongShare(_)), "{error}");
+    let error = crate::catalog::Catalog::open(super::rig::options(other.path(), rig.state.path()))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, crate::catalog::CatalogError::WrongShare(_)),
+        "{error}"
+    );
 }
 
 #[test]
 fn records_missing_from_the_journal_are_a_gap() {
     let rig = Rig::new();
     {
-        let hole = Body::Look { dir: rig.dir(""), name: b"x".to_vec() };
+        let hole = Body::Look {
+            dir: rig.dir(""),
+            name: b"x".to_vec(),
+        };
         rig.feed(hole);
     }
     rig.settle();

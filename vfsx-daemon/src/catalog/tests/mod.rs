@@ -1,6 +1,5 @@
 //! The catalog on a real directory, fed by hand.
 
-mod bench;
 mod content;
 mod crash;
 mod names;

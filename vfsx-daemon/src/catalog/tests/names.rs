@@ -9,7 +9,11 @@ struct Rename {
 
 impl Rename {
     fn prepare(rig: &Rig, from: (&str, &str), to: (&str, &str)) -> Self {
-        let replaced = rig.path(&join(to.0, to.1)).symlink_metadata().ok().map(|_| rig.node(&join(to.0, to.1)));
+        let replaced = rig
+            .path(&join(to.0, to.1))
+            .symlink_metadata()
+            .ok()
+            .map(|_| rig.node(&join(to.0, to.1)));
         Self {
             body: Body::Rename {
                 from: rig.dir(from.0),
@@ -31,9 +35,17 @@ fn rename(rig: &Rig, from: (&str, &str), to: (&str, &str)) -> Body {
 
 fn unlink(rig: &Rig, dir: &str, name: &str) -> Body {
     let path = join(dir, name);
-    let event = Body::Unlink { dir: rig.dir(dir), name: name.into(), node: rig.node(&path) };
+    let event = Body::Unlink {
+        dir: rig.dir(dir),
+        name: name.into(),
+        node: rig.node(&path),
+    };
     let path = rig.path(&path);
-    if path.is_dir() { fs::remove_dir(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    if path.is_dir() {
+        fs::remove_dir(path).unwrap()
+    } else {
+        fs::remove_file(path).unwrap()
+    }
     event
 }
 
@@ -54,7 +66,10 @@ fn renaming_a_directory_is_one_change_and_reads_nothing() {
     let after = rig.catalog.status();
     assert_eq!(after.bytes_read, before.bytes_read);
     let entries = rig.changes(before.head).into_iter().filter(|c| {
-        matches!(c.op, restfs_lib::model::Op::PutEntry { .. } | restfs_lib::model::Op::DropEntry { .. })
+        matches!(
+            c.op,
+            restfs_lib::model::Op::PutEntry { .. } | restfs_lib::model::Op::DropEntry { .. }
+        )
     });
     assert_eq!(entries.count(), 2);
 }
@@ -132,7 +147,11 @@ fn renaming_one_hard_link_over_the_other_leaves_both_as_the_kernel_does() {
     let rig = Rig::new();
     rig.make_file("", "one", b"linked");
     fs::hard_link(rig.path("one"), rig.path("two")).unwrap();
-    rig.feed(Body::Link { dir: rig.dir(""), name: b"two".to_vec(), node: rig.node("one") });
+    rig.feed(Body::Link {
+        dir: rig.dir(""),
+        name: b"two".to_vec(),
+        node: rig.node("one"),
+    });
     rig.check();
     let event = rename(&rig, ("", "one"), ("", "two"));
     rig.feed(event);
@@ -147,7 +166,11 @@ fn a_hard_link_keeps_the_file_when_its_first_name_goes_even_if_told_late() {
     rig.check();
     let id = rig.id("one");
     fs::hard_link(rig.path("one"), rig.path("two")).unwrap();
-    let link = Body::Link { dir: rig.dir(""), name: b"two".to_vec(), node: rig.node("one") };
+    let link = Body::Link {
+        dir: rig.dir(""),
+        name: b"two".to_vec(),
+        node: rig.node("one"),
+    };
     let unlinked = unlink(&rig, "", "one");
     rig.feed_as(2, link);
     rig.feed(unlinked);
@@ -196,8 +219,12 @@ fn an_event_in_a_directory_that_was_moved_before_it_was_known_is_not_lost() {
         node: rig.node("d/f"),
         kind: NodeKind::File,
     };
-    let created_d =
-        Body::Create { dir: rig.dir(""), name: b"d".to_vec(), node: rig.node("d"), kind: NodeKind::Directory };
+    let created_d = Body::Create {
+        dir: rig.dir(""),
+        name: b"d".to_vec(),
+        node: rig.node("d"),
+        kind: NodeKind::Directory,
+    };
     let moved = rename(&rig, ("", "d"), ("", "e"));
     rig.feed_as(2, created_f);
     rig.wait("it is applied", |s| s.applied == 1);
@@ -233,8 +260,15 @@ fn symbolic_links_and_attributes_are_taken_in_and_changed() {
     let set = |name: &str, value: &[u8]| {
         rustix::fs::setxattr(rig.path("f"), name, value, rustix::fs::XattrFlags::empty()).unwrap();
     };
-    let touched = |changed| Body::Touched { node: rig.node("f"), path_hint: b"f".to_vec(), changed };
-    let changed = crate::journal::Changed { stat: false, xattrs: true };
+    let touched = |changed| Body::Touched {
+        node: rig.node("f"),
+        path_hint: b"f".to_vec(),
+        changed,
+    };
+    let changed = crate::journal::Changed {
+        stat: false,
+        xattrs: true,
+    };
     set("user.one", b"1");
     set("user.two", b"2");
     rig.feed(touched(changed));
@@ -248,7 +282,10 @@ fn symbolic_links_and_attributes_are_taken_in_and_changed() {
 #[test]
 fn an_impossible_name_is_a_gap_and_no_standstill() {
     let rig = Rig::new();
-    rig.feed(Body::Look { dir: rig.dir(""), name: b"a/b".to_vec() });
+    rig.feed(Body::Look {
+        dir: rig.dir(""),
+        name: b"a/b".to_vec(),
+    });
     rig.make_file("", "f", b"x");
     rig.check();
     assert!(rig.catalog.status().gap.is_some());
@@ -257,9 +294,26 @@ fn an_impossible_name_is_a_gap_and_no_standstill() {
 #[test]
 fn events_of_inodes_that_are_gone_do_no_harm() {
     let rig = Rig::new();
-    let gone = NodeRef { dev: 1, ino: 999_999_999, btime_ns: 7 };
-    rig.feed(Body::Dirty { handle: 9, node: gone, path_hint: b"../../x".to_vec(), ranges: vec![], whole: true });
-    rig.feed(Body::Closed { handle: 9, node: gone });
-    rig.feed(Body::Unlink { dir: rig.dir(""), name: b"nothing".to_vec(), node: gone });
+    let gone = NodeRef {
+        dev: 1,
+        ino: 999_999_999,
+        btime_ns: 7,
+    };
+    rig.feed(Body::Dirty {
+        handle: 9,
+        node: gone,
+        path_hint: b"../../x".to_vec(),
+        ranges: vec![],
+        whole: true,
+    });
+    rig.feed(Body::Closed {
+        handle: 9,
+        node: gone,
+    });
+    rig.feed(Body::Unlink {
+        dir: rig.dir(""),
+        name: b"nothing".to_vec(),
+        node: gone,
+    });
     rig.check();
 }

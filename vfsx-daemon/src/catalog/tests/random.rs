@@ -22,7 +22,13 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (0u8..20, 0usize..1000, 0usize..40_000, 0..PROCESSES, 0usize..4);
-    let step = step.prop_map(|(call, a, b, process, deliver)| Step { call, a, b, process, deliver });
+    let step = step.prop_map(|(call, a, b, process, deliver)| Step {
+        call,
+        a,
+        b,
+        process,
+        deliver,
+    });
     proptest::collection::vec(step, 1..80)
 }
 
@@ -37,7 +43,13 @@ struct Clients<'a> {
 
 impl<'a> Clients<'a> {
     fn new(rig: &'a Rig) -> Self {
-        Self { rig, queues: Default::default(), sessions: [1, 2, 3], next_handle: 1, turn: 0 }
+        Self {
+            rig,
+            queues: Default::default(),
+            sessions: [1, 2, 3],
+            next_handle: 1,
+            turn: 0,
+        }
     }
 
     fn tell(&mut self, process: usize, body: Body) {
@@ -48,7 +60,9 @@ impl<'a> Clients<'a> {
         for i in 0..count {
             self.turn = self.turn.wrapping_mul(31).wrapping_add(salt + i);
             let first = self.turn % PROCESSES;
-            let waiting = (0..PROCESSES).map(|i| (first + i) % PROCESSES).find(|p| !self.queues[*p].is_empty());
+            let waiting = (0..PROCESSES)
+                .map(|i| (first + i) % PROCESSES)
+                .find(|p| !self.queues[*p].is_empty());
             let Some(process) = waiting else { return };
             if let Some(body) = self.queues[process].pop_front() {
                 let ended = matches!(body, Body::SessionEnded { .. });
@@ -80,7 +94,11 @@ impl<'a> Clients<'a> {
             (10, _) => self.remove(step, &dir),
             (11..=14, file) => {
                 let all = dirs.iter().skip(1).chain(&files).cloned().collect::<Vec<_>>();
-                let from = if step.call == 14 { file } else { all.get(step.b % all.len().max(1)).cloned() };
+                let from = if step.call == 14 {
+                    file
+                } else {
+                    all.get(step.b % all.len().max(1)).cloned()
+                };
                 if let Some(from) = from {
                     self.rename(step, &from, &dir, &name);
                 }
@@ -91,7 +109,12 @@ impl<'a> Clients<'a> {
             (18, _) => self.symlink(step, &dir, &name),
             (19, Some(file)) => {
                 self.write(step, &file, false);
-                self.tell(step.process, Body::SessionEnded { how: SessionEnd::Closed });
+                self.tell(
+                    step.process,
+                    Body::SessionEnded {
+                        how: SessionEnd::Closed,
+                    },
+                );
             }
             _ => {}
         }
@@ -135,11 +158,31 @@ impl<'a> Clients<'a> {
         let (offset, length) = (step.b as u64 / 2, 1 + step.a as u64 * 7 % 9000);
         let (node, path_hint, handle) = (self.rig.node(path), path.as_bytes().to_vec(), self.next_handle);
         self.next_handle += 1;
-        self.tell(step.process, Body::Opened { handle, node, path_hint: path_hint.clone() });
-        self.rig.write_at(path, offset, &vec![step.b as u8; length as usize]);
+        self.tell(
+            step.process,
+            Body::Opened {
+                handle,
+                node,
+                path_hint: path_hint.clone(),
+            },
+        );
+        self.rig
+            .write_at(path, offset, &vec![step.b as u8; length as usize]);
         if told {
-            let ranges = vec![Range { start: offset, end: offset + length }];
-            self.tell(step.process, Body::Dirty { handle, node, path_hint, ranges, whole: step.a % 9 == 0 });
+            let ranges = vec![Range {
+                start: offset,
+                end: offset + length,
+            }];
+            self.tell(
+                step.process,
+                Body::Dirty {
+                    handle,
+                    node,
+                    path_hint,
+                    ranges,
+                    whole: step.a.is_multiple_of(9),
+                },
+            );
             self.tell(step.process, Body::Closed { handle, node });
         }
     }
@@ -151,26 +194,60 @@ impl<'a> Clients<'a> {
         file.set_len(size).unwrap();
         let (node, path_hint, handle) = (self.rig.node(path), path.as_bytes().to_vec(), self.next_handle);
         self.next_handle += 1;
-        self.tell(step.process, Body::Opened { handle, node, path_hint: path_hint.clone() });
-        let ranges = vec![Range { start: changed, end: u64::MAX }];
-        self.tell(step.process, Body::Dirty { handle, node, path_hint, ranges, whole: false });
+        self.tell(
+            step.process,
+            Body::Opened {
+                handle,
+                node,
+                path_hint: path_hint.clone(),
+            },
+        );
+        let ranges = vec![Range {
+            start: changed,
+            end: u64::MAX,
+        }];
+        self.tell(
+            step.process,
+            Body::Dirty {
+                handle,
+                node,
+                path_hint,
+                ranges,
+                whole: false,
+            },
+        );
         self.tell(step.process, Body::Closed { handle, node });
     }
 
     fn remove(&mut self, step: &Step, path: &str) {
         let Some((dir, name)) = split(path) else { return };
-        let body = Body::Unlink { dir: self.rig.dir(dir), name: name.into(), node: self.rig.node(path) };
+        let body = Body::Unlink {
+            dir: self.rig.dir(dir),
+            name: name.into(),
+            node: self.rig.node(path),
+        };
         let full = self.rig.path(path);
-        let done = if full.is_dir() && !full.is_symlink() { fs::remove_dir(full) } else { fs::remove_file(full) };
+        let done = if full.is_dir() && !full.is_symlink() {
+            fs::remove_dir(full)
+        } else {
+            fs::remove_file(full)
+        };
         if done.is_ok() {
             self.tell(step.process, body);
         }
     }
 
     fn rename(&mut self, step: &Step, from: &str, to_dir: &str, to_name: &str) {
-        let Some((from_dir, from_name)) = split(from) else { return };
+        let Some((from_dir, from_name)) = split(from) else {
+            return;
+        };
         let to = join(to_dir, to_name);
-        let replaced = self.rig.path(&to).symlink_metadata().ok().map(|_| self.rig.node(&to));
+        let replaced = self
+            .rig
+            .path(&to)
+            .symlink_metadata()
+            .ok()
+            .map(|_| self.rig.node(&to));
         let body = Body::Rename {
             from: self.rig.dir(from_dir),
             from_name: from_name.into(),
@@ -179,7 +256,10 @@ impl<'a> Clients<'a> {
             node: self.rig.node(from),
             replaced,
         };
-        let failed = Body::Look { dir: self.rig.dir(to_dir), name: to_name.into() };
+        let failed = Body::Look {
+            dir: self.rig.dir(to_dir),
+            name: to_name.into(),
+        };
         match fs::rename(self.rig.path(from), self.rig.path(&to)) {
             Ok(()) => self.tell(step.process, body),
             Err(_) => self.tell(step.process, failed),
@@ -188,7 +268,11 @@ impl<'a> Clients<'a> {
 
     fn link(&mut self, step: &Step, file: &str, dir: &str, name: &str) {
         if fs::hard_link(self.rig.path(file), self.rig.path(&join(dir, name))).is_ok() {
-            let body = Body::Link { dir: self.rig.dir(dir), name: name.into(), node: self.rig.node(file) };
+            let body = Body::Link {
+                dir: self.rig.dir(dir),
+                name: name.into(),
+                node: self.rig.node(file),
+            };
             self.tell(step.process, body);
         }
     }
@@ -196,12 +280,19 @@ impl<'a> Clients<'a> {
     fn touch(&mut self, step: &Step, path: &str) {
         use std::os::unix::fs::PermissionsExt;
         let full = self.rig.path(path);
-        let mode = 0o700 | step.b as u32 % 64;
+        let mode = 0o700 | (step.b as u32 % 64);
         fs::set_permissions(&full, fs::Permissions::from_mode(mode)).unwrap();
         let value = step.b.to_be_bytes();
         rustix::fs::setxattr(&full, "user.x", &value, rustix::fs::XattrFlags::empty()).unwrap();
-        let changed = Changed { stat: true, xattrs: true };
-        let body = Body::Touched { node: self.rig.node(path), path_hint: path.as_bytes().to_vec(), changed };
+        let changed = Changed {
+            stat: true,
+            xattrs: true,
+        };
+        let body = Body::Touched {
+            node: self.rig.node(path),
+            path_hint: path.as_bytes().to_vec(),
+            changed,
+        };
         self.tell(step.process, body);
     }
 }
@@ -221,7 +312,10 @@ fn tree(root: &Path) -> (Vec<String>, Vec<String>) {
     let mut at = 0;
     while let Some(dir) = dirs.get(at).cloned() {
         at += 1;
-        let mut entries: Vec<_> = fs::read_dir(root.join(&dir)).unwrap().map(|e| e.unwrap()).collect();
+        let mut entries: Vec<_> = fs::read_dir(root.join(&dir))
+            .unwrap()
+            .map(|e| e.unwrap())
+            .collect();
         entries.sort_by_key(|e| e.file_name());
         for entry in entries {
             let path = join(&dir, entry.file_name().to_str().unwrap());

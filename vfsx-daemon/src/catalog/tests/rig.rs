@@ -1,8 +1,8 @@
 //! A share in a scratch directory, its catalog, and a journal that the test writes.
 
+use crate::catalog::share::{Type, see_raw as see};
 use crate::catalog::{Catalog, Options, RecordSource, RecordsError, SiteStatus, Status};
 use crate::journal::{Body, DirRef, NodeKind, NodeRef, Range, Record, Session};
-use crate::catalog::share::{Type, see_raw as see};
 use dr_replicator::{BatchLimits, Change, ChangeSource, Cursor};
 use restfs_lib::content::hash_block;
 use restfs_lib::kv::{
@@ -34,7 +34,10 @@ impl RecordSource for Fed {
     fn read(&self, after: u64, limit: usize, wait: Duration) -> Result<Vec<Record>, RecordsError> {
         let records = self.records.lock().unwrap();
         let newest = |r: &Vec<Record>| r.last().map_or(0, |r| r.sequence);
-        let (records, _) = self.more.wait_timeout_while(records, wait, |r| newest(r) <= after).unwrap();
+        let (records, _) = self
+            .more
+            .wait_timeout_while(records, wait, |r| newest(r) <= after)
+            .unwrap();
         let from = records.partition_point(|r| r.sequence <= after);
         Ok(records.iter().skip(from).take(limit).cloned().collect())
     }
@@ -52,7 +55,10 @@ impl Kv for Crashing {
     }
 
     fn write(&self) -> Result<Box<dyn KvTransaction + '_>, KvError> {
-        Ok(Box::new(CrashingWrite { txn: self.store.write()?, crash: &self.crash }))
+        Ok(Box::new(CrashingWrite {
+            txn: self.store.write()?,
+            crash: &self.crash,
+        }))
     }
 }
 
@@ -110,8 +116,11 @@ pub(super) struct Rig {
 }
 
 pub(super) fn options(share: &Path, state: &Path) -> Options {
-    let mut options =
-        Options::new(share.to_owned(), state.join("catalog.db"), vec!["site".to_owned(), "other".to_owned()]);
+    let mut options = Options::new(
+        share.to_owned(),
+        state.join("catalog.db"),
+        vec!["site".to_owned(), "other".to_owned()],
+    );
     options.layout.block_size = BLOCK as u32;
     options.layout.segment_blocks = 4;
     options.flush_age = Duration::from_millis(20);
@@ -137,7 +146,14 @@ impl Rig {
         let root = root_of(&catalog);
         let fed = Arc::new(Fed::default());
         catalog.start(fed.clone()).unwrap();
-        let rig = Self { crash, share, state, fed, catalog, root };
+        let rig = Self {
+            crash,
+            share,
+            state,
+            fed,
+            catalog,
+            root,
+        };
         // Holds the whole change log, so that it can be compared.
         rig.save_cursor("other", 0);
         rig
@@ -166,7 +182,10 @@ impl Rig {
 
     /// A directory as the module would name it.
     pub(super) fn dir(&self, path: &str) -> DirRef {
-        DirRef { node: self.node(path), path_hint: path.as_bytes().to_vec() }
+        DirRef {
+            node: self.node(path),
+            path_hint: path.as_bytes().to_vec(),
+        }
     }
 
     pub(super) fn feed(&self, body: Body) {
@@ -178,7 +197,13 @@ impl Rig {
         let skipped = self.fed.skipped.swap(0, std::sync::atomic::Ordering::Relaxed);
         let sequence = records.last().map_or(0, |r| r.sequence) + 1 + skipped;
         let session = Session([session; 16]);
-        records.push(Record { sequence, time_ns: sequence as i64, session, session_sequence: sequence, body });
+        records.push(Record {
+            sequence,
+            time_ns: sequence as i64,
+            session,
+            session_sequence: sequence,
+            body,
+        });
         self.fed.more.notify_all();
     }
 
@@ -187,20 +212,40 @@ impl Rig {
     }
 
     pub(super) fn skip_records(&self, count: u64) {
-        self.fed.skipped.store(count, std::sync::atomic::Ordering::Relaxed);
+        self.fed
+            .skipped
+            .store(count, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(super) fn created(&self, dir: &str, name: &str, kind: NodeKind) {
         let node = self.node(&join(dir, name));
-        self.feed(Body::Create { dir: self.dir(dir), name: name.into(), node, kind });
+        self.feed(Body::Create {
+            dir: self.dir(dir),
+            name: name.into(),
+            node,
+            kind,
+        });
     }
 
     pub(super) fn written(&self, path: &str, range: std::ops::Range<u64>) {
         let node = self.node(path);
         let path_hint = path.as_bytes().to_vec();
-        self.feed(Body::Opened { handle: 1, node, path_hint: path_hint.clone() });
-        let ranges = vec![Range { start: range.start, end: range.end }];
-        self.feed(Body::Dirty { handle: 1, node, path_hint, ranges, whole: false });
+        self.feed(Body::Opened {
+            handle: 1,
+            node,
+            path_hint: path_hint.clone(),
+        });
+        let ranges = vec![Range {
+            start: range.start,
+            end: range.end,
+        }];
+        self.feed(Body::Dirty {
+            handle: 1,
+            node,
+            path_hint,
+            ranges,
+            whole: false,
+        });
         self.feed(Body::Closed { handle: 1, node });
     }
 
@@ -218,7 +263,12 @@ impl Rig {
     }
 
     pub(super) fn write_at(&self, path: &str, offset: u64, content: &[u8]) {
-        std::fs::File::options().write(true).open(self.path(path)).unwrap().write_all_at(content, offset).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(self.path(path))
+            .unwrap()
+            .write_all_at(content, offset)
+            .unwrap();
     }
 
     pub(super) fn wait(&self, what: &str, done: impl Fn(&Status) -> bool) -> Status {
@@ -256,7 +306,9 @@ impl Rig {
 
     pub(super) fn id(&self, path: &str) -> Option<ObjectId> {
         let kv = self.catalog.shared().kv.read().unwrap();
-        Tree::head(&*kv, crate::catalog::applier::BUCKET).resolve(path.as_bytes()).unwrap()
+        Tree::head(&*kv, crate::catalog::applier::BUCKET)
+            .resolve(path.as_bytes())
+            .unwrap()
     }
 
     pub(super) fn site(&self, site: &str) -> Option<SiteStatus> {
@@ -269,7 +321,10 @@ impl Rig {
     }
 
     pub(super) fn changes(&self, after: u64) -> Vec<Change> {
-        let limits = BatchLimits { max_ops: 1_000_000, max_bytes: u64::MAX };
+        let limits = BatchLimits {
+            max_ops: 1_000_000,
+            max_bytes: u64::MAX,
+        };
         block_on(self.catalog.changes(after, limits)).unwrap().changes
     }
 
@@ -278,7 +333,11 @@ impl Rig {
         let tree = Tree::head(&*kv, crate::catalog::applier::BUCKET);
         let mut seen = BTreeMap::new();
         check_dir(&tree, ObjectId::ROOT, self.share.path(), &mut seen);
-        assert_eq!(tree.totals().unwrap().objects, seen.len() as u64, "objects that are not on disk");
+        assert_eq!(
+            tree.totals().unwrap().objects,
+            seen.len() as u64,
+            "objects that are not on disk"
+        );
     }
 
     /// Applying the change log to another tree makes the catalog's tree.
@@ -302,14 +361,26 @@ fn open(share: &Path, state: &Path, crash: &Arc<Mutex<Option<(u64, bool)>>>) -> 
         cache_bytes: 1 << 20,
     };
     let store = Arc::new(SqliteKv::open(store).unwrap());
-    Catalog::open_on(options, Box::new(Crashing { store, crash: Arc::clone(crash) })).unwrap()
+    Catalog::open_on(
+        options,
+        Box::new(Crashing {
+            store,
+            crash: Arc::clone(crash),
+        }),
+    )
+    .unwrap()
 }
 
 fn replay(root: &Object, changes: &[Change]) -> Digest {
     let kv = MemoryKv::new();
     let mut txn = kv.write().unwrap();
-    let bucket = tree::bucket::create(&mut *txn, "replica", Default::default(), 0).unwrap().id;
-    let root = Op::PutObject { id: ObjectId::ROOT, object: root.clone() };
+    let bucket = tree::bucket::create(&mut *txn, "replica", Default::default(), 0)
+        .unwrap()
+        .id;
+    let root = Op::PutObject {
+        id: ObjectId::ROOT,
+        object: root.clone(),
+    };
     tree::apply(&mut *txn, bucket, 1, History::Keep, &root).unwrap();
     for (point, change) in (2..).zip(changes) {
         tree::apply(&mut *txn, bucket, point, History::Keep, &change.op).unwrap();
@@ -321,31 +392,51 @@ fn replay(root: &Object, changes: &[Change]) -> Digest {
 
 fn root_of(catalog: &Catalog) -> Object {
     let kv = catalog.shared().kv.read().unwrap();
-    Tree::head(&*kv, crate::catalog::applier::BUCKET).object(ObjectId::ROOT).unwrap().unwrap().0
+    Tree::head(&*kv, crate::catalog::applier::BUCKET)
+        .object(ObjectId::ROOT)
+        .unwrap()
+        .unwrap()
+        .0
 }
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 pub(super) fn join(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+    if dir.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{dir}/{name}")
+    }
 }
 
 pub(super) fn node_of(path: &Path) -> NodeRef {
     use std::os::unix::ffi::OsStrExt;
     let cwd = rustix::fs::CWD;
-    see(cwd, path.as_os_str().as_bytes()).unwrap().expect("a file to take the identity of").node
+    see(cwd, path.as_os_str().as_bytes())
+        .unwrap()
+        .expect("a file to take the identity of")
+        .node
 }
 
 /// Compares a directory of the catalog with the disk. `seen`: inode -> object, so that hard links are one object.
 fn check_dir(tree: &Tree<'_>, id: ObjectId, path: &Path, seen: &mut BTreeMap<u64, ObjectId>) {
     check_object(tree, id, path, seen);
-    let mut on_disk: Vec<String> =
-        std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut on_disk: Vec<String> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     on_disk.sort();
     let entries = tree.entries(id, None, usize::MAX >> 1).unwrap();
-    let names: Vec<String> = entries.iter().map(|(n, _)| String::from_utf8(n.clone()).unwrap()).collect();
+    let names: Vec<String> = entries
+        .iter()
+        .map(|(n, _)| String::from_utf8(n.clone()).unwrap())
+        .collect();
     assert_eq!(names, on_disk, "names in {}", path.display());
     for (name, (_, child)) in names.iter().zip(entries) {
         let path = path.join(name);
@@ -359,15 +450,33 @@ fn check_dir(tree: &Tree<'_>, id: ObjectId, path: &Path, seen: &mut BTreeMap<u64
 
 fn check_object(tree: &Tree<'_>, id: ObjectId, path: &Path, seen: &mut BTreeMap<u64, ObjectId>) {
     let shown = path.display();
-    let (object, _) = tree.object(id).unwrap().unwrap_or_else(|| panic!("{shown} leads to no object"));
+    let (object, _) = tree
+        .object(id)
+        .unwrap()
+        .unwrap_or_else(|| panic!("{shown} leads to no object"));
     let meta = path.symlink_metadata().unwrap();
-    assert_eq!(*seen.entry(meta.ino()).or_insert(id), id, "{shown}: one inode, one object");
-    assert_eq!((object.mode, object.uid, object.gid), (meta.mode() & 0o7777, meta.uid(), meta.gid()), "{shown}");
-    assert_eq!((object.mtime.seconds, i64::from(object.mtime.nanoseconds)), (meta.mtime(), meta.mtime_nsec()), "{shown}");
+    assert_eq!(
+        *seen.entry(meta.ino()).or_insert(id),
+        id,
+        "{shown}: one inode, one object"
+    );
+    assert_eq!(
+        (object.mode, object.uid, object.gid),
+        (meta.mode() & 0o7777, meta.uid(), meta.gid()),
+        "{shown}"
+    );
+    assert_eq!(
+        (object.mtime.seconds, i64::from(object.mtime.nanoseconds)),
+        (meta.mtime(), meta.mtime_nsec()),
+        "{shown}"
+    );
     match &object.kind {
         Kind::File => check_content(tree, id, &object, path),
         Kind::Symlink { target } => {
-            assert_eq!(std::fs::read_link(path).unwrap(), Path::new(std::str::from_utf8(target).unwrap()));
+            assert_eq!(
+                std::fs::read_link(path).unwrap(),
+                Path::new(std::str::from_utf8(target).unwrap())
+            );
         }
         Kind::Directory => assert!(meta.is_dir(), "{shown}"),
         other => panic!("{shown}: {other:?}"),
@@ -380,7 +489,10 @@ fn check_object(tree: &Tree<'_>, id: ObjectId, path: &Path, seen: &mut BTreeMap<
         }
         let mut names = vec![0; 4096];
         let length = rustix::fs::listxattr(path, &mut names[..]).unwrap();
-        let on_disk = names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).count();
+        let on_disk = names[..length]
+            .split(|b| *b == 0)
+            .filter(|n| !n.is_empty())
+            .count();
         assert_eq!(tree.attributes(id).unwrap().len(), on_disk, "{shown}");
     }
 }
@@ -393,24 +505,38 @@ fn check_content(tree: &Tree<'_>, id: ObjectId, object: &Object, path: &Path) {
         .unwrap()
         .into_iter()
         .flat_map(|(segment, row, _)| {
-            row.blocks.into_iter().map(move |(p, b, _)| (object.layout.block_at(segment, p), b))
+            row.blocks
+                .into_iter()
+                .map(move |(p, b, _)| (object.layout.block_at(segment, p), b))
         })
         .collect();
     for (index, chunk) in content.chunks(object.layout.block_size as usize).enumerate() {
         let expected = hash_block(chunk, object.layout.hash);
         match blocks.get(&(index as u64)) {
             Some(block) => assert_eq!(block.key, expected.key, "block {index} of {}", path.display()),
-            None => assert!(chunk.iter().all(|b| *b == 0), "block {index} of {} is missing", path.display()),
+            None => assert!(
+                chunk.iter().all(|b| *b == 0),
+                "block {index} of {} is missing",
+                path.display()
+            ),
         }
     }
     let end = object.layout.blocks_in(object.size);
-    assert!(blocks.keys().all(|i| *i < end), "blocks beyond the end of {}", path.display());
+    assert!(
+        blocks.keys().all(|i| *i < end),
+        "blocks beyond the end of {}",
+        path.display()
+    );
 }
 
 /// Kind of a node as the module would say it.
 pub(super) fn kind_of(path: &Path) -> NodeKind {
     use std::os::unix::ffi::OsStrExt;
-    match see(rustix::fs::CWD, path.as_os_str().as_bytes()).unwrap().unwrap().kind {
+    match see(rustix::fs::CWD, path.as_os_str().as_bytes())
+        .unwrap()
+        .unwrap()
+        .kind
+    {
         Type::File => NodeKind::File,
         Type::Directory => NodeKind::Directory,
         Type::Symlink => NodeKind::Symlink,

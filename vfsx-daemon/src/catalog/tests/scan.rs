@@ -18,7 +18,9 @@ fn fill(root: &Path) {
 
 fn scan(rig: &Rig) {
     let number = rig.catalog.request_scan().unwrap();
-    rig.wait("the scan has finished", |s| s.scan.finished >= number && s.scan.state == ScanState::Done);
+    rig.wait("the scan has finished", |s| {
+        s.scan.finished >= number && s.scan.state == ScanState::Done
+    });
 }
 
 #[test]
@@ -46,7 +48,11 @@ fn a_scan_that_is_stopped_goes_on_and_reads_nothing_twice() {
     assert!(read < content * 2, "{read} of {content}");
     let before = rig.catalog.status().bytes_read;
     scan(&rig);
-    assert_eq!(rig.catalog.status().bytes_read, before, "a scan of an unchanged share reads no content");
+    assert_eq!(
+        rig.catalog.status().bytes_read,
+        before,
+        "a scan of an unchanged share reads no content"
+    );
 }
 
 #[test]
@@ -64,7 +70,10 @@ fn a_scan_finds_what_no_event_told() {
     // Same size, modification time put back: only the change time tells.
     let meta = fs::metadata(rig.path("dir4/sub/f20")).unwrap();
     fs::write(rig.path("dir4/sub/f20"), vec![99; meta.len() as usize]).unwrap();
-    let file = fs::File::options().write(true).open(rig.path("dir4/sub/f20")).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(rig.path("dir4/sub/f20"))
+        .unwrap();
     file.set_modified(meta.modified().unwrap()).unwrap();
 
     scan(&rig);
@@ -79,10 +88,16 @@ fn a_gap_stays_until_a_scan_that_began_after_it_is_done() {
     let rig = Rig::with(fill);
     rig.check();
     fs::write(rig.path("missed"), b"while nobody looked").unwrap();
-    rig.feed(Body::Gap { since_ns: 77, reason: GapReason::DaemonAbsent });
+    rig.feed(Body::Gap {
+        since_ns: 77,
+        reason: GapReason::DaemonAbsent,
+    });
     let status = rig.settle();
     let gap = status.gap.unwrap();
-    assert_eq!((gap.since_ns, gap.reason.as_str()), (77, GapReason::DaemonAbsent.text()));
+    assert_eq!(
+        (gap.since_ns, gap.reason.as_str()),
+        (77, GapReason::DaemonAbsent.text())
+    );
     assert!(rig.id("missed").is_none());
     scan(&rig);
     assert_eq!(rig.catalog.status().gap, None);
@@ -132,7 +147,10 @@ fn a_directory_moved_by_a_local_program_under_an_open_file_is_found_by_a_scan() 
     rig.feed(Body::Touched {
         node,
         path_hint: b"dir0/sub/f9".to_vec(),
-        changed: crate::journal::Changed { stat: true, xattrs: false },
+        changed: crate::journal::Changed {
+            stat: true,
+            xattrs: false,
+        },
     });
     rig.make_file("", "unrelated", b"x");
     rig.wait("the rest goes on", |s| s.applied == rig.fed());

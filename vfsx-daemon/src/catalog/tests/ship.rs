@@ -10,7 +10,11 @@ fn blocks(rig: &Rig) -> Vec<(ObjectId, u64, u32, BlockRef)> {
     let mut found = Vec::new();
     for change in rig.changes(0) {
         if let Op::PutBlocks { id, segment, blocks } = change.op {
-            found.extend(blocks.into_iter().filter_map(|(p, b)| b.map(|b| (id, segment, p, b))));
+            found.extend(
+                blocks
+                    .into_iter()
+                    .filter_map(|(p, b)| b.map(|b| (id, segment, p, b))),
+            );
         }
     }
     found
@@ -50,10 +54,19 @@ fn a_block_rewritten_since_is_in_the_catalog_before_it_is_shipped() {
 
     rig.write_at("f", BLOCK + 1, b"newer");
     let head = rig.catalog.status().head;
-    let ReadBlock::Newer(newer, content) = read(&rig, block) else { panic!("the old content is gone") };
-    assert_eq!(content, Bytes::from(fs::read(rig.path("f")).unwrap()[BLOCK as usize..2 * BLOCK as usize].to_vec()));
+    let ReadBlock::Newer(newer, content) = read(&rig, block) else {
+        panic!("the old content is gone")
+    };
+    assert_eq!(
+        content,
+        Bytes::from(fs::read(rig.path("f")).unwrap()[BLOCK as usize..2 * BLOCK as usize].to_vec())
+    );
     let entered = rig.changes(head);
-    assert!(entered.iter().any(|c| matches!(&c.op, Op::PutBlocks { blocks, .. } if blocks[0].1 == Some(newer))));
+    assert!(
+        entered
+            .iter()
+            .any(|c| matches!(&c.op, Op::PutBlocks { blocks, .. } if blocks[0].1 == Some(newer)))
+    );
     rig.written("f", BLOCK + 1..BLOCK + 6);
     rig.check();
 }
@@ -82,7 +95,11 @@ fn a_block_of_a_file_that_is_gone_is_gone() {
     rig.check();
     without_cache(&mut rig);
     let block = blocks(&rig)[0];
-    let event = crate::journal::Body::Unlink { dir: rig.dir(""), name: b"f".to_vec(), node: rig.node("f") };
+    let event = crate::journal::Body::Unlink {
+        dir: rig.dir(""),
+        name: b"f".to_vec(),
+        node: rig.node("f"),
+    };
     fs::remove_file(rig.path("f")).unwrap();
     // The event comes while the replicator searches.
     std::thread::scope(|scope| {
@@ -100,7 +117,10 @@ fn batches_respect_their_limits_and_are_exact_only_at_the_end() {
         rig.make_file("", &format!("f{i}"), &[i as u8; 2 * BLOCK as usize]);
     }
     rig.check();
-    let limits = BatchLimits { max_ops: 10, max_bytes: 3 * BLOCK };
+    let limits = BatchLimits {
+        max_ops: 10,
+        max_bytes: 3 * BLOCK,
+    };
     let (mut after, mut whole) = (0, 0);
     loop {
         let batch = block_on(rig.catalog.changes(after, limits)).unwrap();
@@ -121,14 +141,20 @@ fn the_position_of_a_site_never_passes_what_it_has() {
     rig.settle();
     rig.save_cursor("site", rig.catalog.status().head);
     let at = rig.site("site").unwrap();
-    assert_eq!((at.journal, at.pending_ops, at.oldest_unshipped_ns), (rig.fed(), 0, None));
+    assert_eq!(
+        (at.journal, at.pending_ops, at.oldest_unshipped_ns),
+        (rig.fed(), 0, None)
+    );
     let before = rig.fed();
     rig.make_file("", "b", &[1; 5000]);
     rig.settle();
     let at = rig.site("site").unwrap();
     assert!(at.journal <= before + 1, "{at:?}");
     assert_eq!(at.pending_bytes, 5000);
-    assert!(at.oldest_unshipped_ns.is_some_and(|ns| ns as u64 > before && ns as u64 <= rig.fed()));
+    assert!(
+        at.oldest_unshipped_ns
+            .is_some_and(|ns| ns as u64 > before && ns as u64 <= rig.fed())
+    );
     for sequence in at.cursor + 1..=rig.catalog.status().head {
         let earlier = rig.site("site").unwrap().journal;
         rig.save_cursor("site", sequence);
@@ -159,7 +185,10 @@ fn a_resync_that_was_begun_is_remembered_by_the_store_at_once() {
     let rig = Rig::new();
     rig.make_file("", "a", b"1");
     rig.settle();
-    let begun = dr_replicator::Cursor { epoch: 0, sequence: 3 };
+    let begun = dr_replicator::Cursor {
+        epoch: 0,
+        sequence: 3,
+    };
     block_on(rig.catalog.save_cursor("site", begun)).unwrap();
     rig.crash_after(0, false);
     let mut rig = rig;
@@ -170,7 +199,10 @@ fn a_resync_that_was_begun_is_remembered_by_the_store_at_once() {
 #[test]
 fn a_cursor_from_the_future_is_not_in_the_log() {
     let rig = Rig::new();
-    let limits = BatchLimits { max_ops: 1, max_bytes: 1 };
+    let limits = BatchLimits {
+        max_ops: 1,
+        max_bytes: 1,
+    };
     let asked = rig.catalog.status().head + 5;
     let error = block_on(rig.catalog.changes(asked, limits)).unwrap_err();
     assert!(matches!(error, SourceError::TooOld { .. }));
@@ -187,7 +219,9 @@ fn the_rows_of_all_groups_make_the_same_tree() {
     rig.check();
     let kv = MemoryKv::new();
     let mut txn = kv.write().unwrap();
-    let bucket = tree::bucket::create(&mut *txn, "replica", Default::default(), 0).unwrap().id;
+    let bucket = tree::bucket::create(&mut *txn, "replica", Default::default(), 0)
+        .unwrap()
+        .id;
     let mut after = None;
     let mut ops = Vec::new();
     while let Some((group, _)) = block_on(rig.catalog.groups(after, 1)).unwrap().pop() {
@@ -201,8 +235,15 @@ fn the_rows_of_all_groups_make_the_same_tree() {
             ops.extend(block_on(rig.catalog.ops_for(keys)).unwrap());
         }
     }
-    let gone = RowKey::Object { id: ObjectId(999_999) };
-    assert_eq!(block_on(rig.catalog.ops_for(vec![gone])).unwrap(), [Op::DropObject { id: ObjectId(999_999) }]);
+    let gone = RowKey::Object {
+        id: ObjectId(999_999),
+    };
+    assert_eq!(
+        block_on(rig.catalog.ops_for(vec![gone])).unwrap(),
+        [Op::DropObject {
+            id: ObjectId(999_999)
+        }]
+    );
     let checks = tree::Checks::Mirror;
     tree::apply_all(&mut *txn, bucket, 1, History::Keep, checks, &ops).unwrap();
     txn.commit().unwrap();
