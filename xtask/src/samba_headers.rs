@@ -29,6 +29,7 @@ const PACKAGES: &[&str] = &[
     "make",
     "perl",
     "python3",
+    "python3-dev",
     "pkg-config",
     "bison",
     "flex",
