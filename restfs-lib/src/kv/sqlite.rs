@@ -175,7 +175,9 @@ fn connect(options: &SqliteOptions, create: OpenFlags, cache_bytes: usize) -> Re
     connection.busy_timeout(BUSY_TIMEOUT).map_err(at_path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Otherwise every scan is planned anew for its bounds, which takes longer than the scan.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at_path)?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(at_path)?;
     let synchronous = match options.synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
