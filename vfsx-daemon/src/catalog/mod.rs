@@ -89,7 +89,9 @@ impl Catalog {
         let options = &self.inner.options;
         let (batches, batches_in) = bounded(BATCHES);
         let (parts, parts_in) = bounded(PARTS);
-        let (jobs, jobs_out) = bounded(JOBS * options.readers.max(1));
+        let (client_jobs, client_jobs_out) = bounded(JOBS * options.readers.max(1));
+        let (scan_jobs, scan_jobs_out) = bounded(JOBS * options.readers.max(1));
+        let jobs_out = [client_jobs_out, scan_jobs_out];
         let (wake, woken) = bounded(1);
         let rules = Rules {
             layout: options.layout,
@@ -101,7 +103,7 @@ impl Catalog {
             records: batches_in,
             parts: parts_in,
             requests,
-            jobs,
+            jobs: [client_jobs, scan_jobs],
             scanner: wake,
         };
         let mut applier = Applier::new(Arc::clone(shared), rules, options.sites.clone(), channels)?;

@@ -23,7 +23,7 @@ pub struct Options {
     /// How long an object without a name is kept: its rename may come from another smbd process, through another
     /// socket. While records wait to be applied nothing is dropped at all.
     pub grace: Duration,
-    /// Threads that read files.
+    /// Threads that read files; one more reads only what clients changed.
     pub readers: usize,
     /// Bytes of blocks kept for the replicator after they were read.
     pub cache_bytes: usize,

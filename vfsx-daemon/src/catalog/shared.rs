@@ -160,12 +160,12 @@ impl Shared {
 
     /// How far a site is. The change after its cursor knows what was covered before it.
     pub(super) fn site(&self, site: &str) -> Result<Option<SiteStatus>, CatalogError> {
-        let kv = self.kv.read()?;
-        // After the read transaction has begun, so that the log has all that the status speaks of.
+        // Before the log is read: what the status calls covered is in the log by then.
         let (cursor, status) = {
             let now = self.now();
             (now.cursors.get(site).copied(), now.status.clone())
         };
+        let kv = self.kv.read()?;
         // Epoch 0: the trees are being compared, nothing is known to be in step.
         let Some(Cursor {
             epoch: epoch @ 1..,

@@ -1,5 +1,6 @@
 //! What is to be read of objects.
 
+use super::unread::Class;
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
@@ -16,7 +17,11 @@ impl Work<'_> {
         size: u64,
         due: Instant,
     ) -> Result<(), CatalogError> {
-        let Cause { journal, time_ns } = self.cause;
+        let Cause {
+            journal,
+            time_ns,
+            class,
+        } = self.cause;
         if let Some(flight) = self.memory.dirty.flight_mut(id) {
             flight.add(dirt, journal, time_ns);
         }
@@ -33,20 +38,26 @@ impl Work<'_> {
         row.first_ns = row.first_ns.min(time_ns);
         row.last_ns = row.last_ns.max(time_ns);
         row.size = row.size.max(size);
-        self.put_dirt(id, &row, due)
+        self.put_dirt(id, &row, due, class)
     }
 
     pub(super) fn dirt_row(&self, id: ObjectId) -> Result<Option<DirtRow>, CatalogError> {
         get(&*self.kv, &Key::Dirt(id))
     }
 
-    pub(super) fn put_dirt(&mut self, id: ObjectId, row: &DirtRow, due: Instant) -> Result<(), CatalogError> {
+    pub(super) fn put_dirt(
+        &mut self,
+        id: ObjectId,
+        row: &DirtRow,
+        due: Instant,
+        class: Class,
+    ) -> Result<(), CatalogError> {
         if let Some(old) = self.dirt_row(id)? {
             self.memory.holds.remove(old.journal);
         }
         self.memory.holds.add(row.journal);
         put(self.kv, &Key::Dirt(id), row)?;
-        self.memory.dirty.set(id, row, due);
+        self.memory.dirty.set(id, row, due, class);
         Ok(())
     }
 

@@ -18,10 +18,7 @@ impl Work<'_> {
         if record.sequence <= applied {
             return Ok(());
         }
-        self.cause = Cause {
-            journal: record.sequence,
-            time_ns: record.time_ns,
-        };
+        self.cause = Cause::client(record.sequence, record.time_ns);
         self.memory.head.applied = record.sequence;
         if record.sequence > applied + 1 {
             self.note_gap(record.time_ns, GapReason::JournalDamaged.text())?;

@@ -83,9 +83,9 @@ impl Work<'_> {
         }
         for ((dir, name), row) in due {
             if self.agenda.queued.insert((dir, name.clone(), row.check)) {
-                let cause = Cause {
-                    journal: row.journal,
-                    time_ns: row.time_ns,
+                let cause = match row.check {
+                    true => Cause::scan(row.journal, row.time_ns),
+                    false => Cause::client(row.journal, row.time_ns),
                 };
                 self.agenda.queue.push_back(Look {
                     dir,
@@ -258,7 +258,7 @@ impl Work<'_> {
         let Some(row) = self.node_row(id)? else {
             return Ok(());
         };
-        if moved || row.names != seen.names() {
+        if moved || row.names > seen.names() {
             self.look_at_other_names(id, seen, look)?;
         }
         let row = NodeRow {

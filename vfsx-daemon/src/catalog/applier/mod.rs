@@ -14,6 +14,7 @@ mod refresh;
 mod results;
 mod run;
 mod scans;
+mod unread;
 mod work;
 
 pub(super) use dirs::{ReachError, reach};

@@ -1,7 +1,7 @@
 //! What readers found.
 
 use super::BlockAnswer;
-use super::memory::Flight;
+use super::unread::{Class, Flight};
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
@@ -33,10 +33,7 @@ impl Work<'_> {
         let Some(row) = self.dirt_row(id)? else {
             return Ok(());
         };
-        self.cause = Cause {
-            journal: row.journal,
-            time_ns: row.last_ns,
-        };
+        self.cause = Cause::client(row.journal, row.last_ns);
         if let Some(slice) = &part.slice {
             self.put_slice(id, slice)?;
         }
@@ -75,7 +72,8 @@ impl Work<'_> {
         dirt.touched = true;
         dirt.write(&mut row);
         let now = self.now;
-        self.put_dirt(id, &row, now)
+        // Whoever wanted it first still does.
+        self.put_dirt(id, &row, now, Class::Scan)
     }
 
     fn finish(
@@ -100,10 +98,7 @@ impl Work<'_> {
         if unsteady && !was_again {
             // Whoever changed it says so in an event of its own, usually; one more look in case it does not. Not
             // more, or a file that is always being written would never be done.
-            self.cause = Cause {
-                journal: self.memory.head.applied + 1,
-                time_ns: self.now_ns,
-            };
+            self.cause = Cause::client(self.memory.head.applied + 1, self.now_ns);
             self.add_dirt(id, &read, size, due)?;
             self.memory.dirty.read_again(id, true);
         }
@@ -112,10 +107,7 @@ impl Work<'_> {
 
     /// Became dirty again while it was read.
     fn fly_again(&mut self, id: ObjectId, flight: Flight, size: u64) -> Result<(), CatalogError> {
-        self.cause = Cause {
-            journal: flight.journal,
-            time_ns: flight.first_ns,
-        };
+        self.cause = Cause::client(flight.journal, flight.first_ns);
         let due = self.now + self.rules.flush_age;
         self.add_dirt(id, &flight.fresh, size, due)?;
         self.cause.time_ns = flight.last_ns;

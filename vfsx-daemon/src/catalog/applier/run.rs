@@ -1,6 +1,7 @@
 //! The applier's loop.
 
 use super::memory::Memory;
+use super::unread::Class;
 use super::work::{Rules, Work};
 use super::{Batch, Request, Waiting};
 use crate::catalog::CatalogError;
@@ -9,7 +10,7 @@ use crate::catalog::reader::{Job, Part};
 use crate::catalog::shared::Shared;
 use crate::catalog::status::{Gap, ScanProgress, ScanState, Status};
 use crate::catalog::store::{DirtRow, Key, ScanPhase, get, put};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use dr_replicator::Cursor;
 use restfs_lib::kv::{KvRead, KvWrite};
 use restfs_lib::tree::Tree;
@@ -17,6 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Objects that wait to be read before records wait, in the journal, for them: each takes memory. Records are taken all
+/// the same when nothing is being read, since what keeps everything from being read may be what they say.
+const UNREAD: usize = 100_000;
 /// Parts and requests taken into one transaction.
 const PARTS: usize = 256;
 const REQUESTS: usize = 64;
@@ -27,12 +31,14 @@ const IDLE: Duration = Duration::from_secs(1);
 /// After a transaction that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+const CLASSES: [Class; 2] = [Class::Client, Class::Scan];
+
 pub(in crate::catalog) struct Channels {
     pub(in crate::catalog) records: Receiver<Batch>,
     pub(in crate::catalog) parts: Receiver<Part>,
     pub(in crate::catalog) requests: Receiver<Request>,
-    /// Bounded; never more jobs are under way than it holds.
-    pub(in crate::catalog) jobs: Sender<Job>,
+    /// By class. Bounded; never more reads of a class are under way than it holds.
+    pub(in crate::catalog) jobs: [Sender<Job>; 2],
     /// Of one place: the scanner looks for itself what there is.
     pub(in crate::catalog) scanner: Sender<()>,
 }
@@ -98,14 +104,18 @@ impl Applier {
     fn wait(&mut self) -> Input {
         let mut input = Input::default();
         let timeout = self.timeout();
+        let records = match self.is_behind() {
+            true => never(),
+            false => self.channels.records.clone(),
+        };
         select! {
-            recv(self.channels.records) -> batch => input.records = batch.ok(),
+            recv(records) -> batch => input.records = batch.ok(),
             recv(self.channels.parts) -> part => input.parts.extend(part),
             recv(self.channels.requests) -> request => input.requests.push(request.unwrap_or(Request::Stop)),
             default(timeout) => {}
         }
         if input.records.is_none() {
-            input.records = self.channels.records.try_recv().ok();
+            input.records = records.try_recv().ok();
         }
         while input.parts.len() < PARTS {
             let Ok(part) = self.channels.parts.try_recv() else {
@@ -136,15 +146,21 @@ impl Applier {
             || memory.scan.phase != ScanPhase::Done
             || self.more_to_trim;
         let longest = if waiting { TICK } else { IDLE };
-        let free = memory.dirty.in_flight() < self.capacity();
-        match memory.dirty.next_due().filter(|_| free) {
+        let due = CLASSES.into_iter().filter(|class| self.has_room(*class));
+        match due.filter_map(|class| memory.dirty.next_due(class)).min() {
             Some(due) => due.saturating_duration_since(Instant::now()).min(longest),
             None => longest,
         }
     }
 
-    fn capacity(&self) -> usize {
-        self.channels.jobs.capacity().unwrap_or(1)
+    fn has_room(&self, class: Class) -> bool {
+        let jobs = &self.channels.jobs[class as usize];
+        self.memory.dirty.in_flight(class) < jobs.capacity().unwrap_or(1) && !jobs.is_full()
+    }
+
+    fn is_behind(&self) -> bool {
+        let dirty = &self.memory.dirty;
+        dirty.len() > UNREAD && CLASSES.into_iter().any(|class| dirty.in_flight(class) > 0)
     }
 
     /// One transaction, tried until it succeeds or the end has come: records are never left out.
@@ -295,19 +311,21 @@ impl Applier {
             // Full means that it was woken already.
             let _ = self.channels.scanner.try_send(());
         }
-        if let Err(e) = self.send_jobs() {
-            self.memory.note_error(format!("catalog cannot be read: {e}"));
+        for class in CLASSES {
+            if let Err(e) = self.send_jobs(class) {
+                self.memory.note_error(format!("catalog cannot be read: {e}"));
+            }
         }
     }
 
-    fn send_jobs(&mut self) -> Result<(), CatalogError> {
+    fn send_jobs(&mut self, class: Class) -> Result<(), CatalogError> {
         let now = Instant::now();
-        if self.memory.dirty.next_due().is_none_or(|due| due > now) {
+        if self.memory.dirty.next_due(class).is_none_or(|due| due > now) {
             return Ok(());
         }
         let kv = self.shared.kv.read()?;
-        while self.memory.dirty.in_flight() < self.capacity() && !self.channels.jobs.is_full() {
-            let Some((object, flight)) = self.memory.dirty.begin(now) else {
+        while self.has_room(class) {
+            let Some((object, flight)) = self.memory.dirty.begin(class, now) else {
                 return Ok(());
             };
             let Some(row) = get::<DirtRow>(&*kv, &Key::Dirt(object))? else {
@@ -319,7 +337,7 @@ impl Applier {
                 flight,
                 dirt: Dirt::from_row(&row),
             };
-            if self.channels.jobs.try_send(job).is_err() {
+            if self.channels.jobs[class as usize].try_send(job).is_err() {
                 self.memory.dirty.fail(object, now);
                 return Ok(());
             }

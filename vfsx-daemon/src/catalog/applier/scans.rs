@@ -134,10 +134,7 @@ impl Work<'_> {
     pub(super) fn take_page(&mut self, page: Page) -> Result<(), CatalogError> {
         let before = self.cause;
         for (dir, name, list) in page.looks {
-            self.cause = Cause {
-                journal: list.journal,
-                time_ns: self.now_ns,
-            };
+            self.cause = Cause::scan(list.journal, self.now_ns);
             self.look_later(dir, &name, true);
         }
         for (dir, row) in page.below {
@@ -206,10 +203,7 @@ impl Work<'_> {
     /// Something cannot be explained any more: a gap, and a scan to close it.
     pub(super) fn lost_track(&mut self, what: &str) -> Result<(), CatalogError> {
         let before = self.cause;
-        self.cause = Cause {
-            journal: self.memory.head.applied + 1,
-            time_ns: self.now_ns,
-        };
+        self.cause = Cause::client(self.memory.head.applied + 1, self.now_ns);
         self.note_gap(self.now_ns, what)?;
         self.cause = before;
         let apart = SCANS_APART.as_nanos() as i64;

@@ -3,6 +3,7 @@
 use super::dirs::Dirs;
 use super::looks::Agenda;
 use super::memory::Memory;
+use super::unread::Class;
 use crate::catalog::CatalogError;
 use crate::catalog::share::Share;
 use crate::catalog::store::{Key, LogRow, NodeRow, OpRow, get, put};
@@ -23,6 +24,25 @@ const LOOK_ROUNDS: usize = 4;
 pub(super) struct Cause {
     pub(super) journal: u64,
     pub(super) time_ns: i64,
+    pub(super) class: Class,
+}
+
+impl Cause {
+    pub(super) fn client(journal: u64, time_ns: i64) -> Self {
+        Self {
+            journal,
+            time_ns,
+            class: Class::Client,
+        }
+    }
+
+    pub(super) fn scan(journal: u64, time_ns: i64) -> Self {
+        Self {
+            journal,
+            time_ns,
+            class: Class::Scan,
+        }
+    }
 }
 
 /// Settings that the applier needs.
@@ -61,10 +81,7 @@ impl<'a> Work<'a> {
         now_ns: i64,
     ) -> Self {
         let (covered, oldest_ns) = (memory.covered(), memory.dirty.oldest_ns());
-        let cause = Cause {
-            journal: memory.head.applied + 1,
-            time_ns: now_ns,
-        };
+        let cause = Cause::client(memory.head.applied + 1, now_ns);
         Self {
             kv,
             memory,
@@ -85,7 +102,7 @@ impl<'a> Work<'a> {
     /// What comes after the records of the batch stands for the first of them, so that it holds up all of them.
     pub(super) fn settle_cause(&mut self, records: Option<(u64, i64)>) {
         let (journal, time_ns) = records.unwrap_or((self.memory.head.applied + 1, self.now_ns));
-        self.cause = Cause { journal, time_ns };
+        self.cause = Cause::client(journal, time_ns);
     }
 
     /// Looks at all names, and reads all metadata, that the batch has touched.

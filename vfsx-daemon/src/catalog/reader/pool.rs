@@ -3,35 +3,41 @@
 use super::content::{Context, Stopped, run};
 use super::{Job, Part};
 use crate::catalog::shared::Shared;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, never, select_biased};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Starts readers. They end when no more jobs can come, or nobody takes their parts.
+/// Starts readers: one that reads only what clients changed, so that this never waits behind the files of an initial
+/// sync, and `count` for anything. They end when no more jobs can come, or nobody takes their parts.
 pub(in crate::catalog) fn start(
     shared: &Arc<Shared>,
     count: usize,
-    jobs: &Receiver<Job>,
+    jobs: &[Receiver<Job>; 2],
     parts: &Sender<Part>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let reader = |number| {
-        let (shared, jobs, parts) = (Arc::clone(shared), jobs.clone(), parts.clone());
+        let (shared, parts) = (Arc::clone(shared), parts.clone());
+        let [clients, scans] = jobs.clone();
+        let jobs = match number {
+            0 => [clients, never()],
+            _ => [clients, scans],
+        };
         std::thread::Builder::new()
             .name(format!("reader-{number}"))
             .spawn(move || read_all(&shared, &jobs, &parts))
     };
-    (1..=count.max(1)).map(reader).collect()
+    (0..=count.max(1)).map(reader).collect()
 }
 
-fn read_all(shared: &Shared, jobs: &Receiver<Job>, parts: &Sender<Part>) {
+fn read_all(shared: &Shared, jobs: &[Receiver<Job>; 2], parts: &Sender<Part>) {
     let context = Context {
         kv: &*shared.kv,
         share: &shared.share,
         cache: &shared.cache,
         bytes_read: &shared.bytes_read,
     };
-    for job in jobs {
+    while let Some(job) = next(jobs) {
         let sent = run(&context, job, &mut |part| {
             if shared.stopping() {
                 return Err(Stopped);
@@ -41,5 +47,13 @@ fn read_all(shared: &Shared, jobs: &Receiver<Job>, parts: &Sender<Part>) {
         if sent.is_err() {
             return;
         }
+    }
+}
+
+/// What clients changed first. `None`: no more can come.
+fn next([clients, scans]: &[Receiver<Job>; 2]) -> Option<Job> {
+    select_biased! {
+        recv(clients) -> job => job.ok(),
+        recv(scans) -> job => job.ok(),
     }
 }

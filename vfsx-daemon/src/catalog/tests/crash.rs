@@ -71,3 +71,42 @@ fn records_missing_from_the_journal_are_a_gap() {
     rig.make_file("", "f", b"x");
     rig.wait("the gap is noted", |s| s.gap.is_some());
 }
+
+#[test]
+fn a_store_that_fails_for_a_while_loses_and_doubles_nothing() {
+    for happens in [false, true] {
+        let rig = Rig::new();
+        rig.make_dir("", "d");
+        rig.check();
+        rig.crash_after(1, happens);
+        for i in 0..30 {
+            rig.make_file("d", &format!("f{i}"), &vec![i as u8; 5000]);
+        }
+        rig.wait_for("the failure is shown", |s| s.failed.is_some());
+        rig.make_file("", "later", b"while it fails");
+        rig.heal();
+        rig.wait_for("it goes on", |s| s.failed.is_none());
+        rig.check();
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_found_is_a_gap_and_holds_nothing_up_for_ever() {
+    let rig = Rig::new();
+    let nowhere = crate::journal::DirRef {
+        node: crate::journal::NodeRef {
+            dev: 5,
+            ino: 999_999_999,
+            btime_ns: 1,
+        },
+        path_hint: b"no/where".to_vec(),
+    };
+    rig.feed(Body::Look {
+        dir: nowhere,
+        name: b"x".to_vec(),
+    });
+    let status = rig.wait("it is applied", |s| s.applied == 1);
+    assert_eq!(status.covered, 0);
+    let status = rig.wait("it is given up", |s| s.covered == 1);
+    assert!(status.gap.is_some());
+}

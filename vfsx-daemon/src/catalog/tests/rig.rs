@@ -271,7 +271,18 @@ impl Rig {
             .unwrap();
     }
 
+    pub(super) fn heal(&self) {
+        *self.crash.lock().unwrap() = None;
+    }
+
     pub(super) fn wait(&self, what: &str, done: impl Fn(&Status) -> bool) -> Status {
+        let status = self.wait_for(what, |s| s.failed.is_some() || done(s));
+        assert_eq!(status.failed, None);
+        status
+    }
+
+    /// Waits also when transactions fail.
+    pub(super) fn wait_for(&self, what: &str, done: impl Fn(&Status) -> bool) -> Status {
         let until = Instant::now() + LONGEST_WAIT;
         loop {
             let status = self.catalog.status();
@@ -279,7 +290,6 @@ impl Rig {
                 return status;
             }
             assert!(Instant::now() < until, "waited in vain until {what}: {status:#?}");
-            assert_eq!(status.failed, None);
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -251,3 +251,39 @@ fn the_rows_of_all_groups_make_the_same_tree() {
     let (_, expected) = block_on(rig.catalog.digest()).unwrap();
     assert_eq!(Tree::head(&*kv, bucket).digest().unwrap(), expected);
 }
+
+#[test]
+fn the_change_log_is_kept_for_the_slowest_site_and_not_for_ever() {
+    let rig = Rig::with(|root| {
+        for f in 0..3500 {
+            fs::write(root.join(format!("f{f}")), b"x").unwrap();
+        }
+    });
+    let head = rig.settle().head;
+    assert!(head > 12_000, "{head} changes are too few to trim");
+    let oldest = |expected: u64| {
+        rig.wait("the log is trimmed", |_| {
+            let limits = BatchLimits {
+                max_ops: 1,
+                max_bytes: 0,
+            };
+            match block_on(rig.catalog.changes(0, limits)) {
+                Err(SourceError::TooOld { oldest, .. }) => oldest == expected,
+                _ => expected == 1,
+            }
+        });
+        let limits = BatchLimits {
+            max_ops: 1,
+            max_bytes: 0,
+        };
+        let first = block_on(rig.catalog.changes(expected - 1, limits)).unwrap();
+        assert_eq!(first.changes[0].sequence, expected);
+    };
+    oldest(1);
+    rig.save_cursor("site", head);
+    rig.save_cursor("other", 1500);
+    oldest(1501);
+    // Kept for a site that is about to name its base.
+    rig.save_cursor("other", head);
+    oldest(head - 10_000 + 1);
+}

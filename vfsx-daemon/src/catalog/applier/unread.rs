@@ -1,0 +1,277 @@
+//! Objects that are to be read: which is due, which is under way.
+
+use crate::catalog::dirt::Dirt;
+use crate::catalog::store::DirtRow;
+use restfs_lib::model::ObjectId;
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+/// Until an object that could not be read is tried again: twice this, doubled each time.
+const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Who wants an object read. What clients change is not to wait for an initial sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::catalog) enum Class {
+    Client,
+    Scan,
+}
+
+/// A read that is under way.
+pub(super) struct Flight {
+    pub(super) id: u64,
+    /// What became dirty after it began, and the records that say so: it may or may not have been seen.
+    pub(super) fresh: Dirt,
+    pub(super) journal: u64,
+    pub(super) first_ns: i64,
+    pub(super) last_ns: i64,
+    /// Read what is fresh at once.
+    pub(super) urgent: bool,
+}
+
+impl Flight {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            fresh: Dirt::default(),
+            journal: u64::MAX,
+            first_ns: i64::MAX,
+            last_ns: i64::MIN,
+            urgent: false,
+        }
+    }
+
+    pub(super) fn add(&mut self, dirt: &Dirt, journal: u64, time_ns: i64) {
+        self.fresh.merge(dirt);
+        self.journal = self.journal.min(journal);
+        self.first_ns = self.first_ns.min(time_ns);
+        self.last_ns = self.last_ns.max(time_ns);
+    }
+}
+
+pub(super) struct DirtyObject {
+    /// As in its row.
+    pub(super) first_ns: i64,
+    pub(super) bytes: u64,
+    /// When it is to be read.
+    pub(super) due: Instant,
+    class: Class,
+    pub(super) failures: u32,
+    /// It changed while it was read, and is read once more for that.
+    pub(super) again: bool,
+    pub(super) flight: Option<Flight>,
+}
+
+/// Objects with a `D` row.
+#[derive(Default)]
+pub(super) struct DirtyIndex {
+    objects: HashMap<ObjectId, DirtyObject>,
+    /// By class.
+    due: [BTreeSet<(Instant, ObjectId)>; 2],
+    in_flight: [usize; 2],
+    oldest: BTreeSet<(i64, ObjectId)>,
+    bytes: u64,
+    next_flight: u64,
+}
+
+impl DirtyIndex {
+    pub(super) fn get(&self, id: ObjectId) -> Option<&DirtyObject> {
+        self.objects.get(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads under way.
+    pub(super) fn in_flight(&self, class: Class) -> usize {
+        self.in_flight[class as usize]
+    }
+
+    pub(super) fn oldest_ns(&self) -> Option<i64> {
+        self.oldest.first().map(|(ns, _)| *ns)
+    }
+
+    /// When the next one is to be read.
+    pub(super) fn next_due(&self, class: Class) -> Option<Instant> {
+        self.due[class as usize].first().map(|(due, _)| *due)
+    }
+
+    /// Notes the row; an object that is dirty already is not read later than it was to be.
+    pub(super) fn set(&mut self, id: ObjectId, row: &DirtRow, due: Instant, class: Class) {
+        let bytes = Dirt::from_row(row).bytes(row.size);
+        let old = self.take(id);
+        let object = match old {
+            Some(old) => DirtyObject {
+                first_ns: row.first_ns,
+                bytes,
+                due: old.due.min(due),
+                class: old.class.min(class),
+                ..old
+            },
+            None => DirtyObject {
+                first_ns: row.first_ns,
+                bytes,
+                due,
+                class,
+                failures: 0,
+                again: false,
+                flight: None,
+            },
+        };
+        self.insert(id, object);
+    }
+
+    pub(super) fn remove(&mut self, id: ObjectId) {
+        self.take(id);
+    }
+
+    /// Puts a read off, or brings it forward.
+    pub(super) fn set_due(&mut self, id: ObjectId, due: Instant) {
+        if let Some(mut object) = self.take(id) {
+            object.due = due;
+            self.insert(id, object);
+        }
+    }
+
+    /// The object of the class that has been due longest, with a read begun; `None`: none is due.
+    pub(super) fn begin(&mut self, class: Class, now: Instant) -> Option<(ObjectId, u64)> {
+        let (due, id) = *self.due[class as usize].first()?;
+        if due > now {
+            return None;
+        }
+        let mut object = self.take(id)?;
+        self.next_flight += 1;
+        let flight = self.next_flight;
+        object.flight = Some(Flight::new(flight));
+        self.insert(id, object);
+        Some((id, flight))
+    }
+
+    pub(super) fn flight_mut(&mut self, id: ObjectId) -> Option<&mut Flight> {
+        self.objects.get_mut(&id)?.flight.as_mut()
+    }
+
+    /// The read has ended with nothing read. Due again after a while, longer each time; how often it was so in a row.
+    pub(super) fn fail(&mut self, id: ObjectId, now: Instant) -> u32 {
+        let Some(mut object) = self.take(id) else { return 0 };
+        object.flight = None;
+        object.failures = object.failures.saturating_add(1);
+        let failures = object.failures;
+        object.due = now + BACKOFF.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+        self.insert(id, object);
+        failures
+    }
+
+    /// The read has ended. What was being read.
+    pub(super) fn end(&mut self, id: ObjectId, due: Instant) -> Option<Flight> {
+        let mut object = self.take(id)?;
+        let flight = object.flight.take();
+        object.due = due;
+        object.failures = 0;
+        self.insert(id, object);
+        flight
+    }
+
+    /// Notes whether the object is to be read once more; what was noted before.
+    pub(super) fn read_again(&mut self, id: ObjectId, again: bool) -> bool {
+        self.objects
+            .get_mut(&id)
+            .is_some_and(|o| std::mem::replace(&mut o.again, again))
+    }
+
+    /// After loading anew, so that results of older reads are told from newer ones.
+    pub(super) fn continue_from(&mut self, old: &Self) {
+        self.next_flight = old.next_flight;
+    }
+
+    fn insert(&mut self, id: ObjectId, object: DirtyObject) {
+        self.bytes = self.bytes.saturating_add(object.bytes);
+        self.oldest.insert((object.first_ns, id));
+        if object.flight.is_some() {
+            self.in_flight[object.class as usize] += 1;
+        } else {
+            self.due[object.class as usize].insert((object.due, id));
+        }
+        self.objects.insert(id, object);
+    }
+
+    fn take(&mut self, id: ObjectId) -> Option<DirtyObject> {
+        let object = self.objects.remove(&id)?;
+        self.bytes = self.bytes.saturating_sub(object.bytes);
+        self.oldest.remove(&(object.first_ns, id));
+        if object.flight.is_some() {
+            self.in_flight[object.class as usize] -= 1;
+        } else {
+            self.due[object.class as usize].remove(&(object.due, id));
+        }
+        Some(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(journal: u64) -> DirtRow {
+        DirtRow {
+            journal,
+            first_ns: journal as i64,
+            touched: true,
+            ..DirtRow::default()
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_client_changes_leaves_the_queue_of_the_scan() {
+        let now = Instant::now();
+        let mut index = DirtyIndex::default();
+        for id in 1..=3 {
+            index.set(ObjectId(id), &row(id), now, Class::Scan);
+        }
+        assert_eq!(index.begin(Class::Client, now), None);
+        index.set(ObjectId(2), &row(2), now + BACKOFF, Class::Client);
+        let (id, flight) = index.begin(Class::Client, now).unwrap();
+        assert_eq!(
+            (id, index.in_flight(Class::Client), index.in_flight(Class::Scan)),
+            (ObjectId(2), 1, 0)
+        );
+        // What a scan finds of it later does not make it wait.
+        index.set(ObjectId(2), &row(2), now, Class::Scan);
+        assert_eq!(index.flight_mut(id).unwrap().id, flight);
+        assert!(index.end(id, now).is_some());
+        assert_eq!(index.begin(Class::Client, now).unwrap().0, ObjectId(2));
+        assert_eq!(index.begin(Class::Scan, now).unwrap().0, ObjectId(1));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_tried_ever_more_rarely_and_counted_right() {
+        let now = Instant::now();
+        let mut index = DirtyIndex::default();
+        index.set(ObjectId(1), &row(1), now, Class::Client);
+        let mut wait = Duration::ZERO;
+        for failures in 1..20 {
+            let due = index.next_due(Class::Client).unwrap();
+            index.begin(Class::Client, due).unwrap();
+            assert_eq!(index.fail(ObjectId(1), due), failures);
+            let next = index.next_due(Class::Client).unwrap() - due;
+            assert!(next >= wait && next <= BACKOFF_MAX);
+            wait = next;
+        }
+        assert_eq!(wait, BACKOFF_MAX);
+        index.remove(ObjectId(1));
+        assert_eq!(
+            (
+                index.len(),
+                index.bytes(),
+                index.oldest_ns(),
+                index.in_flight(Class::Client)
+            ),
+            (0, 0, None, 0)
+        );
+    }
+}
