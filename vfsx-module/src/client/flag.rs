@@ -44,7 +44,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// `STATE/gaps/SHARE/live/SESSION`. Not synced: a loss of power ends vfsxd too, which then looks for itself. Needs root.
+    /// `STATE/gaps/SHARE/live/SESSION`, which vfsxd sees only locked and whole: it must never get the lock of a live process.
+    /// Not synced: a loss of power ends vfsxd too, which then looks for itself. Needs root.
     pub fn raise(path: &Path, lost: Lost, pid: u32) -> io::Result<Self> {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -52,16 +53,31 @@ impl Standing {
         let dir = dir.join("live");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let path = dir.join(name);
-        let mut file = fs::File::create(&path)?;
-        file.try_lock()?;
-        file.write_all(text(lost, pid, None).as_bytes())?;
-        Ok(Self { path, _locked: file })
+        let new = path.with_extension("new");
+        let result = create_locked(&new, &text(lost, pid, None)).and_then(|file| {
+            fs::rename(&new, &path)?;
+            Ok(file)
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        Ok(Self {
+            path,
+            _locked: result?,
+        })
     }
 
     /// All changes were taken after all, or the flag proper is written. Needs root.
     pub fn lower(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
+}
+
+fn create_locked(path: &Path, text: &str) -> io::Result<fs::File> {
+    let mut file = fs::File::create(path)?;
+    file.try_lock()?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 fn text(lost: Lost, pid: u32, last: Option<u64>) -> String {
@@ -127,5 +143,25 @@ mod tests {
             .lower()
             .expect("lowered");
         assert!(!live.exists());
+    }
+
+    /// vfsxd tries to lock every standing flag that it sees, and takes one that it could lock for that of a killed process.
+    #[test]
+    fn a_standing_flag_never_shows_before_it_is_locked() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let path = path(dir.path(), "data", SessionId([1; 16]));
+        let lost = Lost {
+            since_ns: 1,
+            reason: GapReason::DaemonAbsent,
+        };
+        let live = dir.path().join("gaps/data/live").join("01".repeat(16));
+        fs::create_dir_all(live.parent().expect("directory")).expect("directory");
+        let probed = fs::File::create(&live).expect("what raise would show too early");
+        probed.try_lock().expect("vfsxd's look");
+        let _standing = Standing::raise(&path, lost, 42).expect("raised all the same");
+        assert_eq!(fs::read_to_string(&live).expect("readable"), text(lost, 42, None));
+        assert!(fs::File::open(&live).expect("open").try_lock().is_err());
+        let files = fs::read_dir(dir.path().join("gaps/data/live")).expect("directory");
+        assert_eq!(files.count(), 1);
     }
 }
