@@ -64,6 +64,8 @@ pub struct Client {
     away_since: Option<Instant>,
     /// Tells of the changes in this memory, in case that smbd is killed.
     standing: Option<Standing>,
+    /// vfsxd has taken this session before.
+    welcomed: bool,
     /// The last failure was logged; the next is news only after a success.
     complained: bool,
 }
@@ -73,7 +75,7 @@ pub struct Client {
 pub enum Request {
     /// Send what is held back, then call [`Client::answer`] with the token.
     SendNow { token: u64 },
-    /// Events were dropped and the gap is now told: name open files again.
+    /// Name open files again: the gap of dropped events is now told, or vfsxd was away and may have forgotten them.
     Announce,
 }
 
@@ -94,6 +96,7 @@ impl Client {
             connection: 0,
             away_since: Some(Instant::now()),
             standing: None,
+            welcomed: false,
             complained: false,
         };
         client.connect();
@@ -113,7 +116,8 @@ impl Client {
         }
         match self.ring.push(event, os::wall_clock()) {
             Ok(()) => {}
-            Err(NotKept::Full) => self.gap(GapReason::RingFull),
+            // Never a `Gap` at once: it is small and may still fit, and there is no room for what follows it.
+            Err(NotKept::Full) => self.lose(GapReason::RingFull),
             Err(NotKept::TooLarge) => self.gap(GapReason::Unrepresentable),
         }
     }
@@ -121,13 +125,27 @@ impl Client {
     /// Changes may be missed from now on.
     pub fn gap(&mut self, reason: GapReason) {
         let since_ns = os::wall_clock();
-        (self.host.log)(
-            ERROR,
-            &format!("share {}: changes may be missed: {reason:?}", self.hello.share),
-        );
-        if self.ring.push(Event::Gap { since_ns, reason }, since_ns).is_err() && self.lost.is_none() {
-            self.lost = Some(Lost { since_ns, reason });
+        // A `Gap` that is not in the ring yet covers this one too.
+        if self.lost.is_some() || self.ring.push(Event::Gap { since_ns, reason }, since_ns).is_err() {
+            self.lose(reason);
+        } else {
+            self.log_gap(reason);
         }
+    }
+
+    /// Nothing is kept from now on until [`Client::tell_gap`]. The ring holds something then, whose acknowledgement leads there:
+    /// an empty one has room for every frame.
+    fn lose(&mut self, reason: GapReason) {
+        self.log_gap(reason);
+        self.lost.get_or_insert(Lost {
+            since_ns: os::wall_clock(),
+            reason,
+        });
+    }
+
+    fn log_gap(&self, reason: GapReason) {
+        let text = format!("share {}: changes may be missed: {reason:?}", self.hello.share);
+        (self.host.log)(ERROR, &text);
     }
 
     /// Sends what the socket takes.
@@ -156,9 +174,11 @@ impl Client {
         }
     }
 
-    /// The answer to [`Request::SendNow`]: follows all events noted so far.
+    /// The answer to [`Request::SendNow`]: follows all events noted so far, and the `Gap` of those that were dropped, which is
+    /// the next that the ring takes.
     pub fn answer(&mut self, token: u64) {
-        self.answers.push_back((self.ring.last(), token));
+        let after = self.ring.last() + u64::from(self.lost.is_some());
+        self.answers.push_back((after, token));
     }
 
     /// Tries to connect when it is time, and raises the standing flag when vfsxd stays away.
@@ -205,6 +225,8 @@ impl Client {
                     self.answer(token);
                 }
             }
+            // A `Welcome` or an acknowledgement that just came may have made more to send: vfsxd waits for it.
+            self.send();
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(socket) = self.link.socket() else { break };
             if self.is_settled() && self.wire.is_empty() || left.is_zero() {
@@ -232,7 +254,8 @@ impl Client {
                 let level = if self.complained { NOTICE } else { DETAIL };
                 self.complained = false;
                 (self.host.log)(level, &format!("share {}: vfsxd takes changes", self.hello.share));
-                self.acknowledged()
+                let again = std::mem::replace(&mut self.welcomed, true);
+                self.acknowledged().or(again.then_some(Request::Announce))
             }
             ToModule::Ack { sequence } => {
                 self.ring.acknowledge(sequence);

@@ -92,6 +92,11 @@ impl Connection {
         self.send(&ToModule::Welcome(Welcome { acknowledged }));
     }
 
+    /// The client sees the end of the connection.
+    pub(crate) fn close(&self) {
+        self.stream.shutdown(std::net::Shutdown::Both).expect("closed");
+    }
+
     pub(crate) fn message(&mut self) -> ToDaemon {
         loop {
             if let Some(message) = self.decoder.next().expect("well formed") {
@@ -361,5 +366,91 @@ fn a_short_absence_leaves_no_trace() {
     drop((connection, daemon));
     client.readable();
     client.tick(Instant::now());
+    assert!(!dir.path().join("state").exists());
+}
+
+#[test]
+fn nothing_is_kept_after_an_event_that_did_not_fit_until_the_gap_is_told() {
+    let (_dir, _daemon, mut connection, mut client) = connected(4096);
+    while client.ring.has_room() {
+        client.note(event(1));
+    }
+    let kept = client.ring.last();
+    let large = Event::Opened {
+        handle: 1,
+        node: NodeRef {
+            dev: 1,
+            ino: 1,
+            btime_ns: 0,
+        },
+        path_hint: vec![b'x'; 4096],
+    };
+    client.note(large);
+    client.note(event(2));
+    client.gap(GapReason::Panic);
+    assert_eq!(client.ring.last(), kept, "they would fit, but the order is lost");
+    client.flush();
+    connection.send(&ToModule::Ack { sequence: kept });
+    assert_eq!(client.readable(), [Request::Announce]);
+    client.flush();
+    connection.events(kept as usize);
+    let told = &connection.events(1)[0];
+    assert!(
+        matches!(
+            told.event,
+            Event::Gap {
+                reason: GapReason::RingFull,
+                ..
+            }
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn sent_is_not_told_before_the_gap_of_dropped_events() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut client = Client::new(config(dir.path(), 4096), host(), hello());
+    while client.lost.is_none() {
+        client.note(event(1));
+    }
+    let kept = client.ring.last();
+    let daemon = Daemon::start(dir.path());
+    reconnect(&mut client);
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    connection.send(&ToModule::SendNow { token: 9 });
+    assert!(client.flush().contains(&Request::SendNow { token: 9 }));
+    client.answer(9);
+    client.flush();
+    connection.events(kept as usize);
+    connection.send(&ToModule::Ack { sequence: kept });
+    client.readable();
+    client.note(event(2));
+    client.flush();
+    let told = connection.events(1);
+    assert!(matches!(told[0].event, Event::Gap { .. }), "{told:?}");
+    assert_eq!(connection.message(), ToDaemon::Sent { token: 9 });
+    assert_eq!(connection.sequences(1), [kept + 2]);
+}
+
+#[test]
+fn an_end_sends_at_once_what_the_last_acknowledgement_made_room_for() {
+    let (dir, _daemon, mut connection, mut client) = connected(4096);
+    while client.lost.is_none() {
+        client.note(event(1));
+    }
+    let kept = client.ring.last();
+    let daemon = std::thread::spawn(move || {
+        connection.events(kept as usize);
+        connection.send(&ToModule::Ack { sequence: kept });
+        let told = connection.events(1);
+        assert!(matches!(told[0].event, Event::Gap { .. }), "{told:?}");
+        connection.send(&ToModule::Ack { sequence: kept + 1 });
+        connection
+    });
+    client.finish(PATIENCE / 4, false);
+    assert!(client.is_settled());
+    drop(daemon.join().expect("daemon"));
     assert!(!dir.path().join("state").exists());
 }

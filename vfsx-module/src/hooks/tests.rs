@@ -361,3 +361,30 @@ fn what_is_held_back_at_the_end_is_sent_then() {
     assert!(matches!(events[1].event, Event::Dirty { .. }));
     assert!(share.capture.client().is_settled());
 }
+
+#[test]
+fn files_open_for_writing_are_named_again_to_a_new_daemon() {
+    let mut share = Share::new();
+    fs::write(share.path("f"), "").expect("file");
+    let file = File::options().write(true).open(share.path("f")).expect("open");
+    let mut handle = None;
+    share.call(|capture| handle = capture.writing(None, file.as_raw_fd(), || b"f".to_vec()));
+    let opened = share.sent();
+    assert!(matches!(&opened[..], [Event::Opened { .. }]), "{opened:?}");
+    share.connection.send(&ToModule::Ack { sequence: 1 });
+    share.capture.readable();
+    assert!(share.capture.client().is_settled());
+
+    let daemon = Daemon::start(share.scratch.path());
+    share.connection.close();
+    share.capture.readable();
+    while share.capture.client().watch().1.is_none() {
+        let at = share.capture.deadline().expect("an attempt is due");
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        share.capture.tick(Instant::now());
+    }
+    share.connection = daemon.accept();
+    share.connection.welcome(1);
+    share.capture.readable();
+    assert_eq!(share.sent(), opened);
+}
