@@ -1,11 +1,13 @@
 //! Opening a catalog.
 
-use super::applier::{BUCKET, stored_status};
+use super::applier::{BUCKET, now_ns, stored_status};
 use super::options::{CatalogError, Options};
 use super::reader::Cache;
-use super::share::{Details, Seen, Share, Type, details};
+use super::share::{Details, Seen, Share, details};
 use super::shared::{Now, Shared};
-use super::store::{CursorRow, DevicesRow, HeadRow, Key, NodeRow, ScanPhase, ScanRow, SourceRow, get, put};
+use super::store::{
+    CursorRow, DevicesRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow, get, put,
+};
 use dr_replicator::Cursor;
 use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
 use restfs_lib::model::{Kind, Object, ObjectId, Op};
@@ -87,9 +89,10 @@ fn create(kv: &dyn Kv, options: &Options, root: &Seen, details: Details) -> Resu
     let source = SourceRow { id, root: root.node };
     let mut txn = kv.write()?;
     tree::bucket::open(&mut *txn, BUCKET, "share", options.layout, 0)?;
-    put_root(&mut *txn, options, root, details)?;
+    let changes = put_root(&mut *txn, options, root, details)?;
     put(&mut *txn, &Key::meta("source"), &source)?;
     let head = HeadRow {
+        change: changes,
         oldest: 1,
         next_object: ObjectId::ROOT.0 + 1,
         ..HeadRow::default()
@@ -107,19 +110,14 @@ fn create(kv: &dyn Kv, options: &Options, root: &Seen, details: Details) -> Resu
     Ok(source)
 }
 
-/// The root is in no change: a site without a position is brought over by tree difference.
+/// The share's root is the first object, and the first changes. How many these are.
 fn put_root(
     txn: &mut dyn KvWrite,
     options: &Options,
     root: &Seen,
     details: Details,
-) -> Result<(), CatalogError> {
-    if root.kind != Type::Directory {
-        return Err(CatalogError::WrongShare(format!(
-            "{} is no directory",
-            options.share.display()
-        )));
-    }
+) -> Result<u64, CatalogError> {
+    let id = ObjectId::ROOT;
     let object = Object {
         kind: Kind::Directory,
         mode: root.mode,
@@ -131,11 +129,24 @@ fn put_root(
         btime: root.btime,
         layout: options.layout,
     };
-    let id = ObjectId::ROOT;
-    let mut apply = |op: Op| tree::apply(txn, BUCKET, 0, History::HeadOnly, &op).map(|_| ());
-    apply(Op::PutObject { id, object })?;
+    let mut ops = vec![Op::PutObject { id, object }];
     for (name, value) in details.attributes {
-        apply(Op::PutAttribute { id, name, value })?;
+        ops.push(Op::PutAttribute { id, name, value });
+    }
+    let changes = ops.len() as u64;
+    let time_ns = now_ns();
+    for (sequence, op) in (1..).zip(ops) {
+        tree::apply(txn, BUCKET, sequence, History::HeadOnly, &op)?;
+        let row = LogRow {
+            journal: 0,
+            time_ns,
+            covered: 0,
+            oldest_ns: time_ns,
+            bytes: 0,
+            end: sequence == changes,
+            op: op.into(),
+        };
+        put(txn, &Key::Log(sequence), &row)?;
     }
     txn.put(&Key::Node(root.node).bytes(), &id.0.to_be_bytes())?;
     let row = NodeRow {
@@ -144,7 +155,8 @@ fn put_root(
         stamp: root.stamp.into(),
         scan: 0,
     };
-    put(txn, &Key::Object(id), &row)
+    put(txn, &Key::Object(id), &row)?;
+    Ok(changes)
 }
 
 fn stored(kv: &dyn KvRead, options: &Options) -> Result<Now, CatalogError> {

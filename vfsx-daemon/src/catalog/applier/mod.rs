@@ -18,7 +18,7 @@ mod unread;
 mod work;
 
 pub(super) use dirs::{ReachError, reach};
-pub(super) use run::{Applier, Channels, stored_status};
+pub(super) use run::{Applier, Channels, now_ns, stored_status};
 pub(super) use scans::Page;
 pub(super) use work::{BUCKET, Rules};
 

@@ -403,7 +403,7 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
     }
 }
 
-fn now_ns() -> i64 {
+pub(in crate::catalog) fn now_ns() -> i64 {
     jiff::Timestamp::now()
         .as_nanosecond()
         .try_into()

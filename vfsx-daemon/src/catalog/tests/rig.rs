@@ -8,7 +8,7 @@ use restfs_lib::content::hash_block;
 use restfs_lib::kv::{
     Kv, KvError, KvRead, KvTransaction, KvWrite, MemoryKv, Pair, SqliteKv, SqliteOptions, Synchronous,
 };
-use restfs_lib::model::{Digest, Kind, Object, ObjectId, Op};
+use restfs_lib::model::{Digest, Kind, Object, ObjectId};
 use restfs_lib::tree::{self, History, Tree};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -112,7 +112,6 @@ pub(super) struct Rig {
     pub(super) state: TempDir,
     pub(super) fed: Arc<Fed>,
     pub(super) catalog: Catalog,
-    pub(super) root: Object,
 }
 
 pub(super) fn options(share: &Path, state: &Path) -> Options {
@@ -143,7 +142,6 @@ impl Rig {
         fill(share.path());
         let crash = Arc::new(Mutex::new(None));
         let catalog = open(share.path(), state.path(), &crash);
-        let root = root_of(&catalog);
         let fed = Arc::new(Fed::default());
         catalog.start(fed.clone()).unwrap();
         let rig = Self {
@@ -152,7 +150,6 @@ impl Rig {
             state,
             fed,
             catalog,
-            root,
         };
         // Holds the whole change log, so that it can be compared.
         rig.save_cursor("other", 0);
@@ -353,7 +350,7 @@ impl Rig {
     /// Applying the change log to another tree makes the catalog's tree.
     pub(super) fn check_changes(&self) {
         let (_, expected) = block_on(self.catalog.digest()).unwrap();
-        assert_eq!(replay(&self.root, &self.changes(0)), expected);
+        assert_eq!(replay(&self.changes(0)), expected);
     }
 }
 
@@ -381,32 +378,18 @@ fn open(share: &Path, state: &Path, crash: &Arc<Mutex<Option<(u64, bool)>>>) -> 
     .unwrap()
 }
 
-fn replay(root: &Object, changes: &[Change]) -> Digest {
+fn replay(changes: &[Change]) -> Digest {
     let kv = MemoryKv::new();
     let mut txn = kv.write().unwrap();
     let bucket = tree::bucket::create(&mut *txn, "replica", Default::default(), 0)
         .unwrap()
         .id;
-    let root = Op::PutObject {
-        id: ObjectId::ROOT,
-        object: root.clone(),
-    };
-    tree::apply(&mut *txn, bucket, 1, History::Keep, &root).unwrap();
-    for (point, change) in (2..).zip(changes) {
+    for (point, change) in (1..).zip(changes) {
         tree::apply(&mut *txn, bucket, point, History::Keep, &change.op).unwrap();
     }
     txn.commit().unwrap();
     let kv = kv.read().unwrap();
     Tree::head(&*kv, bucket).digest().unwrap()
-}
-
-fn root_of(catalog: &Catalog) -> Object {
-    let kv = catalog.shared().kv.read().unwrap();
-    Tree::head(&*kv, crate::catalog::applier::BUCKET)
-        .object(ObjectId::ROOT)
-        .unwrap()
-        .unwrap()
-        .0
 }
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
