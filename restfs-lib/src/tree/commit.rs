@@ -8,11 +8,14 @@ use std::ops::{Bound, RangeInclusive};
 
 /// Longest name of a source in bytes.
 pub const MAX_SOURCE: usize = 255;
+/// Rows of the index of times removed at once: they are a few bytes each.
+const TIMES_PAGE: usize = 1024;
 
 /// What a commit says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitInfo {
-    /// When the newest change in it was noted at the source, nanoseconds since the epoch.
+    /// When the newest change in its tree was noted, nanoseconds since the epoch. What [`commit`] is given is that of the
+    /// changes in it, which may be older than those before it: a file is read long after it was changed.
     pub time_ns: i64,
     /// When the site took it in, nanoseconds since the epoch.
     pub committed_ns: i64,
@@ -47,13 +50,13 @@ pub struct Position {
     pub point: u64,
 }
 
-/// Applies the ops as the bucket's next point, with history, and moves its head. The caller looks after order,
-/// fencing and [`set_position`].
+/// Applies the ops as the bucket's next point, with history, and moves its head. Its time is never before that of the
+/// point below it, since its tree has those changes, too. The caller looks after order, fencing and [`set_position`].
 pub fn commit(
     txn: &mut dyn KvWrite,
     bucket: BucketId,
     checks: Checks,
-    info: CommitInfo,
+    mut info: CommitInfo,
     ops: &[Op],
 ) -> Result<(Commit, Applied), TreeError> {
     if info.source.len() > MAX_SOURCE {
@@ -63,6 +66,11 @@ pub fn commit(
     }
     let mut record = bucket::existing(txn, bucket)?;
     let point = record.head + 1;
+    if let Some(before) = get(txn, bucket, record.head)? {
+        // A clock that once ran ahead must not hold the times of all later points.
+        info.time_ns = info.time_ns.max(before.info.time_ns.min(info.committed_ns));
+    }
+    forget_later_times(txn, bucket, info.time_ns)?;
     let applied = apply_all(txn, bucket, point, History::Keep, checks, ops)?;
     let totals = Tree::head(txn, bucket).totals()?;
     let commit = Commit {
@@ -110,18 +118,12 @@ pub fn list(
     rows.iter().map(read).collect()
 }
 
-/// The point that shows the tree as it was at this time: of all commits not later than it the latest, of several
-/// with that time the newest. `None` when all are later, the head when none is: clocks of sources are set back at
-/// times, and who asks for now wants the newest.
+/// The newest point whose tree has no change after this time; `None` when all have. Times that a clock which ran ahead
+/// gave are forgotten once points with earlier times follow.
 pub fn point_at(kv: &dyn KvRead, bucket: BucketId, time_ns: i64) -> Result<Option<u64>, TreeError> {
-    let times = keys::of_bucket(keys::COMMIT_TIME, bucket);
-    let first_from = |start: &Key| kv.scan(Bound::Included(start), Bound::Excluded(&times.end()), 1);
-    let found = first_from(&keys::commit_time(bucket, time_ns, u64::MAX))?;
-    if found == first_from(&times)? {
-        return Ok(bucket::get(kv, bucket)?
-            .map(|bucket| bucket.head)
-            .filter(|head| *head > 0));
-    }
+    let end = keys::of_bucket(keys::COMMIT_TIME, bucket).end();
+    let newest = keys::commit_time(bucket, time_ns, u64::MAX);
+    let found = kv.scan(Bound::Included(&newest), Bound::Excluded(&end), 1)?;
     let Some((key, _)) = found.first() else {
         return Ok(None);
     };
@@ -158,6 +160,20 @@ pub fn positions(kv: &dyn KvRead, bucket: BucketId) -> Result<Vec<(String, Posit
     };
     let found = kv.scan(Bound::Included(&rows), Bound::Excluded(&rows.end()), usize::MAX)?;
     found.iter().map(read).collect()
+}
+
+/// Takes points with a time after this one out of the index, so that their order by time is that by number. There are some
+/// only when a clock ran ahead of the site's.
+fn forget_later_times(txn: &mut dyn KvWrite, bucket: BucketId, time_ns: i64) -> Result<(), TreeError> {
+    let first = keys::of_bucket(keys::COMMIT_TIME, bucket);
+    let end = keys::commit_time(bucket, time_ns, u64::MAX);
+    loop {
+        let page = txn.scan(Bound::Included(&first), Bound::Excluded(&end), TIMES_PAGE)?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        page.iter().try_for_each(|(key, _)| txn.delete(key))?;
+    }
 }
 
 fn position_key(bucket: BucketId, source: &str) -> Result<Key, TreeError> {

@@ -10,9 +10,17 @@ fn store() -> Store {
     store
 }
 
+/// Long after all times here.
+const LATE: i64 = 1_000_000;
+
 fn commit_at(store: &Store, time_ns: i64, ops: &[Op]) -> commit::Commit {
+    commit_taken_in_at(store, LATE, time_ns, ops)
+}
+
+fn commit_taken_in_at(store: &Store, committed_ns: i64, time_ns: i64, ops: &[Op]) -> commit::Commit {
     let info = CommitInfo {
         time_ns,
+        committed_ns,
         source: "s".into(),
         epoch: 2,
         ..CommitInfo::default()
@@ -74,27 +82,53 @@ fn a_refused_commit_makes_no_point() {
     assert_eq!(commit_at(&store, 1, &[]).point, 1);
 }
 
+fn point_at(store: &Store, time_ns: i64) -> Option<u64> {
+    commit::point_at(store.0.read().unwrap().as_ref(), BUCKET, time_ns).unwrap()
+}
+
 #[test]
-fn a_time_finds_the_latest_commit_that_is_not_after_it() {
+fn a_time_finds_the_newest_point_that_is_not_after_it() {
     let store = store();
-    let at = |time| commit::point_at(store.0.read().unwrap().as_ref(), BUCKET, time).unwrap();
-    assert_eq!(at(0), None, "no commit yet");
-    // The clock of the source goes back between the third and the fourth.
-    for time in [-5, 10, 30, 20, 20] {
+    assert_eq!(point_at(&store, 0), None, "no commit yet");
+    for time in [-5, 10, 10, 30] {
         commit_at(&store, time, &[]);
     }
-    assert_eq!(at(-6), None);
-    assert_eq!(at(-5), Some(1));
-    assert_eq!(at(9), Some(1));
-    assert_eq!(at(10), Some(2));
-    assert_eq!(at(25), Some(5));
-    assert_eq!(at(29), Some(5));
-    assert_eq!(at(30), Some(5), "the head");
-    assert_eq!(at(i64::MAX), Some(5), "the head");
-    commit_at(&store, 40, &[]);
-    assert_eq!(at(30), Some(3));
-    assert_eq!(at(40), Some(6));
-    assert_eq!(at(i64::MIN), None);
+    let found = [i64::MIN, -6, -5, 9, 10, 29, 30, i64::MAX].map(|time| point_at(&store, time));
+    assert_eq!(
+        found,
+        [None, None, Some(1), Some(1), Some(3), Some(3), Some(4), Some(4)]
+    );
+}
+
+/// A file changed before a disaster may be read, and committed, after the disaster's changes.
+#[test]
+fn a_point_of_old_changes_on_top_of_newer_ones_is_not_found_by_a_time_before_those() {
+    let store = store();
+    commit_at(&store, 10, &[]);
+    commit_at(&store, 30, &[]);
+    let late_read = commit_at(&store, 20, &[]);
+    assert_eq!(late_read.info.time_ns, 30);
+    assert_eq!(point_at(&store, 29), Some(1));
+    assert_eq!(point_at(&store, 30), Some(3));
+    let read = store.0.read().unwrap();
+    assert_eq!(commit::get(read.as_ref(), BUCKET, 3).unwrap(), Some(late_read));
+}
+
+#[test]
+fn a_clock_that_once_ran_ahead_does_not_hide_the_points_after_it() {
+    let store = store();
+    let times = [
+        (100, 100),
+        (110, 500),
+        (120, 510),
+        (130, 130),
+        (140, 125),
+        (600, 600),
+    ];
+    let kept = times.map(|(committed, time)| commit_taken_in_at(&store, committed, time, &[]).info.time_ns);
+    assert_eq!(kept, [100, 500, 510, 130, 130, 600]);
+    let found = [99, 129, 130, 505, 599, 600].map(|time| point_at(&store, time));
+    assert_eq!(found, [None, Some(1), Some(5), Some(5), Some(5), Some(6)]);
 }
 
 #[test]
