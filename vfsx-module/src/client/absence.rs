@@ -6,20 +6,31 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use vfsx_proto::GapReason;
 
-/// How long vfsxd may be away before a standing flag says so: a restart of it costs none.
+/// How long a change may be unacknowledged before a standing flag says so, whether vfsxd is gone, hangs, or is behind. A restart
+/// of it costs none, and an acknowledgement usually takes milliseconds. Also the pause after a flag that could not be raised.
 pub(super) const STANDING_AFTER: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// Raises the standing flag when vfsxd stays away and there is something at stake.
-    pub(super) fn watch_absence(&mut self, now: Instant) {
-        if self.standing.is_some() || self.away_since.is_none_or(|since| since + STANDING_AFTER > now) {
-            return;
+    /// When the standing flag is due. What was dropped is younger than what is in the ring, which is not empty then.
+    pub(super) fn standing_at(&self) -> Option<Instant> {
+        if self.standing.is_some() {
+            return None;
         }
+        let due = self.ring.oldest_kept()? + STANDING_AFTER;
+        Some(self.raise_again.map_or(due, |again| due.max(again)))
+    }
+
+    pub(super) fn is_standing_due(&self, now: Instant) -> bool {
+        self.standing_at().is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn raise_standing(&mut self, now: Instant) {
         let Some(lost) = self.at_stake() else { return };
         let (path, pid) = (self.flag_path(), self.hello.pid);
-        // A failure is told at the end of the session, when it matters; until then the next tick tries again.
+        // A failure is told at the end of the session, when it matters; until then it is tried again.
         let standing = &mut self.standing;
         (self.host.as_root)(&mut || *standing = Standing::raise(&path, lost, pid).ok());
+        self.raise_again = Some(now + STANDING_AFTER);
     }
 
     pub(super) fn lower_standing(&mut self) {

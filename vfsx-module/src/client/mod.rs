@@ -1,7 +1,7 @@
 //! The way to vfsxd: one connection per tree connect, and what vfsxd has not acknowledged yet.
 //!
 //! Nothing here waits but [`Client::finish`], which has a limit. The owner of the event loop calls
-//! [`Client::readable`] and [`Client::flush`] when the socket is ready, and [`Client::tick`] at [`Client::retry_at`].
+//! [`Client::readable`] and [`Client::flush`] when the socket is ready, and [`Client::tick`] at [`Client::deadline`].
 
 mod absence;
 pub mod flag;
@@ -60,10 +60,10 @@ pub struct Client {
     ended: Vec<OwnedFd>,
     /// Counts connections, so that the event loop sees a change even when the descriptor's number is the same.
     connection: u64,
-    /// When the connection ended with nothing since; `None` while it is up.
-    away_since: Option<Instant>,
     /// Tells of the changes in this memory, in case that smbd is killed.
     standing: Option<Standing>,
+    /// No attempt to raise it before.
+    raise_again: Option<Instant>,
     /// vfsxd has taken this session before.
     welcomed: bool,
     /// The last failure was logged; the next is news only after a success.
@@ -94,8 +94,8 @@ impl Client {
             wire: Vec::new(),
             ended: Vec::new(),
             connection: 0,
-            away_since: Some(Instant::now()),
             standing: None,
+            raise_again: None,
             welcomed: false,
             complained: false,
         };
@@ -181,16 +181,25 @@ impl Client {
         self.answers.push_back((after, token));
     }
 
-    /// Tries to connect when it is time, and raises the standing flag when vfsxd stays away.
-    pub fn tick(&mut self, now: Instant) {
+    /// Tries to connect when it is time, and raises the standing flag when changes stay unacknowledged.
+    pub fn tick(&mut self, now: Instant) -> Vec<Request> {
         if self.link.retry_at().is_some_and(|at| at <= now) {
             self.connect();
         }
-        self.watch_absence(now);
+        if !self.is_standing_due(now) {
+            return Vec::new();
+        }
+        // The acknowledgement may be there, and smbd was busy elsewhere.
+        let requests = self.readable();
+        if self.is_standing_due(now) {
+            self.raise_standing(now);
+        }
+        requests
     }
 
-    pub fn retry_at(&self) -> Option<Instant> {
-        self.link.retry_at()
+    /// When [`Client::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.link.retry_at().into_iter().chain(self.standing_at()).min()
     }
 
     /// What to watch: the connection's number, its socket, and whether it waits for room.
@@ -248,7 +257,6 @@ impl Client {
         match message {
             ToModule::Welcome(welcome) => {
                 self.link.welcome();
-                self.away_since = None;
                 self.ring.acknowledge(welcome.acknowledged);
                 self.ring.rewind();
                 let level = if self.complained { NOTICE } else { DETAIL };
@@ -378,7 +386,6 @@ impl Client {
     }
 
     fn drop_link(&mut self, refused: bool) {
-        self.away_since.get_or_insert_with(Instant::now);
         self.ended.extend(self.link.end(refused));
         self.connection += 1;
         self.ring.rewind();

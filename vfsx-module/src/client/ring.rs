@@ -1,6 +1,7 @@
 //! Events that vfsxd has not acknowledged, in order, as the frames that go over the socket.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 use vfsx_proto::{Event, Stamped, ToDaemon, encode};
 
 /// What an entry costs beside its frame: the entry itself and the allocator's share.
@@ -18,6 +19,8 @@ pub(super) enum NotKept {
 struct Entry {
     sequence: u64,
     time_ns: i64,
+    /// The same moment on a clock that nobody sets.
+    kept: Instant,
     frame: Box<[u8]>,
 }
 
@@ -62,6 +65,7 @@ impl Ring {
         self.entries.push_back(Entry {
             sequence,
             time_ns,
+            kept: Instant::now(),
             frame: frame.into_boxed_slice(),
         });
         Ok(())
@@ -112,6 +116,11 @@ impl Ring {
     /// When the oldest kept event was noted.
     pub(super) fn oldest(&self) -> Option<i64> {
         self.entries.front().map(|entry| entry.time_ns)
+    }
+
+    /// The same moment, to wait by.
+    pub(super) fn oldest_kept(&self) -> Option<Instant> {
+        self.entries.front().map(|entry| entry.kept)
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -140,7 +140,7 @@ fn connected(ring: usize) -> (tempfile::TempDir, Daemon, Connection, Client) {
 /// Ticks as the event loop would, at the times the client asks for.
 fn reconnect(client: &mut Client) {
     let deadline = Instant::now() + PATIENCE;
-    while let Some(at) = client.retry_at() {
+    while let Some(at) = client.link.retry_at() {
         assert!(Instant::now() < deadline, "no connection");
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
         client.tick(Instant::now());
@@ -287,7 +287,7 @@ fn a_refusal_is_followed_by_rare_attempts_only() {
     connection.send(&ToModule::Refused(Refusal::UnknownShare { share: "data".into() }));
     drop(connection);
     client.readable();
-    let retry = client.retry_at().expect("down");
+    let retry = client.deadline().expect("down");
     assert!(retry > Instant::now() + Duration::from_secs(5));
 }
 
@@ -340,11 +340,10 @@ fn changes_held_in_memory_are_on_record_until_a_daemon_has_them() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
     let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
-    let later = Instant::now() + STANDING_AFTER;
-    client.tick(later);
+    client.tick(Instant::now() + STANDING_AFTER);
     assert!(!live.exists(), "nothing is at stake");
     client.note(event(1));
-    client.tick(later);
+    client.tick(Instant::now() + STANDING_AFTER);
     assert!(live.exists());
 
     let daemon = Daemon::start(dir.path());
@@ -453,4 +452,67 @@ fn an_end_sends_at_once_what_the_last_acknowledgement_made_room_for() {
     assert!(client.is_settled());
     drop(daemon.join().expect("daemon"));
     assert!(!dir.path().join("state").exists());
+}
+
+/// The event loop's part: nothing happens before the deadline, so it must be there.
+fn tick_at_deadline(client: &mut Client) {
+    let at = client.deadline().expect("a deadline");
+    assert!(at <= Instant::now() + STANDING_AFTER);
+    client.tick(at);
+}
+
+#[test]
+fn a_daemon_that_accepts_and_says_nothing_is_as_good_as_none() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let _daemon = Daemon::start(dir.path());
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
+    assert_eq!(client.deadline(), None, "nothing to do without a change");
+    client.note(event(1));
+    client.flush();
+    tick_at_deadline(&mut client);
+    assert!(live.exists());
+    assert_eq!(client.deadline(), None, "once is enough");
+}
+
+#[test]
+fn a_daemon_that_stops_taking_changes_is_as_good_as_none() {
+    let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
+    let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
+    client.note(event(1));
+    client.flush();
+    let before = client.deadline().expect("a deadline") - Duration::from_millis(1);
+    client.tick(before);
+    assert!(!live.exists(), "an acknowledgement may take a moment");
+    tick_at_deadline(&mut client);
+    assert!(live.exists());
+    connection.send(&ToModule::Ack { sequence: 1 });
+    client.readable();
+    assert!(!live.exists());
+}
+
+#[test]
+fn an_acknowledgement_that_nobody_has_read_yet_counts() {
+    let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
+    client.note(event(1));
+    client.flush();
+    connection.send(&ToModule::Ack { sequence: 1 });
+    connection.send(&ToModule::SendNow { token: 9 });
+    let at = client.deadline().expect("a deadline");
+    assert_eq!(client.tick(at), [Request::SendNow { token: 9 }]);
+    assert!(client.is_settled());
+    assert!(!dir.path().join("state").exists());
+}
+
+#[test]
+fn a_flag_that_cannot_be_raised_is_tried_again_after_a_pause() {
+    let (dir, _daemon, _connection, mut client) = connected(1 << 20);
+    std::fs::write(dir.path().join("state"), "in the way").expect("obstacle");
+    client.note(event(1));
+    let at = client.deadline().expect("a deadline");
+    client.tick(at);
+    assert_eq!(client.deadline(), Some(at + STANDING_AFTER));
+    std::fs::remove_file(dir.path().join("state")).expect("obstacle");
+    client.tick(at + STANDING_AFTER);
+    assert!(dir.path().join("state/gaps/data/live").exists());
 }

@@ -95,7 +95,8 @@ impl Capture {
 
     /// Call at [`Capture::deadline`].
     pub fn tick(&mut self, now: Instant) {
-        self.client.tick(now);
+        let requests = self.client.tick(now);
+        self.serve(requests);
         if self.client.is_up() {
             self.send_old_ranges(now);
         }
@@ -110,7 +111,7 @@ impl Capture {
             .then(|| self.oldest_range())
             .flatten()
             .map(|since| since + AGE);
-        self.client.retry_at().into_iter().chain(age).min()
+        self.client.deadline().into_iter().chain(age).min()
     }
 
     pub fn client(&self) -> &Client {
