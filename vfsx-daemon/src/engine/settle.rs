@@ -72,7 +72,12 @@ impl ShareEngine {
         progress(SettleStage::Catalog);
         let status = self.covered(journal, deadline).await?;
         let mut sites = Vec::new();
-        for site in self.sites(only) {
+        let tasks = self.sites(only);
+        // While vfsxd stops, the sites' tasks are gone: then nothing can be promised.
+        if tasks.len() < self.chosen(only).count() {
+            return Err(not_running());
+        }
+        for site in tasks {
             progress(SettleStage::Site {
                 site: site.name.clone(),
             });

@@ -157,17 +157,20 @@ impl ShareEngine {
             .collect()
     }
 
+    /// The sites of the configuration, or the one named.
+    pub(super) fn chosen<'a>(&'a self, only: Option<&'a str>) -> impl Iterator<Item = &'a Site> {
+        self.sites
+            .iter()
+            .filter(move |site| only.is_none_or(|name| name == site.name))
+    }
+
     pub fn has_site(&self, name: &str) -> bool {
         self.sites.iter().any(|site| site.name == name)
     }
 
     /// Pauses or resumes the site named, or all; returns which. Durable.
     pub fn set_paused(&self, only: Option<&str>, paused: bool) -> io::Result<Vec<String>> {
-        let chosen = self
-            .sites
-            .iter()
-            .filter(|site| only.is_none_or(|name| name == site.name));
-        let names: Vec<String> = chosen.map(|site| site.name.clone()).collect();
+        let names: Vec<String> = self.chosen(only).map(|site| site.name.clone()).collect();
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         for name in &names {
             pauses.set(name, paused)?;

@@ -60,7 +60,7 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     drop(handshake);
     let outcome = tokio::select! {
         outcome = reader.events(&share, session, id) => outcome,
-        outcome = writer.run() => outcome,
+        () = writer.run() => Ok(()),
     };
     if let Err(error) = outcome {
         tracing::warn!(share = share.name(), %error, "a module's connection has ended");
@@ -69,7 +69,7 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     blocking(|| share.closed(session, id));
 }
 
-/// Preamble, hello, and the answer to it.
+/// Preamble, hello, and the session's registration, with nothing to wait for after it: whoever is registered is closed.
 async fn greet(
     reader: &mut Reader,
     mut write: OwnedWriteHalf,
@@ -109,8 +109,6 @@ async fn greet(
         return Err(refuse(&mut write, Refusal::UnknownShare { share: hello.share }).await);
     };
     let (session, registration) = register(share, hello, id);
-    let acknowledged = *registration.acknowledged.borrow();
-    send(&mut write, &ToModule::Welcome(Welcome { acknowledged })).await?;
     Ok((Arc::clone(share), session, Writer { write, registration }))
 }
 
@@ -203,8 +201,18 @@ struct Writer {
 }
 
 impl Writer {
-    /// Ends when the registration does. A module that does not read holds up nothing but this.
-    async fn run(mut self) -> Result<(), ConnectionError> {
+    /// Ends when the registration does. A module that does not read holds up nothing but this, and one that has closed
+    /// is not told any more: what it sent before is still to be read.
+    async fn run(mut self) {
+        if let Err(error) = self.tell().await {
+            tracing::debug!(%error, "a module has closed its end");
+            while self.registration.ask.recv().await.is_some() {}
+        }
+    }
+
+    async fn tell(&mut self) -> Result<(), ConnectionError> {
+        let acknowledged = *self.registration.acknowledged.borrow_and_update();
+        send(&mut self.write, &ToModule::Welcome(Welcome { acknowledged })).await?;
         loop {
             let message = tokio::select! {
                 changed = self.registration.acknowledged.changed() => match changed {

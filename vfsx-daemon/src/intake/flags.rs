@@ -38,8 +38,6 @@ pub(super) struct Flag {
     pub(super) gap: PendingGap,
     /// Nothing is lost if the journal has the session's events up to this one.
     pub(super) unless: Option<(Session, u64)>,
-    /// Since it was written.
-    pub(super) age: Duration,
 }
 
 /// The flags of a share.
@@ -77,7 +75,11 @@ fn orphans(directory: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let mut found = Vec::new();
     for entry in entries.take(AT_ONCE) {
-        let path = entry?.path();
+        let entry = entry?;
+        if is_being_written(&entry) {
+            continue;
+        }
+        let path = entry.path();
         // One that is gone by now was lowered: its changes were taken after all.
         let Ok(file) = fs::File::open(&path) else { continue };
         if file.try_lock().is_ok() {
@@ -125,7 +127,6 @@ fn parse(path: PathBuf) -> io::Result<Flag> {
         .mtime()
         .saturating_mul(1_000_000_000)
         .saturating_add(metadata.mtime_nsec());
-    let age = metadata.modified()?.elapsed().unwrap_or_default();
     let unknown = PendingGap {
         since_ns: modified,
         reason: GapReason::Unknown,
@@ -149,12 +150,7 @@ fn parse(path: PathBuf) -> io::Result<Flag> {
         }
     };
     let unless = session(&path).zip(last);
-    Ok(Flag {
-        path,
-        gap,
-        unless,
-        age,
-    })
+    Ok(Flag { path, gap, unless })
 }
 
 /// The file's name.

@@ -2,6 +2,7 @@
 
 use super::arrivals::Arrivals;
 use super::pending_gap::{GapReserve, PendingGap};
+use super::tend::Undecided;
 use crate::journal::{self, AppendError, Body, Draft, GapReason, Journal, Session, SessionEnd};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,7 +29,7 @@ pub struct ShareIntake {
     pub(super) awaited: watch::Sender<usize>,
     pub(super) token: AtomicU64,
     /// One `tend` at a time, or a flag would be noted twice.
-    pub(super) tending: Mutex<()>,
+    pub(super) tending: Mutex<Undecided>,
 }
 
 pub(super) struct State {
@@ -84,7 +85,7 @@ impl ShareIntake {
             gaps: gaps.to_owned(),
             awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
-            tending: Mutex::new(()),
+            tending: Mutex::default(),
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
                 awaited,

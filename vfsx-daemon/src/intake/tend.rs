@@ -4,6 +4,8 @@ use super::flags::{self, Flag};
 use super::pending_gap::PendingGap;
 use super::share::{COMES_BACK_WITHIN, ShareIntake, State, now_ns};
 use crate::journal::{Body, Draft, GapReason, Session, SessionEnd};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,9 @@ const TURN_PATIENCE: Duration = Duration::from_secs(3);
 /// What a module has sent before it left a flag is read long before this.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
 const TURN_POLL: Duration = Duration::from_millis(5);
+
+/// Gap flags that were looked at without a verdict, each since when.
+pub(super) type Undecided = BTreeMap<PathBuf, Instant>;
 
 /// What a gap flag means.
 enum Verdict {
@@ -32,9 +37,9 @@ impl ShareIntake {
     }
 
     pub(super) fn tend_as_of(&self, now: Instant) {
-        let Some(_turn) = self.turn() else { return };
+        let Some(mut undecided) = self.turn() else { return };
         self.notice_failed_sync();
-        self.take_flags();
+        self.take_flags(&mut undecided, now);
         self.settle_pending_gap();
         let mut state = self.lock();
         let awaited = state.awaited.iter();
@@ -53,7 +58,7 @@ impl ShareIntake {
     }
 
     /// One at a time, or a flag would be noted twice. `None`: the other one hangs on the disk.
-    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+    fn turn(&self) -> Option<MutexGuard<'_, Undecided>> {
         let until = Instant::now() + TURN_PATIENCE;
         loop {
             match self.tending.try_lock() {
@@ -80,9 +85,8 @@ impl ShareIntake {
         }
     }
 
-    fn take_flags(&self) {
+    fn take_flags(&self, undecided: &mut Undecided, now: Instant) {
         let flags = match flags::read(&self.gaps, &self.name) {
-            Ok(flags) if flags.is_empty() => return,
             Ok(flags) => flags,
             Err(error) => {
                 self.complain(&mut self.lock(), "gap flags cannot be read", &error);
@@ -90,12 +94,14 @@ impl ShareIntake {
                 return;
             }
         };
+        let before = std::mem::take(undecided);
         let (mut dealt_with, mut founded) = (Vec::new(), Vec::new());
         for flag in flags {
-            match self.judge(&flag) {
+            let since = before.get(&flag.path).copied().unwrap_or(now);
+            match self.judge(&flag, now.saturating_duration_since(since)) {
                 Verdict::Gap => founded.push(flag),
                 Verdict::NothingLost => dealt_with.push(flag),
-                Verdict::NotYet => {}
+                Verdict::NotYet => drop(undecided.insert(flag.path, since)),
             }
         }
         for flag in &founded {
@@ -106,7 +112,7 @@ impl ShareIntake {
             );
             self.raise(&mut self.lock(), flag.gap);
         }
-        if self.settle_pending_gap() {
+        if !founded.is_empty() && self.settle_pending_gap() {
             dealt_with.append(&mut founded);
         }
         for flag in dealt_with {
@@ -117,7 +123,8 @@ impl ShareIntake {
     }
 
     /// A module that did not hear of the acknowledgement in time leaves a flag although nothing may be lost.
-    fn judge(&self, flag: &Flag) -> Verdict {
+    /// `seen_for`: since this vfsxd first saw it, so that a stall of vfsxd itself does not count.
+    fn judge(&self, flag: &Flag, seen_for: Duration) -> Verdict {
         let Some((session, last)) = flag.unless else {
             return Verdict::Gap;
         };
@@ -127,7 +134,7 @@ impl ShareIntake {
         }
         // It may be in the socket, or written and not synced yet.
         let on_its_way = state.connections.contains_key(&session) || self.journal.written(session) >= last;
-        if on_its_way && !state.discarding && flag.age < ON_ITS_WAY {
+        if on_its_way && !state.discarding && seen_for < ON_ITS_WAY {
             return Verdict::NotYet;
         }
         Verdict::Gap
@@ -158,6 +165,8 @@ impl ShareIntake {
     /// From this record on events are taken again, so none is dropped that the gap does not speak of.
     fn append_gap(&self, gap: PendingGap) -> Option<u64> {
         let mut state = self.lock();
+        // What recovery cuts off was not acknowledged: the modules have to connect anew to send it again.
+        state.discarding |= self.journal.status().failed;
         if let Err(error) = self.journal.recover() {
             self.complain(&mut state, "the journal cannot be recovered yet", &error);
             return None;

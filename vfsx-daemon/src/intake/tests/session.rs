@@ -1,6 +1,6 @@
 //! Sessions: acknowledgements, restarts, duplicates, refusals.
 
-use super::module::{Module, session};
+use super::module::{Module, event, session};
 use super::{Fixture, NORMAL, Settings, until};
 use crate::journal::{Body, GapReason, Record, Session, SessionEnd};
 use std::os::unix::process::CommandExt;
@@ -237,4 +237,53 @@ async fn child_that_says_hello() {
         ToModule::Refused(Refusal::NotAllowed { uid: NOBODY })
     );
     module.assert_closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_module_sent_before_it_closed_is_taken_though_it_hears_no_acknowledgement() {
+    // More than is read at once, and less than the socket holds.
+    const EVENTS: u64 = 5_000;
+    let fixture = Fixture::new(Settings {
+        journal_max: 64 << 20,
+        syncing: false,
+        ..NORMAL
+    });
+    for n in 1..=8 {
+        let (mut module, _) = Module::welcome(&fixture.socket(), n).await;
+        let session = Session::from(session(n));
+        module.events(1..=10).await;
+        until("the first are read", || fixture.journal.written(session) == 10).await;
+        {
+            let _busy = fixture.share.lock();
+            for first in (11..=EVENTS).step_by(499) {
+                let events = (first..(first + 499).min(EVENTS + 1)).map(event).collect();
+                let mut frame = Vec::new();
+                vfsx_proto::encode(&ToDaemon::Events(events), &mut frame).expect("encodes");
+                assert_eq!(module.stream.try_write(&frame).expect("room"), frame.len());
+            }
+            drop(module);
+            fixture.journal.sync().expect("syncs");
+        }
+        until("all events are in the journal", || {
+            fixture.journal.written(session) == EVENTS
+        })
+        .await;
+    }
+    until("all sessions have ended", || fixture.share.sessions() == (0, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_closes_before_its_welcome_leaves_no_session_behind() {
+    let fixture = Fixture::new(NORMAL);
+    for n in 1..=40 {
+        let mut module = Module::connect(&fixture.socket()).await;
+        module.say_hello("data", n).await;
+    }
+    let (barriers, share) = (fixture.intake.barriers(), fixture.share.clone());
+    let deadline = tokio::time::Instant::now() + super::PATIENCE;
+    barriers
+        .barrier(&share, deadline)
+        .await
+        .expect("nobody is waited for");
+    until("all sessions have ended", || fixture.share.sessions() == (0, 0)).await;
 }
