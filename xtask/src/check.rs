@@ -8,8 +8,8 @@ use anyhow::Result;
 const END_TO_END: &str = "vfsx-tests";
 
 pub fn run() -> Result<()> {
-    build::prepare()?;
     cargo(&["fmt", "--all", "--check"])?;
+    build::prepare()?;
     cargo(&[
         "clippy",
         "--workspace",
@@ -23,9 +23,9 @@ pub fn run() -> Result<()> {
     ])?;
     build::everything(Profile::Dev)?;
     if rights::is_root() {
-        return cargo(&["test", "--workspace"]);
+        return cargo(&["test", "--workspace", "--no-fail-fast"]);
     }
-    cargo(&["test", "--workspace", "--exclude", END_TO_END])?;
+    cargo(&["test", "--workspace", "--exclude", END_TO_END, "--no-fail-fast"])?;
     let runner = format!(
         "CARGO_TARGET_{}_RUNNER",
         host()?.to_uppercase().replace(['-', '.'], "_")
@@ -33,7 +33,7 @@ pub fn run() -> Result<()> {
     println!("$ cargo test --package {END_TO_END}, by sudo");
     let mut command = build::command();
     command
-        .args(["test", "--package", END_TO_END])
+        .args(["test", "--package", END_TO_END, "--no-fail-fast"])
         .env(runner, "sudo");
     packages::run(&mut command, "the end-to-end tests")
 }
