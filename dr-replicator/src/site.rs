@@ -46,8 +46,8 @@ pub enum SiteError {
     Unreachable(String),
     #[error("the site has no space left: {0}")]
     Full(String),
-    /// A newer epoch is in force: this source must not write any more.
-    #[error("fenced by epoch {epoch}")]
+    /// A newer epoch is in force, or the bucket was released: this source must not write any more.
+    #[error("fenced by the site, which is at epoch {epoch}")]
     Fenced { epoch: u64 },
     /// The site's position is not the one this commit follows.
     #[error("the site is at change {sequence} of epoch {epoch}")]

@@ -177,9 +177,8 @@ async fn a_lost_catalog_does_not_overwrite_the_copy_without_being_told() {
     let site = Arc::new(RestfsSite::new(endpoint(&server), "data"));
     let source = Arc::new(FakeSource::default());
     source.create("a", 9, &mut Random::new(1));
-    let handle = spawn(source.clone(), site.clone(), SiteOptions::new("site"));
-    assert_equal(&source, &handle, &site).await;
-    handle.stop().await;
+    let old = spawn(source.clone(), site.clone(), SiteOptions::new("site"));
+    assert_equal(&source, &old, &site).await;
     let newcomer = Arc::new(FakeSource::named("newcomer"));
     newcomer.create("b", 9, &mut Random::new(2));
     let handle = spawn(newcomer.clone(), site.clone(), SiteOptions::new("site"));
@@ -187,8 +186,12 @@ async fn a_lost_catalog_does_not_overwrite_the_copy_without_being_told() {
     let error = failed.last_error.unwrap();
     assert!(error.contains("--release-source"), "{error}");
     release_source(&server, "data").await;
+    // The old server is alive after all, and first.
+    source.create("c", 9, &mut Random::new(3));
+    until(&old, |s| s.state == SiteState::Fenced).await;
     handle.resume();
     assert_equal(&newcomer, &handle, &site).await;
+    old.stop().await;
     handle.stop().await;
     server.stop().await;
 }

@@ -392,7 +392,7 @@ impl SiteTask {
 
     fn fence(&mut self, error: String) {
         let error = format!(
-            "{error}: another server took over, or the bucket is another source's; nothing more is sent from here. If this \
+            "{error}: another server took over, or the bucket was released for one; nothing more is sent from here. If this \
              end is to go on, run `restfs bucket set BUCKET --release-source` at the site and restart vfsxd"
         );
         tracing::error!(site = self.steps.name, "{error}");

@@ -44,10 +44,20 @@ pub struct Commit {
 /// How far a source has come in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
+    /// [`Position::RELEASED`]: the source must not write here any more.
     pub epoch: u64,
     pub sequence: u64,
     /// The commit that brought it here.
     pub point: u64,
+}
+
+impl Position {
+    /// After all epochs, so that none of the source's own is new enough.
+    pub const RELEASED: u64 = u64::MAX;
+
+    pub fn is_released(&self) -> bool {
+        self.epoch == Self::RELEASED
+    }
 }
 
 /// Applies the ops as the bucket's next point, with history, and moves its head. Its time is never before that of the
@@ -145,6 +155,23 @@ pub fn set_position(
     position: Position,
 ) -> Result<(), TreeError> {
     Ok(txn.put(&position_key(bucket, source)?, &codec::encode_position(position))?)
+}
+
+/// Takes the bucket from its source, which is kept out from now on, and lets every other one in that was kept out before.
+/// `record` is the caller's to store.
+pub fn release(txn: &mut dyn KvWrite, record: &mut bucket::Bucket) -> Result<(), TreeError> {
+    let released = record.source.take();
+    // The next one begins at epoch 1.
+    record.epoch = 0;
+    for (source, mut position) in positions(txn, record.id)? {
+        if Some(&source) == released.as_ref() {
+            position.epoch = Position::RELEASED;
+        } else if position.is_released() {
+            position.epoch = 0;
+        }
+        set_position(txn, record.id, &source, position)?;
+    }
+    Ok(())
 }
 
 /// All sources that ever wrote into the bucket.

@@ -25,7 +25,8 @@ pub(super) enum BucketCommand {
         name: String,
         #[command(flatten)]
         layout: LayoutOptions,
-        /// Let another source replicate into it: when the primary is lost for good and must not come back
+        /// Let another source replicate into it, and keep the present one out until this is said again: when the primary
+        /// is lost for good
         #[arg(long)]
         release_source: bool,
     },

@@ -87,9 +87,7 @@ pub(super) async fn set(
             let mut bucket = find_bucket(txn, &identity, Need::Administer, &params.bucket)?;
             bucket.layout = layout.unwrap_or(bucket.layout);
             if params.release_source {
-                // The newcomer begins at epoch 1.
-                bucket.source = None;
-                bucket.epoch = 0;
+                commit::release(txn, &mut bucket)?;
             }
             bucket::set(txn, &bucket)?;
             info_of(txn, bucket)

@@ -25,6 +25,7 @@ pub(super) fn position(
     service.metadata.read(|kv| {
         let bucket = find_bucket(kv, identity, Need::Replicate, &params.bucket)?;
         let position = commit::position(kv, bucket.id, &params.source)?;
+        refuse_released(&bucket, position)?;
         let here = bucket.source.as_ref() == Some(&params.source);
         Ok(PositionResult {
             // What a source left behind before another one took over says nothing of the tree any more.
@@ -158,11 +159,15 @@ enum Step {
 /// Asked twice: before the blocks are looked at, and inside the transaction, which alone counts.
 fn look(kv: &dyn KvRead, identity: &Identity, request: &Request) -> Result<(Bucket, Step), RpcError> {
     let bucket = find_bucket(kv, identity, Need::Replicate, &request.bucket)?;
-    if request.epoch < bucket.epoch {
+    let known = commit::position(kv, bucket.id, &request.source)?;
+    refuse_released(&bucket, known)?;
+    // To a source that never wrote here the bucket's epoch says nothing.
+    let stranger = known.is_none() && bucket.source.is_some();
+    if request.epoch < bucket.epoch && !stranger {
         return Err(fenced(&bucket, request));
     }
     let position = match &bucket.source {
-        Some(source) if *source == request.source => commit::position(kv, bucket.id, source)?,
+        Some(source) if *source == request.source => known,
         // A newer epoch is how a source says that it means to take over.
         Some(_) if request.epoch > bucket.epoch => None,
         Some(source) => return Err(owned(&bucket, source)),
@@ -181,6 +186,21 @@ fn look(kv: &dyn KvRead, identity: &Identity, request: &Request) -> Result<(Buck
     }
     let step = step(kv, &bucket, position, request)?;
     Ok((bucket, step))
+}
+
+/// Its server may be alive and would take the bucket back before the one that it was released for comes.
+fn refuse_released(bucket: &Bucket, position: Option<Position>) -> Result<(), RpcError> {
+    if !position.is_some_and(|position| position.is_released()) {
+        return Ok(());
+    }
+    let text = format!(
+        "bucket `{}` was released from this source; if it is to be its copy again, release it once more: \
+         `restfs bucket set {} --release-source`",
+        bucket.name, bucket.name
+    );
+    let mut error = RpcError::new(Code::Fenced, text);
+    error.data.epoch = Some(bucket.epoch);
+    Err(error)
 }
 
 /// More than a root directory.

@@ -209,7 +209,13 @@ async fn a_second_source_is_kept_out_until_it_is_let_in() {
         release_source: true,
     };
     site.admin().await.call::<BucketSet>(&release).await.unwrap();
-    assert_eq!(client.position(BUCKET, SOURCE).await.unwrap(), None);
+    // The old one may be alive, and must not be faster than the other.
+    let old_ones = |epoch| Commit {
+        resync: true,
+        ..commit(epoch, 0, 5, vec![])
+    };
+    assert_eq!(code(client.position(BUCKET, SOURCE).await), Code::Fenced);
+    assert_eq!(code(client.commit(BUCKET, &old_ones(1)).await), Code::Fenced);
     // Its log would be laid over a tree that is not its own.
     assert_eq!(
         code(client.commit(BUCKET, &other(commit(1, 1, 1, vec![]))).await),
@@ -226,10 +232,37 @@ async fn a_second_source_is_kept_out_until_it_is_let_in() {
         .commit(BUCKET, &other(commit(1, 41, 41, vec![])))
         .await
         .unwrap();
-    assert_eq!(
-        code(client.commit(BUCKET, &commit(1, 5, 5, vec![])).await),
-        Code::Conflict
-    );
+    for epoch in [1, 2] {
+        assert_eq!(code(client.commit(BUCKET, &old_ones(epoch)).await), Code::Fenced);
+    }
+    // And the way back.
+    site.admin().await.call::<BucketSet>(&release).await.unwrap();
+    assert_eq!(client.position(BUCKET, SOURCE).await.unwrap(), None);
+    client.commit(BUCKET, &old_ones(1)).await.unwrap();
+    let resync = Commit {
+        epoch: 2,
+        ..resync.clone()
+    };
+    assert_eq!(code(client.commit(BUCKET, &resync).await), Code::Fenced);
+}
+
+#[tokio::test]
+async fn a_new_source_is_told_whose_bucket_it_is_whatever_its_epoch() {
+    let (_site, client) = site().await;
+    client
+        .commit(BUCKET, &commit(4, 1, 5, vec![root()]))
+        .await
+        .unwrap();
+    for resync in [false, true] {
+        let stranger = Commit {
+            source: "other".to_owned(),
+            resync,
+            ..commit(1, u64::from(!resync), 9, vec![])
+        };
+        let error = client.commit(BUCKET, &stranger).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::Conflict));
+        assert!(error.to_string().contains("--release-source"), "{error}");
+    }
 }
 
 #[tokio::test]

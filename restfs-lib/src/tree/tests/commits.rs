@@ -161,6 +161,46 @@ fn positions_are_kept_by_source() {
 }
 
 #[test]
+fn a_released_source_stays_out_until_the_next_release() {
+    let store = store();
+    let at = Position {
+        epoch: 3,
+        sequence: 5,
+        point: 1,
+    };
+    let take = |source: &str| {
+        transact(&store.0, |txn| {
+            let mut record = bucket::get(txn, BUCKET)?.unwrap();
+            (record.source, record.epoch) = (Some(source.into()), 3);
+            bucket::set(txn, &record)?;
+            commit::set_position(txn, BUCKET, source, at)
+        })
+        .unwrap();
+    };
+    let release = || {
+        transact(&store.0, |txn| {
+            let mut record = bucket::get(txn, BUCKET)?.unwrap();
+            commit::release(txn, &mut record)?;
+            bucket::set(txn, &record)
+        })
+        .unwrap();
+        let read = store.0.read().unwrap();
+        let record = bucket::get(read.as_ref(), BUCKET).unwrap().unwrap();
+        assert_eq!((record.source, record.epoch), (None, 0));
+        let positions = commit::positions(read.as_ref(), BUCKET).unwrap();
+        let out = positions
+            .into_iter()
+            .filter(|(_, position)| position.is_released());
+        out.map(|(source, _)| source).collect::<Vec<_>>()
+    };
+    take("a");
+    assert_eq!(release(), ["a"]);
+    take("b");
+    assert_eq!(release(), ["b"]);
+    assert_eq!(release(), [""; 0]);
+}
+
+#[test]
 fn a_commit_needs_its_bucket() {
     let store = Store::new();
     let commit = transact(&store.0, |txn| {

@@ -39,7 +39,8 @@ pub struct BucketSetParams {
     /// For files made by `bucket.apply` from now on; absent: as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// Lets another source take the bucket over: for a primary that is lost for good. The old one must not come back.
+    /// Lets another source take the bucket over, for a primary that is lost for good. The old one is fenced until the next
+    /// release.
     #[serde(default)]
     pub release_source: bool,
 }
