@@ -179,6 +179,14 @@ pub struct Segment {
     pub blocks: Vec<(u32, BlockRef, u64)>,
 }
 
+impl Segment {
+    /// `None`: a hole.
+    pub fn block_at(&self, position: u32) -> Option<BlockRef> {
+        let place = self.blocks.binary_search_by_key(&position, |(p, ..)| *p).ok()?;
+        self.blocks.get(place).map(|(_, block, _)| *block)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! The catalog as the replicator sees it.
 
-use super::applier::{BUCKET, BlockAnswer, Request};
+use super::applier::{BUCKET, Before, BlockAnswer, Request};
 use super::reader::{Context, read_block};
 use super::shared::Shared;
 use super::store::{HeadRow, Key, LogRow, Prefix, get, page};
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dr_replicator::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 use restfs_lib::kv::KvRead;
-use restfs_lib::model::{BlockRef, Digest, Kind, ObjectId, Op, RowKey, Segment};
+use restfs_lib::model::{BlockRef, Digest, Kind, ObjectId, Op, RowKey};
 use restfs_lib::tree::Tree;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -155,6 +155,7 @@ impl Catalog {
                 bytes_read: &shared.bytes_read,
             };
             // Where the catalog says by now that there is a hole, a later change says so, too.
+            let before = Before { size, block: now };
             let Some(now) = now else {
                 return Ok(ReadBlock::Hole);
             };
@@ -165,16 +166,18 @@ impl Catalog {
                 .map_err(|e| SourceError::Failed(format!("object {object}: {e}")))?;
             match found {
                 Some(Some((found, content))) if found == now => return Ok(read(expected, found, content)),
-                Some(found) => match self.enter_block(object, index, found.as_ref().map(|(b, _)| *b))? {
-                    BlockAnswer::Gone => return Ok(ReadBlock::Gone),
-                    BlockAnswer::Beyond => return Ok(ReadBlock::Hole),
-                    BlockAnswer::Taken => {
-                        return Ok(
-                            found.map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content))
-                        );
+                Some(found) => {
+                    match self.enter_block(object, index, before, found.as_ref().map(|(b, _)| *b))? {
+                        BlockAnswer::Gone => return Ok(ReadBlock::Gone),
+                        BlockAnswer::Changed => {}
+                        BlockAnswer::Taken => {
+                            return Ok(found
+                                .map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content)));
+                        }
                     }
-                },
+                }
                 None if Instant::now() >= until || shared.stopping() => {
+                    self.report_away(object);
                     return Err(SourceError::Failed(format!(
                         "object {object} is not where the catalog believes it to be"
                     )));
@@ -200,19 +203,27 @@ impl Catalog {
             return Ok(None);
         }
         let row = tree.segment(object, segment)?;
-        let block = row.and_then(|(row, _)| block_in(&row, position));
+        let block = row.and_then(|(row, _)| row.block_at(position));
         Ok(Some((found.layout, found.size, block)))
+    }
+
+    /// The names on the way to it are looked at, so that a file that was moved or removed past smbd is found out.
+    fn report_away(&self, object: ObjectId) {
+        // When the applier is too busy to take it, the next try reports again.
+        let _ = self.inner.requests.try_send(Request::Away(object));
     }
 
     fn enter_block(
         &self,
         object: ObjectId,
         index: u64,
+        before: Before,
         found: Option<BlockRef>,
     ) -> Result<BlockAnswer, CatalogError> {
         self.ask(|reply| Request::Block {
             object,
             index,
+            before,
             found,
             reply,
         })
@@ -225,14 +236,6 @@ fn read(expected: BlockRef, found: BlockRef, content: Bytes) -> ReadBlock {
     } else {
         ReadBlock::Newer(found, content)
     }
-}
-
-fn block_in(segment: &Segment, position: u32) -> Option<BlockRef> {
-    segment
-        .blocks
-        .iter()
-        .find(|(p, ..)| *p == position)
-        .map(|(_, block, _)| *block)
 }
 
 fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
@@ -321,9 +324,7 @@ fn op_for(tree: &Tree<'_>, row: RowKey, default: restfs_lib::model::Layout) -> R
         RowKey::Segment { id, segment } => {
             let layout = tree.object(id)?.map_or(default, |(object, _)| object.layout);
             let now = tree.segment(id, segment)?.map(|(row, _)| row).unwrap_or_default();
-            let blocks = (0..layout.segment_blocks)
-                .map(|p| (p, block_in(&now, p)))
-                .collect();
+            let blocks = (0..layout.segment_blocks).map(|p| (p, now.block_at(p))).collect();
             Op::PutBlocks { id, segment, blocks }
         }
     })

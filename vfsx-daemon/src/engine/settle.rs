@@ -100,7 +100,8 @@ impl ShareEngine {
         loop {
             moved.borrow_and_update();
             let status = self.catalog().status();
-            if status.covered >= journal && status.scan.state == ScanState::Done {
+            let done = status.covered >= journal && status.scan.state == ScanState::Done;
+            if done && status.failed.is_none() {
                 return Ok(status);
             }
             match tokio::time::timeout_at(deadline, moved.changed()).await {

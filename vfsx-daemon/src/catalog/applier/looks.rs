@@ -6,7 +6,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::share::{Seen, Type};
 use crate::catalog::store::{LookRow, NodeRow};
-use restfs_lib::model::{Kind, ObjectId};
+use restfs_lib::model::ObjectId;
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Bound;
@@ -316,16 +316,7 @@ impl Work<'_> {
         let Some(id) = self.known(&seen.node)? else {
             return Ok(None);
         };
-        let same = match self.object(id)?.map(|o| o.kind) {
-            Some(Kind::File) => seen.kind == Type::File,
-            Some(Kind::Directory) => seen.kind == Type::Directory,
-            Some(Kind::Symlink { .. }) => seen.kind == Type::Symlink,
-            Some(Kind::Fifo) => seen.kind == Type::Fifo,
-            Some(Kind::Socket) => seen.kind == Type::Socket,
-            Some(Kind::CharDevice { major, minor }) => seen.kind == (Type::CharDevice { major, minor }),
-            Some(Kind::BlockDevice { major, minor }) => seen.kind == (Type::BlockDevice { major, minor }),
-            None => false,
-        };
+        let same = self.object(id)?.is_some_and(|o| seen.kind.is(&o.kind));
         if same {
             return Ok(Some(id));
         }

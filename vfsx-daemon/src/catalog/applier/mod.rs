@@ -45,21 +45,31 @@ pub(super) enum Request {
     Block {
         object: ObjectId,
         index: u64,
+        before: Before,
         found: Option<BlockRef>,
         reply: Reply<BlockAnswer>,
     },
+    /// The replicator cannot find the object where the catalog believes it to be.
+    Away(ObjectId),
     /// Have the cursors on disk; they are with every transaction.
     Cursors(Reply<()>),
     /// Come to an end.
     Stop,
 }
 
+/// What the catalog said when the replicator began to read a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) size: u64,
+    pub(super) block: Option<BlockRef>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockAnswer {
     /// The catalog says what was found.
     Taken,
-    /// The catalog's own newer changes leave no place for the block.
-    Beyond,
+    /// The catalog has changed since the block was read, so what was found may be older than what it says.
+    Changed,
     Gone,
 }
 

@@ -1,8 +1,8 @@
 //! What readers found.
 
-use super::BlockAnswer;
 use super::unread::{Class, Flight};
 use super::work::{Cause, Work};
+use super::{Before, BlockAnswer};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::reader::{Ending, Part, Slice};
@@ -34,11 +34,12 @@ impl Work<'_> {
             return Ok(());
         };
         self.cause = Cause::client(row.journal, row.last_ns);
-        if let Some(slice) = &part.slice {
-            self.put_slice(id, slice)?;
-        }
+        let moved_end = match &part.slice {
+            Some(slice) => self.put_slice(id, slice)?,
+            None => None,
+        };
         match part.ending {
-            None => self.keep_flying(id, row, part.slice.as_ref()),
+            None => self.keep_flying(id, row, part.slice.as_ref(), moved_end),
             Some(Ending::Read {
                 seen,
                 details,
@@ -61,8 +62,13 @@ impl Work<'_> {
         id: ObjectId,
         mut row: DirtRow,
         slice: Option<&Slice>,
+        moved_end: Option<Range<u64>>,
     ) -> Result<(), CatalogError> {
         let mut dirt = Dirt::from_row(&row);
+        if let Some(range) = moved_end {
+            // The catalog has the new size now, so a read that begins anew could not know.
+            dirt.add(range, 1);
+        }
         for range in slice.into_iter().flat_map(|s| &s.covered) {
             dirt.remove(range.clone());
         }
@@ -126,30 +132,42 @@ impl Work<'_> {
         self.suspect(id)
     }
 
-    /// The replicator found this at a block's place, cut at the object's end.
+    /// The replicator found this at a block's place, cut at the end that the object had then.
     pub(super) fn take_block(
         &mut self,
         id: ObjectId,
         index: u64,
+        before: Before,
         found: Option<BlockRef>,
     ) -> Result<BlockAnswer, CatalogError> {
         let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else {
             return Ok(BlockAnswer::Gone);
         };
-        if index >= object.layout.blocks_in(object.size) {
-            return Ok(BlockAnswer::Beyond);
-        }
         let (segment, position) = object.layout.place_of(index);
+        let row = self.tree().segment(id, segment)?;
+        let block = row.and_then(|(row, _)| row.block_at(position));
+        if before
+            != (Before {
+                size: object.size,
+                block,
+            })
+        {
+            return Ok(BlockAnswer::Changed);
+        }
         self.put_blocks(id, segment, BTreeMap::from([(position, found)]))?;
         Ok(BlockAnswer::Taken)
     }
 
-    fn put_slice(&mut self, id: ObjectId, slice: &Slice) -> Result<(), CatalogError> {
-        let Some(object) = self.object(id)? else {
-            return Ok(());
+    /// The range that is to be read when the object's end has moved.
+    fn put_slice(&mut self, id: ObjectId, slice: &Slice) -> Result<Option<Range<u64>>, CatalogError> {
+        let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else {
+            return Ok(None);
         };
         let layout = object.layout;
+        let mut moved_end = None;
         if object.size != slice.size {
+            let nearer = object.size.min(slice.size);
+            moved_end = Some(nearer - nearer % u64::from(layout.block_size)..u64::MAX);
             self.emit(Op::PutObject {
                 id,
                 object: Object {
@@ -169,7 +187,7 @@ impl Work<'_> {
         for (segment, blocks) in wanted {
             self.put_blocks(id, segment, blocks)?;
         }
-        Ok(())
+        Ok(moved_end)
     }
 
     /// Blocks that the catalog has in the range and the file has not.

@@ -176,12 +176,13 @@ impl Applier {
             }
             let Err(e) = result else { return self.publish(None) };
             tracing::error!("catalog: {e}; trying again");
-            self.publish(Some(e.to_string()));
             // Files are read again, who asked was answered; records have to be taken in.
             input.parts.clear();
             input.requests.clear();
             self.shared.now().cursors_changed = true;
+            // What is in memory never happened: nothing of it may be told to anybody.
             self.reload();
+            self.publish(Some(e.to_string()));
             if self.stopping || self.pause() {
                 self.stopping = true;
                 return;
@@ -269,12 +270,14 @@ impl Applier {
                 Request::Block {
                     object,
                     index,
+                    before,
                     found,
                     reply,
                 } => {
-                    let answer = work.take_block(object, index, found)?;
+                    let answer = work.take_block(object, index, before, found)?;
                     waiting.push(Waiting::Block(reply, answer));
                 }
+                Request::Away(object) => work.suspect(object)?,
             }
         }
         work.resume_looks();

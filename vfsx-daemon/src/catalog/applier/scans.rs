@@ -203,7 +203,8 @@ impl Work<'_> {
     /// Something cannot be explained any more: a gap, and a scan to close it.
     pub(super) fn lost_track(&mut self, what: &str) -> Result<(), CatalogError> {
         let before = self.cause;
-        self.cause = Cause::client(self.memory.head.applied + 1, self.now_ns);
+        // Not of a record to come: a scan that begins now has to close it.
+        self.cause = Cause::client(self.memory.head.applied, self.now_ns);
         self.note_gap(self.now_ns, what)?;
         self.cause = before;
         let apart = SCANS_APART.as_nanos() as i64;

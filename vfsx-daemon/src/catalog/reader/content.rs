@@ -91,6 +91,9 @@ fn start(context: &Context<'_>, job: &Job) -> Result<Option<(Found, Option<File>
     };
     drop(kv);
     let seen = context.share.see_handle(pin.as_fd())?;
+    if !seen.kind.is(&object.kind) {
+        return Ok(None);
+    }
     let details = details(pin.as_fd(), seen.kind == Type::Symlink)?;
     let file = match seen.kind {
         Type::File if job.dirt.has_ranges() || seen.size() != object.size => {

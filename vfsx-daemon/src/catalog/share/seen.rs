@@ -1,7 +1,7 @@
 //! What `statx` says of an inode.
 
 use crate::journal::NodeRef;
-use restfs_lib::model::Time;
+use restfs_lib::model::{Kind, Time};
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 use rustix::io::Errno;
@@ -16,6 +16,21 @@ pub(in crate::catalog) enum Type {
     Socket,
     CharDevice { major: u32, minor: u32 },
     BlockDevice { major: u32, minor: u32 },
+}
+
+impl Type {
+    /// An inode never changes its kind: one of another kind has only the same number.
+    pub(in crate::catalog) fn is(self, kind: &Kind) -> bool {
+        match *kind {
+            Kind::File => self == Self::File,
+            Kind::Directory => self == Self::Directory,
+            Kind::Symlink { .. } => self == Self::Symlink,
+            Kind::Fifo => self == Self::Fifo,
+            Kind::Socket => self == Self::Socket,
+            Kind::CharDevice { major, minor } => self == Self::CharDevice { major, minor },
+            Kind::BlockDevice { major, minor } => self == Self::BlockDevice { major, minor },
+        }
+    }
 }
 
 /// Tells whether a file's content may have changed since it was read.
