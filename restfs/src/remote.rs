@@ -103,7 +103,10 @@ fn source_error(error: ClientError) -> SourceError {
             code: Code::NotFound,
             message,
             ..
-        } => SourceError::Missing(message.trim_end_matches(" does not exist").to_owned()),
+        } => match message.strip_suffix(" does not exist") {
+            Some(what) => SourceError::Missing(what.to_owned()),
+            None => SourceError::Damaged(message),
+        },
         ClientError::Remote {
             code: Code::Corrupt,
             message,

@@ -583,6 +583,41 @@ fn what_was_written_comes_back_from_here_and_from_afar() {
     assert_eq!(fs::read(place.path("after/dir/big")).unwrap(), content);
 }
 
+/// The root need not be in the first commits of a source.
+#[test]
+fn a_bucket_without_a_root_yet_is_called_empty_and_not_missing() {
+    use restfs_lib::client::{Client, Commit, Endpoint};
+    let place = Place::configured();
+    let server = place.serve();
+    place.ok(&["bucket", "create", "b"]);
+    holds(
+        &place.error(&["restore", "b", "/nowhere"]),
+        &["no recovery point yet"],
+    );
+    let endpoint = Endpoint::new(&format!("unix://{}", place.path("data/restfs.sock").display())).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let commit = Commit {
+            source: "source".to_owned(),
+            epoch: 1,
+            first: 1,
+            last: 1,
+            resync: false,
+            time_ns: 1,
+            exact: true,
+            ops: Vec::new(),
+        };
+        let client = Client::connect(&endpoint).await.unwrap();
+        client.commit("b", &commit).await.unwrap();
+    });
+    let dest = place.path("out");
+    for words in [&["ls", "b:/"][..], &["restore", "b", dest.to_str().unwrap()]] {
+        let error = place.error(words);
+        holds(&error, &["bucket is empty so far"]);
+        assert!(!error.contains("does not exist"), "{error}");
+    }
+    drop(server);
+}
+
 #[test]
 fn a_killed_server_has_every_commit_that_it_acknowledged_and_takes_the_next() {
     use restfs_lib::client::{Client, Commit, Endpoint};

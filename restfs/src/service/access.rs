@@ -59,8 +59,17 @@ pub(super) fn find_object(tree: &Tree<'_>, at: &ObjectAt) -> Result<ObjectId, Rp
 
 pub(super) fn no_object(at: &ObjectAt) -> RpcError {
     let text = match at {
+        // The first commits of a source may come before the one that has the root.
+        _ if is_root(at) => "the bucket is empty so far: it has no root directory yet".to_owned(),
         ObjectAt::Id(id) => format!("object {id} does not exist"),
         ObjectAt::Path(path) => format!("{} does not exist", String::from_utf8_lossy(&path.0)),
     };
     RpcError::new(Code::NotFound, text)
+}
+
+fn is_root(at: &ObjectAt) -> bool {
+    match at {
+        ObjectAt::Id(id) => *id == ObjectId::ROOT.0,
+        ObjectAt::Path(path) => path.0.iter().all(|byte| *byte == b'/'),
+    }
 }
