@@ -104,6 +104,25 @@ fn vfsxd_takes_the_example_configuration() {
 }
 
 #[test]
+fn restfs_takes_the_example_configuration() {
+    let scratch = tempfile::tempdir().expect("scratch directory");
+    let config = scratch.path().join("restfs.toml");
+    let text = read("packaging/restfs.toml").replace("/var/lib/restfs", "data");
+    fs::write(&config, text).expect("configuration");
+    let binaries = Binaries::of_this_test().expect("programs");
+    let output = Command::new(binaries.restfs)
+        .args(["bucket", "list", "--config"])
+        .arg(&config)
+        .output();
+    let output = output.expect("restfs runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
 fn links_in_the_documentation_lead_somewhere() {
     let mut pages = vec![PathBuf::from("README.md")];
     for dir in ["docs", "docs/formats"] {
