@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dr_replicator::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 use restfs_lib::kv::KvRead;
-use restfs_lib::model::{BlockRef, Digest, Kind, ObjectId, Op, RowKey};
+use restfs_lib::model::{BlockRef, Digest, Kind, Layout, ObjectId, Op, RowKey};
 use restfs_lib::tree::Tree;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -46,7 +46,12 @@ impl ChangeSource for Catalog {
         if let Some(content) = self.shared().cache.get(&expected.key) {
             return Ok(ReadBlock::Same(content));
         }
-        self.blocking(move |catalog| catalog.find_block(object, segment, position, expected))
+        let place = Place {
+            object,
+            segment,
+            position,
+        };
+        self.blocking(move |catalog| catalog.find_block(place, expected))
             .await
     }
 
@@ -113,6 +118,14 @@ impl ChangeSource for Catalog {
     }
 }
 
+/// Where a block is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    object: ObjectId,
+    segment: u64,
+    position: u32,
+}
+
 impl From<CatalogError> for SourceError {
     fn from(e: CatalogError) -> Self {
         Self::Failed(e.to_string())
@@ -134,77 +147,76 @@ impl Catalog {
         }
     }
 
-    fn find_block(
-        &self,
-        object: ObjectId,
-        segment: u64,
-        position: u32,
-        expected: BlockRef,
-    ) -> Result<ReadBlock, SourceError> {
+    fn find_block(&self, place: Place, expected: BlockRef) -> Result<ReadBlock, SourceError> {
         let until = Instant::now() + SEARCH;
         loop {
-            let Some((layout, size, now)) = self.catalog_block(object, segment, position)? else {
-                return Ok(ReadBlock::Gone);
-            };
-            let index = layout.block_at(segment, position);
-            let shared = self.shared();
-            let context = Context {
-                kv: &*shared.kv,
-                share: &shared.share,
-                cache: &shared.cache,
-                bytes_read: &shared.bytes_read,
-            };
-            // Where the catalog says by now that there is a hole, a later change says so, too.
-            let before = Before { size, block: now };
-            let Some(now) = now else {
-                return Ok(ReadBlock::Hole);
-            };
-            if let Some(content) = shared.cache.get(&now.key) {
-                return Ok(read(expected, now, content));
+            if let Some(found) = self.try_block(place, expected)? {
+                return Ok(found);
             }
-            let found = read_block(&context, object, &layout, index, size)
-                .map_err(|e| SourceError::Failed(format!("object {object}: {e}")))?;
-            match found {
-                Some(Some((found, content))) if found == now => return Ok(read(expected, found, content)),
-                Some(found) => {
-                    match self.enter_block(object, index, before, found.as_ref().map(|(b, _)| *b))? {
-                        BlockAnswer::Gone => return Ok(ReadBlock::Gone),
-                        BlockAnswer::Changed => {}
-                        BlockAnswer::Taken => {
-                            return Ok(found
-                                .map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content)));
-                        }
-                    }
-                }
-                None if Instant::now() >= until || shared.stopping() => {
-                    self.report_away(object);
-                    return Err(SourceError::Failed(format!(
-                        "object {object} is not where the catalog believes it to be"
-                    )));
-                }
-                None => std::thread::sleep(SEARCH_AGAIN),
+            if Instant::now() >= until || self.shared().stopping() {
+                self.report_away(place.object);
+                let object = place.object;
+                return Err(SourceError::Failed(format!(
+                    "object {object} is not where the catalog believes it to be, or never the same twice"
+                )));
             }
+            std::thread::sleep(SEARCH_AGAIN);
         }
     }
 
+    /// `None`: the file was not found, or the catalog changed meanwhile.
+    fn try_block(&self, place: Place, expected: BlockRef) -> Result<Option<ReadBlock>, SourceError> {
+        let Some((layout, before)) = self.catalog_block(place)? else {
+            return Ok(Some(ReadBlock::Gone));
+        };
+        // Where the catalog says by now that there is a hole, a later change says so, too.
+        let Some(now) = before.block else {
+            return Ok(Some(ReadBlock::Hole));
+        };
+        let shared = self.shared();
+        if let Some(content) = shared.cache.get(&now.key) {
+            return Ok(Some(read(expected, now, content)));
+        }
+        let context = Context {
+            kv: &*shared.kv,
+            share: &shared.share,
+            cache: &shared.cache,
+            bytes_read: &shared.bytes_read,
+        };
+        let index = layout.block_at(place.segment, place.position);
+        let found = read_block(&context, place.object, &layout, index, before.size)
+            .map_err(|e| SourceError::Failed(format!("object {}: {e}", place.object)))?;
+        let Some(found) = found else { return Ok(None) };
+        let block = found.as_ref().map(|(block, _)| *block);
+        let answer = match block == Some(now) {
+            true => BlockAnswer::Taken,
+            false => self.enter_block(place.object, index, before, block)?,
+        };
+        Ok(match answer {
+            BlockAnswer::Gone => Some(ReadBlock::Gone),
+            BlockAnswer::Changed => None,
+            BlockAnswer::Taken => {
+                Some(found.map_or(ReadBlock::Hole, |(block, content)| read(expected, block, content)))
+            }
+        })
+    }
+
     /// What the catalog says of a block: the object's layout and size, and the block there. `None`: the object is gone.
-    fn catalog_block(
-        &self,
-        object: ObjectId,
-        segment: u64,
-        position: u32,
-    ) -> Result<Option<(restfs_lib::model::Layout, u64, Option<BlockRef>)>, CatalogError> {
+    fn catalog_block(&self, place: Place) -> Result<Option<(Layout, Before)>, CatalogError> {
         let kv = self.shared().kv.read()?;
         let tree = Tree::head(&*kv, BUCKET);
-        let Some((found, _)) = tree.object(object)? else {
+        let Some((found, _)) = tree.object(place.object)? else {
             return Ok(None);
         };
         if found.kind != Kind::File {
             return Ok(None);
         }
-        let row = tree.segment(object, segment)?;
-        let block = row.and_then(|(row, _)| row.block_at(position));
-        Ok(Some((found.layout, found.size, block)))
+        let row = tree.segment(place.object, place.segment)?;
+        let before = Before {
+            size: found.size,
+            block: row.and_then(|(row, _)| row.block_at(place.position)),
+        };
+        Ok(Some((found.layout, before)))
     }
 
     /// The names on the way to it are looked at, so that a file that was moved or removed past smbd is found out.
@@ -307,7 +319,7 @@ fn log_page(kv: &dyn KvRead, after: u64) -> Result<Vec<(u64, LogRow)>, CatalogEr
 }
 
 /// What makes a row at the site what it is here.
-fn op_for(tree: &Tree<'_>, row: RowKey, default: restfs_lib::model::Layout) -> Result<Op, CatalogError> {
+fn op_for(tree: &Tree<'_>, row: RowKey, default: Layout) -> Result<Op, CatalogError> {
     Ok(match row {
         RowKey::Object { id } => match tree.object(id)? {
             Some((object, _)) => Op::PutObject { id, object },
