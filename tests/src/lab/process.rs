@@ -80,7 +80,21 @@ impl Service {
     pub fn pid(&self) -> Option<Pid> {
         let text = fs::read_to_string(&self.pid_file).ok()?;
         let pid = text.trim().parse::<i32>().ok().filter(|pid| *pid > 1)?;
-        runs(pid).then(|| Pid::from_raw(pid))
+        (runs(pid) && self.is_ours(pid)).then(|| Pid::from_raw(pid))
+    }
+
+    /// A pid file may be older than the machine's last start, and its number another process's by now. The lab's
+    /// servers have a path of the lab on their command lines.
+    fn is_ours(&self, pid: i32) -> bool {
+        let lab = self
+            .pid_file
+            .ancestors()
+            .nth(2)
+            .unwrap_or(&self.pid_file)
+            .display()
+            .to_string();
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&lab)
     }
 
     /// SIGTERM to the server and its children, then waits until all of them have ended.
