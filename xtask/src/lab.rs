@@ -5,7 +5,7 @@ use crate::rights;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
-use vfsx_tests::lab::{LAB_JSON, Lab, LabOptions};
+use vfsx_tests::lab::{self, LAB_JSON, Lab, LabOptions};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -58,6 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "--vfs-objects {:?} lacks vfsx: add the word where it belongs",
         arguments.vfs_objects
     );
+    lab::check_unused(&arguments.dir)?;
     if !arguments.built {
         build::prepare()?;
         build::everything(Profile::Release)?;

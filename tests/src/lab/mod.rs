@@ -200,13 +200,19 @@ fn service(dir: &Path, name: &str) -> Service {
     }
 }
 
-fn empty_dir(dir: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    if fs::read_dir(dir)?.next().is_some() {
+/// An error when there is something in `dir`: a lab starts in a new or empty directory.
+pub fn check_unused(dir: &Path) -> Result<()> {
+    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
             "{} is not empty: name a new directory, or end the lab in it with --stop and remove it",
             dir.display()
         );
     }
+    Ok(())
+}
+
+fn empty_dir(dir: &Path) -> Result<PathBuf> {
+    check_unused(dir)?;
+    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     dir.canonicalize().with_context(|| dir.display().to_string())
 }
