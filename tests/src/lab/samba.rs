@@ -15,6 +15,8 @@ use std::process::{Command, Stdio};
 
 const SHIM: &str = include_str!("../../shim/own_module.c");
 const HOST: &str = "127.0.0.1";
+/// One at a time looks whether the user is there, and makes it.
+const USER_LOCK: &str = "/run/vfsx-lab-user.lock";
 /// The login is of use on this machine's loopback only, while the lab runs.
 const PASSWORD: &str = "vfsx-lab-7c0d";
 /// smbd helpers (`samba-dcerpcd` and what it starts) end by themselves when smbd is gone, but late.
@@ -36,6 +38,9 @@ pub(super) fn check_installed() -> Result<()> {
 }
 
 pub(super) fn ensure_user() -> Result<User> {
+    // Tests start their labs at the same time: two useradd at once may both make the user, with different ids.
+    let turn = fs::File::create(USER_LOCK).with_context(|| format!("create {USER_LOCK}"))?;
+    turn.lock().with_context(|| format!("lock {USER_LOCK}"))?;
     if let Some(user) = User::from_name(LAB_USER)? {
         return Ok(user);
     }
@@ -51,7 +56,6 @@ pub(super) fn ensure_user() -> Result<User> {
         .args(["--user-group", LAB_USER])
         .output()
         .context("run useradd (package passwd)")?;
-    // Another lab that starts at the same time may have made it.
     let user = User::from_name(LAB_USER)?;
     user.with_context(|| {
         format!(
