@@ -17,6 +17,7 @@ const LAB_PACKAGES: &[&str] = &[
     "python3-impacket",
     "samba",
     "samba-common-bin",
+    "samba-vfs-modules",
     "smbclient",
 ];
 
