@@ -32,11 +32,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use writer::Record;
 
 /// Keys of damaged blocks that are remembered, so that they are asked for and written anew. Beyond it a damaged
 /// block is still never served, only not asked for by itself.
 const MAX_DAMAGED: usize = 64 * 1024;
+/// The store before may be closing, or a process that was just forked hold its file until it runs its own program.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -316,10 +320,14 @@ fn lock_folder(folder: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&path)
         .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(folder.display().to_string())),
-        Err(TryLockError::Error(error)) => Err(io(error)),
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_POLL),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(folder.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
     }
 }
 

@@ -330,8 +330,14 @@ fn tree(root: &Path) -> (Vec<String>, Vec<String>) {
     (dirs, files)
 }
 
+/// Few, since each works on a real directory; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_time: 60_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_time: 60_000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_order_events_of_several_processes_come_in_the_catalog_ends_as_the_disk(steps in steps()) {
