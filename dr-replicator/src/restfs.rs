@@ -3,7 +3,7 @@
 use crate::site::{Commit, Committed, Position, Site, SiteError};
 use crate::source::Block;
 use async_trait::async_trait;
-use restfs_lib::client::{self, Client, ClientError, Endpoint, WireCount};
+use restfs_lib::client::{Client, ClientError, Endpoint, WireCount};
 use restfs_lib::model::{BlockKey, Digest, RowKey};
 use restfs_lib::wire::{Code, ErrorData};
 use tokio::sync::Mutex;
@@ -44,12 +44,7 @@ impl RestfsSite {
 #[async_trait]
 impl Site for RestfsSite {
     async fn position(&self, source: &str) -> Result<Option<Position>, SiteError> {
-        let position = self.client().await?.position(&self.bucket, source).await?;
-        Ok(position.map(|p| Position {
-            epoch: p.epoch,
-            sequence: p.sequence,
-            point: p.point,
-        }))
+        Ok(self.client().await?.position(&self.bucket, source).await?)
     }
 
     async fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, SiteError> {
@@ -65,17 +60,7 @@ impl Site for RestfsSite {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, SiteError> {
-        let commit = client::Commit {
-            source: commit.source.clone(),
-            epoch: commit.epoch,
-            first: commit.first,
-            last: commit.last,
-            resync: commit.resync,
-            time_ns: commit.time_ns,
-            exact: commit.exact,
-            ops: commit.ops.clone(),
-        };
-        match self.client().await?.commit(&self.bucket, &commit).await {
+        match self.client().await?.commit(&self.bucket, commit).await {
             Ok(point) => Ok(Committed { point }),
             Err(ClientError::Remote {
                 code: Code::Invalid,

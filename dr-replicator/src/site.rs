@@ -2,37 +2,16 @@
 
 use crate::source::Block;
 use async_trait::async_trait;
-use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
+use restfs_lib::model::{BlockKey, Digest, RowKey};
+
+/// The site refuses a hole between commits, and answers one that it has with the old point.
+pub use restfs_lib::client::Commit;
+/// What a site has of a source.
+pub use restfs_lib::tree::commit::Position;
 
 /// Most plain bytes in one [`Site::put_blocks`]: well below the largest message, so that a message is not long in the
 /// way of the next.
 pub const MAX_PUT_BYTES: usize = 4 * 1024 * 1024;
-
-/// What a site has of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    pub epoch: u64,
-    /// Last change committed.
-    pub sequence: u64,
-    /// The bucket's head point.
-    pub point: u64,
-}
-
-/// One transaction at the site: one recovery point.
-#[derive(Debug, Clone)]
-pub struct Commit {
-    pub source: String,
-    pub epoch: u64,
-    /// First and last change it covers. The site refuses a hole, and answers a commit it has with the old point.
-    /// Chunks of a resync by difference carry `resync` and all name the base as `last` with `first` = 0.
-    pub first: u64,
-    pub last: u64,
-    pub resync: bool,
-    /// When the newest event in it was noted at the source, nanoseconds since the epoch.
-    pub time_ns: i64,
-    pub exact: bool,
-    pub ops: Vec<Op>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {

@@ -18,12 +18,41 @@ fn path(path: &str) -> ObjectAt {
     ObjectAt::path(path)
 }
 
+fn mkdir(at: &str, mode: u32) -> Edit {
+    Edit::Mkdir {
+        path: at.into(),
+        mode,
+    }
+}
+
+fn create(at: &str, mode: u32) -> Edit {
+    Edit::Create {
+        path: at.into(),
+        mode,
+    }
+}
+
+fn rename(from: &str, to: &str) -> Edit {
+    Edit::Rename {
+        from: from.into(),
+        to: to.into(),
+    }
+}
+
+fn unlink(at: &str) -> Edit {
+    Edit::Unlink { path: at.into() }
+}
+
 fn write(at: &str, offset: u64, content: &[u8]) -> Edit {
     Edit::Write {
         object: path(at),
         offset,
         content: Content(Bytes::copy_from_slice(content)),
     }
+}
+
+async fn apply<const N: usize>(client: &Client, edits: [Edit; N]) -> BucketApplyResult {
+    client.apply(BUCKET, edits.to_vec()).await.unwrap()
 }
 
 async fn names(client: &Client, dir: &str, point: Option<u64>) -> Vec<String> {
@@ -48,31 +77,23 @@ async fn files_are_made_written_renamed_and_removed_in_both_encodings() {
             .unwrap();
         let dir = format!("/{}", encoding.subprotocol());
         let at = |name: &str| format!("{dir}/{name}");
-        let made = client
-            .apply(
-                BUCKET,
-                vec![
-                    Edit::Mkdir {
-                        path: dir.as_str().into(),
-                        mode: 0o750,
-                    },
-                    Edit::Create {
-                        path: at("a").as_str().into(),
-                        mode: 0o640,
-                    },
-                    write(&at("a"), 0, &[7; 100_000]),
-                    Edit::Symlink {
-                        path: at("l").as_str().into(),
-                        target: "a".into(),
-                    },
-                    Edit::Link {
-                        object: path(&at("a")),
-                        path: at("b").as_str().into(),
-                    },
-                ],
-            )
-            .await
-            .unwrap();
+        let made = apply(
+            &client,
+            [
+                mkdir(&dir, 0o750),
+                create(&at("a"), 0o640),
+                write(&at("a"), 0, &[7; 100_000]),
+                Edit::Symlink {
+                    path: at("l").as_str().into(),
+                    target: "a".into(),
+                },
+                Edit::Link {
+                    object: path(&at("a")),
+                    path: at("b").as_str().into(),
+                },
+            ],
+        )
+        .await;
         assert_eq!(made.created.len(), 3);
         assert_eq!(names(&client, &dir, None).await, ["a", "b", "l"]);
         let content = client
@@ -80,22 +101,8 @@ async fn files_are_made_written_renamed_and_removed_in_both_encodings() {
             .await
             .unwrap();
         assert_eq!(content, vec![7; 10]);
-        let rename = Edit::Rename {
-            from: at("a").as_str().into(),
-            to: at("c").as_str().into(),
-        };
-        client
-            .apply(
-                BUCKET,
-                vec![
-                    rename,
-                    Edit::Unlink {
-                        path: at("b").as_str().into(),
-                    },
-                ],
-            )
-            .await
-            .unwrap();
+        let rename = rename(&at("a"), &at("c"));
+        apply(&client, [rename, unlink(&at("b"))]).await;
         assert_eq!(names(&client, &dir, None).await, ["c", "l"]);
         assert_eq!(names(&client, &dir, Some(made.point)).await, ["a", "b", "l"]);
         let found = client.stat(BUCKET, path(&at("c")), None).await.unwrap();
@@ -107,16 +114,7 @@ async fn files_are_made_written_renamed_and_removed_in_both_encodings() {
 #[tokio::test]
 async fn edits_of_one_call_are_all_done_or_none() {
     let (_site, client) = site().await;
-    let edits = vec![
-        Edit::Mkdir {
-            path: "/d".into(),
-            mode: 0o755,
-        },
-        Edit::Mkdir {
-            path: "/d".into(),
-            mode: 0o755,
-        },
-    ];
+    let edits = vec![mkdir("/d", 0o755), mkdir("/d", 0o755)];
     assert_eq!(code(client.apply(BUCKET, edits).await), Code::Exists);
     assert_eq!(code(client.stat(BUCKET, path("/d"), None).await), Code::NotFound);
 }
@@ -125,49 +123,18 @@ async fn edits_of_one_call_are_all_done_or_none() {
 async fn edits_that_make_no_sense_are_refused() {
     let (_site, client) = site().await;
     let setup = vec![
-        Edit::Mkdir {
-            path: "/d".into(),
-            mode: 0o755,
-        },
-        Edit::Create {
-            path: "/d/f".into(),
-            mode: 0o644,
-        },
-        Edit::Mkdir {
-            path: "/e".into(),
-            mode: 0o755,
-        },
+        mkdir("/d", 0o755),
+        create("/d/f", 0o644),
+        mkdir("/e", 0o755),
         write("/d/f", 0, &[1; 70_000]),
     ];
     client.apply(BUCKET, setup).await.unwrap();
-    let rename = |from: &str, to: &str| Edit::Rename {
-        from: from.into(),
-        to: to.into(),
-    };
     for (edit, expected) in [
-        (Edit::Unlink { path: "/d".into() }, Code::Invalid),
-        (Edit::Unlink { path: "/x".into() }, Code::NotFound),
-        (
-            Edit::Create {
-                path: "/none/f".into(),
-                mode: 0o644,
-            },
-            Code::NotFound,
-        ),
-        (
-            Edit::Create {
-                path: "/d/f/g".into(),
-                mode: 0o644,
-            },
-            Code::Invalid,
-        ),
-        (
-            Edit::Create {
-                path: "/g".into(),
-                mode: 0o10000,
-            },
-            Code::InvalidParams,
-        ),
+        (unlink("/d"), Code::Invalid),
+        (unlink("/x"), Code::NotFound),
+        (create("/none/f", 0o644), Code::NotFound),
+        (create("/d/f/g", 0o644), Code::Invalid),
+        (create("/g", 0o10000), Code::InvalidParams),
         (
             Edit::Link {
                 object: path("/d"),
@@ -201,16 +168,7 @@ async fn edits_that_make_no_sense_are_refused() {
         assert_eq!(code(client.apply(BUCKET, vec![edit]).await), expected, "{shown}");
     }
     // A directory into itself: whatever it is called, it must not happen.
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Mkdir {
-                path: "/e/in".into(),
-                mode: 0o755,
-            }],
-        )
-        .await
-        .unwrap();
+    apply(&client, [mkdir("/e/in", 0o755)]).await;
     assert!(client.apply(BUCKET, vec![rename("/e", "/e/in/e")]).await.is_err());
     assert_eq!(names(&client, "/", None).await, ["d", "e"]);
 }
@@ -218,27 +176,9 @@ async fn edits_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn a_rename_replaces_and_frees_what_was_there() {
     let (_site, client) = site().await;
-    let setup = vec![
-        Edit::Create {
-            path: "/a".into(),
-            mode: 0o644,
-        },
-        Edit::Create {
-            path: "/b".into(),
-            mode: 0o644,
-        },
-    ];
+    let setup = vec![create("/a", 0o644), create("/b", 0o644)];
     let made = client.apply(BUCKET, setup).await.unwrap();
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Rename {
-                from: "/a".into(),
-                to: "/b".into(),
-            }],
-        )
-        .await
-        .unwrap();
+    apply(&client, [rename("/a", "/b")]).await;
     assert_eq!(names(&client, "/", None).await, ["b"]);
     assert_eq!(
         client.stat(BUCKET, path("/b"), None).await.unwrap().id,
@@ -255,10 +195,7 @@ async fn reads_see_holes_as_zeros_and_end_at_the_end() {
     let (_site, client) = site().await;
     let block = 64 * 1024;
     let edits = vec![
-        Edit::Create {
-            path: "/f".into(),
-            mode: 0o644,
-        },
+        create("/f", 0o644),
         write("/f", 0, b"head"),
         write("/f", 2 * block, b"tail"),
     ];
@@ -293,10 +230,7 @@ async fn reads_see_holes_as_zeros_and_end_at_the_end() {
 #[tokio::test]
 async fn lists_go_on_where_the_page_before_ended() {
     let (_site, client) = site().await;
-    let edits = (0..25).map(|n| Edit::Create {
-        path: format!("/f{n:02}").as_str().into(),
-        mode: 0o644,
-    });
+    let edits = (0..25).map(|n| create(&format!("/f{n:02}"), 0o644));
     client.apply(BUCKET, edits.collect()).await.unwrap();
     let mut seen = Vec::new();
     let mut after: Option<Vec<u8>> = None;
@@ -354,16 +288,7 @@ async fn fifty_clients_set_and_get_at_once_and_lose_nothing() {
     const CLIENTS: usize = 50;
     const ROUNDS: usize = 20;
     let (site, admin) = site().await;
-    admin
-        .apply(
-            BUCKET,
-            vec![Edit::Create {
-                path: "/o".into(),
-                mode: 0o644,
-            }],
-        )
-        .await
-        .unwrap();
+    admin.apply(BUCKET, vec![create("/o", 0o644)]).await.unwrap();
     let token = site.token(Role::Writer, None).await.token;
     let mut tasks = Vec::new();
     for number in 0..CLIENTS {
@@ -415,31 +340,13 @@ async fn client_log(client: &Client, at: &str, limit: u32) -> Vec<Revision> {
 #[tokio::test]
 async fn an_objects_history_says_what_changed_when() {
     let (_site, client) = site().await;
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Create {
-                path: "/f".into(),
-                mode: 0o644,
-            }],
-        )
-        .await
-        .unwrap();
-    client.apply(BUCKET, vec![write("/f", 0, b"x")]).await.unwrap();
+    apply(&client, [create("/f", 0o644)]).await;
+    apply(&client, [write("/f", 0, b"x")]).await;
     client
         .set_attribute(BUCKET, path("/f"), b"restfs.a", Bytes::from_static(b"1"))
         .await
         .unwrap();
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Rename {
-                from: "/f".into(),
-                to: "/g".into(),
-            }],
-        )
-        .await
-        .unwrap();
+    apply(&client, [rename("/f", "/g")]).await;
     let log = client_log(&client, "/g", 10).await;
     let points: Vec<u64> = log.iter().map(|r| r.point).collect();
     assert_eq!(points, [4, 3, 2, 1]);
@@ -455,26 +362,8 @@ async fn points_are_found_by_number_time_and_age() {
     let (_site, client) = site().await;
     let resolve = async |at: &str| client.resolve_point(BUCKET, at).await;
     assert_eq!(code(resolve("latest").await), Code::NotFound);
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Mkdir {
-                path: "/a".into(),
-                mode: 0o755,
-            }],
-        )
-        .await
-        .unwrap();
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Mkdir {
-                path: "/b".into(),
-                mode: 0o755,
-            }],
-        )
-        .await
-        .unwrap();
+    apply(&client, [mkdir("/a", 0o755)]).await;
+    apply(&client, [mkdir("/b", 0o755)]).await;
     assert_eq!(resolve("latest").await.unwrap().point, 2);
     assert_eq!(resolve("1").await.unwrap().point, 1);
     assert_eq!(resolve("-0s").await.unwrap().point, 2);
@@ -504,16 +393,7 @@ async fn points_are_found_by_number_time_and_age() {
 #[tokio::test]
 async fn a_deleted_bucket_is_gone_and_its_name_free() {
     let (site, client) = site().await;
-    client
-        .apply(
-            BUCKET,
-            vec![Edit::Mkdir {
-                path: "/a".into(),
-                mode: 0o755,
-            }],
-        )
-        .await
-        .unwrap();
+    apply(&client, [mkdir("/a", 0o755)]).await;
     let name = BucketName {
         bucket: BUCKET.to_owned(),
     };
