@@ -107,13 +107,13 @@ impl Work<'_> {
         }
     }
 
-    /// The inode is not this object any more. Its names are looked at.
+    /// The inode is not this object any more, so the object is gone. Names that it still has are looked at.
     pub(super) fn forget_identity(&mut self, id: ObjectId, node: &NodeRef) -> Result<(), CatalogError> {
         delete(self.kv, &Key::Node(*node))?;
         for (dir, name) in self.tree().names(id)? {
             self.look_later(dir, &name, false);
         }
-        Ok(())
+        self.displace(id, true)
     }
 
     /// The object of an inode that an event names; one that is not known yet is searched where the module believed it

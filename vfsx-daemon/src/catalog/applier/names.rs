@@ -17,7 +17,7 @@ impl Work<'_> {
         Ok(self.object(id)?.is_some_and(|o| o.kind == Kind::Directory))
     }
 
-    fn has_names(&self, id: ObjectId) -> Result<bool, CatalogError> {
+    pub(super) fn has_names(&self, id: ObjectId) -> Result<bool, CatalogError> {
         Ok(id == ObjectId::ROOT || !self.tree().names(id)?.is_empty())
     }
 
@@ -71,6 +71,7 @@ impl Work<'_> {
         if let Some(row) = self.displaced_row(id)? {
             delete(self.kv, &Key::Displaced(id))?;
             self.memory.displaced -= 1;
+            self.touched.insert(id);
             if row.relist {
                 self.want_list(
                     id,
@@ -121,7 +122,8 @@ impl Work<'_> {
         if self.has_names(id)? {
             return Ok(());
         }
-        let dead = dead && row.names <= 1;
+        let reused = self.known(&row.node)? != Some(id);
+        let dead = reused || (dead && row.names <= 1);
         if dead && (!self.is_directory(id)? || self.is_empty(id)?) {
             return self.drop_object(id);
         }
@@ -135,7 +137,13 @@ impl Work<'_> {
             scan,
             relist: old.is_some_and(|o| o.relist) || self.forget_looks(id)? > 0,
         };
-        put(self.kv, &Key::Displaced(id), &row)
+        put(self.kv, &Key::Displaced(id), &row)?;
+        if self.is_directory(id)? {
+            // Only its metadata can be dirty: it is read when the directory has a name again, and holds up nothing
+            // until then.
+            self.forget_dirt(id)?;
+        }
+        Ok(())
     }
 
     /// The scan whose walk tells whether what vanishes now is somewhere else.

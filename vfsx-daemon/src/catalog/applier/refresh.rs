@@ -49,7 +49,7 @@ impl Work<'_> {
 
     fn touch_later(&mut self, id: ObjectId) -> Result<(), CatalogError> {
         // One without a name is read when it has one again, or dropped.
-        if self.object(id)?.is_none() {
+        if self.object(id)?.is_none() || !self.has_names(id)? {
             return Ok(());
         }
         let due = self.now + RETRY;

@@ -239,7 +239,9 @@ async fn child_that_says_hello() {
     module.assert_closed().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// One worker, kept from its work until all has happened: it then finds the acknowledgement, which nobody hears any
+/// more, before it looks at the socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_a_module_sent_before_it_closed_is_taken_though_it_hears_no_acknowledgement() {
     // More than is read at once, and less than the socket holds.
     const EVENTS: u64 = 5_000;
@@ -248,27 +250,33 @@ async fn what_a_module_sent_before_it_closed_is_taken_though_it_hears_no_acknowl
         syncing: false,
         ..NORMAL
     });
-    for n in 1..=8 {
-        let (mut module, _) = Module::welcome(&fixture.socket(), n).await;
-        let session = Session::from(session(n));
-        module.events(1..=10).await;
-        until("the first are read", || fixture.journal.written(session) == 10).await;
-        {
-            let _busy = fixture.share.lock();
-            for first in (11..=EVENTS).step_by(499) {
-                let events = (first..(first + 499).min(EVENTS + 1)).map(event).collect();
-                let mut frame = Vec::new();
-                vfsx_proto::encode(&ToDaemon::Events(events), &mut frame).expect("encodes");
-                assert_eq!(module.stream.try_write(&frame).expect("room"), frame.len());
-            }
-            drop(module);
-            fixture.journal.sync().expect("syncs");
-        }
-        until("all events are in the journal", || {
-            fixture.journal.written(session) == EVENTS
-        })
-        .await;
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    let session = Session::from(session(1));
+    module.events(1..=10).await;
+    until("the first are read", || fixture.journal.written(session) == 10).await;
+
+    let (stalled, is_stalled) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let stall = tokio::spawn(async move {
+        stalled.send(()).expect("the test waits");
+        wait.recv().expect("the test goes on");
+    });
+    is_stalled.recv().expect("the worker is stalled");
+    for first in (11..=EVENTS).step_by(499) {
+        let events = (first..(first + 499).min(EVENTS + 1)).map(event).collect();
+        let mut frame = Vec::new();
+        vfsx_proto::encode(&ToDaemon::Events(events), &mut frame).expect("encodes");
+        assert_eq!(module.stream.try_write(&frame).expect("room"), frame.len());
     }
+    drop(module);
+    fixture.journal.sync().expect("syncs");
+    go_on.send(()).expect("the worker waits");
+    stall.await.expect("ends");
+
+    until("all events are in the journal", || {
+        fixture.journal.written(session) == EVENTS
+    })
+    .await;
     until("all sessions have ended", || fixture.share.sessions() == (0, 0)).await;
 }
 
