@@ -2,7 +2,9 @@
 //! the share, and the comparison of a restored tree with the share.
 
 pub mod compare;
+pub mod guard;
 pub mod lab;
+pub mod loopfs;
 pub mod rpc;
 pub mod smb;
 pub mod testlab;

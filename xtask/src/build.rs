@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vfsx_tests::lab::Binaries;
 
-/// What the lab needs beside what the module's build installs: clients, and tools that look at ACLs.
+/// What the lab needs beside what the module's build installs: clients, tools that look at ACLs, file systems to mount.
 const LAB_PACKAGES: &[&str] = &[
     "acl",
     "attr",
+    "btrfs-progs",
+    "e2fsprogs",
     "gcc",
     "libc6-dev",
+    "mount",
     "openssl",
     "passwd",
     "python3-impacket",
@@ -19,6 +22,8 @@ const LAB_PACKAGES: &[&str] = &[
     "samba-common-bin",
     "samba-vfs-modules",
     "smbclient",
+    "util-linux",
+    "xfsprogs",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
