@@ -1,7 +1,9 @@
 //! A lab for one test: in a scratch directory, ended with the test.
 
 use crate::compare;
+use crate::guard::Guard;
 use crate::lab::{Binaries, Lab, LabOptions, tail};
+use crate::loopfs::{FileSystem, LoopFs};
 use crate::wait;
 use crate::work::{self, SourceTree, Wanted};
 use anyhow::{Result, ensure};
@@ -12,9 +14,23 @@ use std::time::Duration;
 /// How long a site may take to have everything. Tests move some hundred MiB at most.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
-/// A lab that ends when it is dropped.
+/// Ends the servers of a lab whose test was killed: they have the lab's directory on their command lines. Nothing is left to
+/// be done after a test that came to its end.
+const END_SERVERS: &str = r#"
+for process in /proc/[0-9]*; do
+    case "$(cat "$process/comm" 2>/dev/null)" in
+        smbd*|samba*|rpcd_*|cleanupd|lpqd|vfsxd|restfs) ;;
+        *) continue ;;
+    esac
+    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF "$LAB/"; then kill -9 "${process#/proc/}"; fi
+done 2>/dev/null
+true
+"#;
+
+/// A lab that ends when it is dropped, and its servers also when the test is killed.
 pub struct TestLab {
     lab: Lab,
+    _guard: Guard,
     dir: Option<tempfile::TempDir>,
 }
 
@@ -34,13 +50,41 @@ pub fn with_lab(options: impl FnOnce(&mut LabOptions), test: impl FnOnce(&TestLa
     }
 }
 
+/// The same with the shares on a file system of the given kind.
+///
+/// # Panics
+/// As [`with_lab`], and when there can be no such file system.
+pub fn with_lab_on(
+    kind: FileSystem,
+    options: impl FnOnce(&mut LabOptions),
+    test: impl FnOnce(&TestLab) -> Result<()>,
+) {
+    let disk = match LoopFs::make(kind) {
+        Ok(disk) => disk,
+        Err(error) => panic!("{error:#}"),
+    };
+    let on_disk = |chosen: &mut LabOptions| {
+        chosen.shares = Some(disk.path());
+        options(chosen);
+    };
+    with_lab(on_disk, test);
+    if let Err(error) = disk.unmount() {
+        panic!("{error:#}");
+    }
+}
+
 impl TestLab {
     pub fn start(change: impl FnOnce(&mut LabOptions)) -> Result<Self> {
         let mut options = LabOptions::new(Binaries::of_this_test()?);
         change(&mut options);
         let dir = tempfile::Builder::new().prefix("vfsx-test-").tempdir()?;
+        let guard = Guard::new("", END_SERVERS, &[("LAB", dir.path().as_os_str())])?;
         let lab = Lab::start(dir.path(), &options)?;
-        Ok(Self { lab, dir: Some(dir) })
+        Ok(Self {
+            lab,
+            _guard: guard,
+            dir: Some(dir),
+        })
     }
 
     /// A tree of this machine's files beside the share, not yet in it.

@@ -34,7 +34,7 @@ fn every_kind_of_change_comes_back_and_so_does_an_earlier_point() {
 #[test]
 fn streams_and_nt_acls_come_back_through_a_stack_of_modules() {
     with_lab(
-        |options| options.vfs_objects = "catia fruit streams_xattr acl_xattr vfsx".to_owned(),
+        |options| options.samba.vfs_objects = "catia fruit streams_xattr acl_xattr vfsx".to_owned(),
         |lab| {
             lab.source_tree(200, 4)?.copy_in(lab, "data")?;
             streams(lab)?;

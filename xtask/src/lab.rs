@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     rights::go_on_as_root("--built")?;
     let mut options = LabOptions::new(build::binaries(Profile::Release)?);
     options.sites = usize::from(arguments.sites);
-    options.vfs_objects = arguments.vfs_objects.clone();
+    options.samba.vfs_objects = arguments.vfs_objects.clone();
     options.vfsxd = !arguments.no_vfsxd;
     let lab = Lab::start(&arguments.dir, &options)?;
     println!("{}", lab.dir().join(LAB_JSON).display());

@@ -15,8 +15,8 @@ const EXECUTE_OTHER: u32 = 0o001;
 /// smbd works as the SMB user, who must be able to pass through every directory above the shares. Scratch
 /// directories are often closed to others (0700), so the user alone is let through by an ACL entry, which
 /// [`revoke_traverse`] takes back.
-pub(super) fn grant_traverse(dir: &Path, user: &User) -> Result<()> {
-    let closed = closed_ancestors(dir)?;
+pub(super) fn grant_traverse(dir: &Path, shares: &Path, user: &User) -> Result<()> {
+    let closed = closed_ancestors(dir, shares)?;
     let list: String = closed.iter().map(|dir| format!("{}\n", dir.display())).collect();
     fs::write(dir.join(GRANTED), list)?;
     for dir in &closed {
@@ -56,11 +56,12 @@ pub(super) fn check_xattrs(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn closed_ancestors(dir: &Path) -> Result<Vec<PathBuf>> {
+fn closed_ancestors(dir: &Path, shares: &Path) -> Result<Vec<PathBuf>> {
     let mut closed = Vec::new();
-    for ancestor in dir.ancestors() {
+    for ancestor in dir.ancestors().chain(shares.ancestors()) {
         let metadata = fs::metadata(ancestor).with_context(|| ancestor.display().to_string())?;
-        if metadata.permissions().mode() & EXECUTE_OTHER == 0 {
+        let is_known = closed.iter().any(|known| known == ancestor);
+        if !is_known && metadata.permissions().mode() & EXECUTE_OTHER == 0 {
             closed.push(ancestor.to_owned());
         }
     }

@@ -17,7 +17,7 @@ pub(super) struct Prepared {
 }
 
 /// Writes the configuration and the start script.
-pub(super) fn prepare(dir: &Path, binaries: &Binaries, sites: &[Site]) -> Result<Prepared> {
+pub(super) fn prepare(dir: &Path, binaries: &Binaries, share: &Path, sites: &[Site]) -> Result<Prepared> {
     let service = service(dir, "vfsxd");
     fs::DirBuilder::new().mode(0o700).create(dir.join(STATE))?;
     let description = VfsxdDescription {
@@ -27,8 +27,11 @@ pub(super) fn prepare(dir: &Path, binaries: &Binaries, sites: &[Site]) -> Result
         start: vec![service.start_script.display().to_string()],
         log: service.log.clone(),
     };
-    fs::write(&description.config, configuration(dir, &description, sites))
-        .with_context(|| format!("write {}", description.config.display()))?;
+    fs::write(
+        &description.config,
+        configuration(dir, &description, share, sites),
+    )
+    .with_context(|| format!("write {}", description.config.display()))?;
     let vfsxd = binaries.vfsxd.display().to_string();
     let argv = [vfsxd, "--config".into(), description.config.display().to_string()];
     let status = vfsxctl(binaries, &description, &["status", "--json"]);
@@ -46,7 +49,7 @@ pub(super) fn vfsxctl(binaries: &Binaries, vfsxd: &VfsxdDescription, arguments: 
 }
 
 /// The file as an admin would write it, but for the places.
-fn configuration(dir: &Path, vfsxd: &VfsxdDescription, sites: &[Site]) -> String {
+fn configuration(dir: &Path, vfsxd: &VfsxdDescription, share: &Path, sites: &[Site]) -> String {
     let mut text = format!(
         "state_dir = {:?}\n\
          socket = {:?}\n\
@@ -58,7 +61,7 @@ fn configuration(dir: &Path, vfsxd: &VfsxdDescription, sites: &[Site]) -> String
         dir.join(STATE),
         vfsxd.socket,
         dir.join("run/control.sock"),
-        dir.join("share/data"),
+        share,
     );
     for site in sites {
         text += &format!(

@@ -10,6 +10,7 @@ mod ports;
 mod process;
 mod samba;
 mod site;
+mod smb_conf;
 
 pub use binaries::Binaries;
 pub use description::{
@@ -17,6 +18,7 @@ pub use description::{
 };
 pub use process::{READY_LIMIT, Service, tail};
 pub use site::Site;
+pub use smb_conf::SambaOptions;
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -32,8 +34,9 @@ pub struct LabOptions {
     pub binaries: Binaries,
     /// Recovery sites, each a restfs of its own.
     pub sites: usize,
-    /// `vfs objects` of share `data`; the word `vfsx` stands for the module just built.
-    pub vfs_objects: String,
+    pub samba: SambaOptions,
+    /// Directory for the shares' directories; without it they are in the lab's own.
+    pub shares: Option<PathBuf>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
 }
@@ -43,7 +46,8 @@ impl LabOptions {
         Self {
             binaries,
             sites: 1,
-            vfs_objects: "vfsx".to_owned(),
+            samba: SambaOptions::default(),
+            shares: None,
             vfsxd: true,
         }
     }
@@ -81,26 +85,29 @@ impl Lab {
         ensure!(options.sites > 0, "the lab needs at least one recovery site");
         let dir = empty_dir(dir)?;
         samba::check_installed()?;
-        for sub in ["bin", "log", "run", "sites", "start", "share/data", "share/plain"] {
-            fs::create_dir_all(dir.join(sub))
-                .with_context(|| format!("create {}", dir.join(sub).display()))?;
+        let shares = options.shares.clone().unwrap_or_else(|| dir.join("share"));
+        let own = ["bin", "log", "run", "sites", "start"].map(|sub| dir.join(sub));
+        let places = ["data", "plain"].map(|share| shares.join(share));
+        for place in own.iter().chain(&places) {
+            fs::create_dir_all(place).with_context(|| format!("create {}", place.display()))?;
         }
         let user = samba::ensure_user()?;
-        access::grant_traverse(&dir, &user)?;
-        access::check_xattrs(&dir.join("share/data"))?;
+        access::grant_traverse(&dir, &shares, &user)?;
+        access::check_xattrs(&shares.join("data"))?;
 
         let binaries = options.binaries.copied_to(&dir.join("bin"))?;
         let mut sites = Vec::new();
         for number in 1..=options.sites {
             sites.push(Site::prepare(&dir, number, &binaries)?);
         }
-        let vfsxd = daemon::prepare(&dir, &binaries, &sites)?;
+        let vfsxd = daemon::prepare(&dir, &binaries, &shares.join("data"), &sites)?;
         let (smb, smbd) = samba::prepare(
             &dir,
             &user,
             &binaries,
             &vfsxd.description.socket,
-            &options.vfs_objects,
+            &shares,
+            &options.samba,
         )?;
         let description = Description {
             smb,
@@ -173,6 +180,13 @@ impl Lab {
             first = first.and(site.service.stop());
         }
         first.and(access::revoke_traverse(&self.dir))
+    }
+
+    /// Starts smbd anew with other options. Connections of clients end.
+    pub fn restart_samba(&self, options: &SambaOptions) -> Result<()> {
+        self.smbd.stop()?;
+        smb_conf::write(&self.dir, &self.description.smb, &self.description.vfsxd.socket, options)?;
+        self.smbd.start()
     }
 
     fn start_services(&self, vfsxd: bool) -> Result<()> {

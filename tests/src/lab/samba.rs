@@ -2,8 +2,9 @@
 
 use super::description::{LAB_USER, ShareDescription, SmbDescription};
 use super::process::Service;
+use super::smb_conf::{self, SambaOptions};
 use super::{Binaries, ports, service};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown};
 use std::collections::BTreeMap;
@@ -71,34 +72,31 @@ pub(super) fn prepare(
     user: &User,
     binaries: &Binaries,
     socket: &Path,
-    vfs_objects: &str,
+    shares: &Path,
+    options: &SambaOptions,
 ) -> Result<(SmbDescription, Service)> {
     for sub in ["lock", "state", "cache", "pid", "private", "ncalrpc"] {
         fs::create_dir_all(dir.join("samba").join(sub))?;
     }
     fs::set_permissions(dir.join("samba/private"), fs::Permissions::from_mode(0o700))?;
 
-    let mut shares = BTreeMap::new();
+    let mut described = BTreeMap::new();
     for (name, vfsx) in [("data", true), ("plain", false)] {
-        let path = dir.join("share").join(name);
+        let path = shares.join(name);
         chown(&path, Some(user.uid), Some(user.gid))?;
-        shares.insert(name.to_owned(), ShareDescription { path, vfsx });
+        described.insert(name.to_owned(), ShareDescription { path, vfsx });
     }
     let description = SmbDescription {
         host: HOST.to_owned(),
         port: ports::free()?,
         user: user.name.clone(),
         password: PASSWORD.to_owned(),
-        shares,
+        shares: described,
         conf: dir.join("smb.conf"),
         pid_file: dir.join("run/smbd.pid"),
         start: vec![path_text(&service(dir, "smbd").start_script)],
     };
-    fs::write(
-        &description.conf,
-        smb_conf(dir, &description, socket, vfs_objects),
-    )?;
-    check_conf(&description.conf)?;
+    smb_conf::write(dir, &description, socket, options)?;
     write_auth_file(dir, &description)?;
     set_password(&description)?;
 
@@ -143,70 +141,6 @@ pub(super) fn stop(smbd: &Service, conf: &Path) -> Result<()> {
         || helpers(conf).is_empty().then_some(()),
         || format!("{:?} still run", helpers(conf)),
     )
-}
-
-fn smb_conf(dir: &Path, smb: &SmbDescription, socket: &Path, vfs_objects: &str) -> String {
-    let samba = dir.join("samba");
-    let samba = samba.display();
-    let without: Vec<_> = vfs_objects
-        .split_whitespace()
-        .filter(|word| *word != "vfsx")
-        .collect();
-    let global = format!(
-        "[global]\n\
-         server role = standalone server\n\
-         workgroup = VFSXLAB\n\
-         netbios name = VFSXLAB\n\
-         disable netbios = yes\n\
-         smb ports = {port}\n\
-         interfaces = lo\n\
-         bind interfaces only = yes\n\
-         lock directory = {samba}/lock\n\
-         state directory = {samba}/state\n\
-         cache directory = {samba}/cache\n\
-         pid directory = {samba}/pid\n\
-         private dir = {samba}/private\n\
-         ncalrpc dir = {samba}/ncalrpc\n\
-         passdb backend = tdbsam:{samba}/private/passdb.tdb\n\
-         usershare path =\n\
-         logging = file\n\
-         log file = {log}\n\
-         max log size = 0\n\
-         log level = 1\n\
-         load printers = no\n\
-         printcap name = /dev/null\n\
-         disable spoolss = yes\n\
-         map to guest = never\n\
-         store dos attributes = yes\n\
-         ea support = yes\n\
-         vfsx:socket = {socket}\n\
-         vfsx:state = {state}\n",
-        port = smb.port,
-        log = dir.join("log/smbd.log").display(),
-        socket = socket.display(),
-        state = dir.join(super::daemon::STATE).display(),
-    );
-    let share = |name: &str, objects: &str| {
-        let path = dir.join("share").join(name);
-        format!(
-            "\n[{name}]\npath = {}\nread only = no\nvfs objects = {objects}\n",
-            path.display()
-        )
-    };
-    global + &share("data", vfs_objects) + &share("plain", &without.join(" "))
-}
-
-fn check_conf(conf: &Path) -> Result<()> {
-    let output = Command::new("testparm")
-        .arg("-s")
-        .arg(conf)
-        .output()
-        .context("run testparm")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() || said.contains("Unknown parameter") {
-        bail!("testparm refuses {}: {}", conf.display(), said.trim());
-    }
-    Ok(())
 }
 
 /// Makes what lets smbd load the module from the lab.

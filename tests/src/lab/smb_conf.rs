@@ -1,0 +1,114 @@
+//! The private smbd's configuration.
+
+use super::description::SmbDescription;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// What of `smb.conf` a test chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SambaOptions {
+    /// `vfs objects` of share `data`; the word `vfsx` stands for the module just built. Share `plain` has the others.
+    pub vfs_objects: String,
+    /// Further lines of the section `[global]`.
+    pub global: Vec<String>,
+    /// Further lines of the section of each share.
+    pub share: Vec<String>,
+}
+
+impl Default for SambaOptions {
+    fn default() -> Self {
+        Self::with_objects("vfsx")
+    }
+}
+
+impl SambaOptions {
+    pub fn with_objects(vfs_objects: &str) -> Self {
+        Self {
+            vfs_objects: vfs_objects.to_owned(),
+            global: Vec::new(),
+            share: Vec::new(),
+        }
+    }
+}
+
+/// Writes the file, and has Samba's own `testparm` look at it.
+pub(super) fn write(dir: &Path, smb: &SmbDescription, socket: &Path, options: &SambaOptions) -> Result<()> {
+    let text = global(dir, smb, socket, options) + &shares(smb, options);
+    fs::write(&smb.conf, text).with_context(|| format!("write {}", smb.conf.display()))?;
+    check(&smb.conf)
+}
+
+fn global(dir: &Path, smb: &SmbDescription, socket: &Path, options: &SambaOptions) -> String {
+    let samba = dir.join("samba");
+    let samba = samba.display();
+    format!(
+        "[global]\n\
+         server role = standalone server\n\
+         workgroup = VFSXLAB\n\
+         netbios name = VFSXLAB\n\
+         disable netbios = yes\n\
+         smb ports = {port}\n\
+         interfaces = lo\n\
+         bind interfaces only = yes\n\
+         lock directory = {samba}/lock\n\
+         state directory = {samba}/state\n\
+         cache directory = {samba}/cache\n\
+         pid directory = {samba}/pid\n\
+         private dir = {samba}/private\n\
+         ncalrpc dir = {samba}/ncalrpc\n\
+         passdb backend = tdbsam:{samba}/private/passdb.tdb\n\
+         usershare path =\n\
+         logging = file\n\
+         log file = {log}\n\
+         max log size = 0\n\
+         log level = 1\n\
+         load printers = no\n\
+         printcap name = /dev/null\n\
+         disable spoolss = yes\n\
+         map to guest = never\n\
+         store dos attributes = yes\n\
+         ea support = yes\n\
+         vfsx:socket = {socket}\n\
+         vfsx:state = {state}\n\
+         {more}",
+        port = smb.port,
+        log = dir.join("log/smbd.log").display(),
+        socket = socket.display(),
+        state = dir.join(super::daemon::STATE).display(),
+        more = lines(&options.global),
+    )
+}
+
+fn shares(smb: &SmbDescription, options: &SambaOptions) -> String {
+    let words = || options.vfs_objects.split_whitespace();
+    let mut text = String::new();
+    for (name, share) in &smb.shares {
+        let objects: Vec<_> = words().filter(|word| share.vfsx || *word != "vfsx").collect();
+        text += &format!(
+            "\n[{name}]\npath = {}\nread only = no\nvfs objects = {}\n{}",
+            share.path.display(),
+            objects.join(" "),
+            lines(&options.share),
+        );
+    }
+    text
+}
+
+fn lines(options: &[String]) -> String {
+    options.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn check(conf: &Path) -> Result<()> {
+    let output = Command::new("testparm")
+        .arg("-s")
+        .arg(conf)
+        .output()
+        .context("run testparm")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.contains("Unknown parameter") {
+        bail!("testparm refuses {}: {}", conf.display(), said.trim());
+    }
+    Ok(())
+}
