@@ -3,6 +3,7 @@
 //! [`Client`] is a handle: cloning it shares the connection, which closes when the last clone is gone. A broken
 //! connection stays broken; whoever needs it connects again, at its own pace.
 
+mod blocks;
 mod calls;
 mod connect;
 mod connection;
@@ -12,6 +13,7 @@ mod replication;
 mod tls;
 mod wire_count;
 
+pub use blocks::ChangedBlock;
 pub use calls::Entry;
 pub use endpoint::{DEFAULT_PORT, Endpoint, Limits, Trust, Url};
 pub use error::ClientError;
@@ -21,6 +23,7 @@ pub use wire_count::{Counted, Life, Pulse, SILENT_INTERVALS, WireCount};
 use crate::wire::{Encoding, Id, Message, Method, Payload};
 use connection::Connection;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -38,6 +41,8 @@ struct Inner {
     limits: Limits,
     wire: WireCount,
     connection: Connection,
+    /// The server does not know `block.patch`.
+    without_patches: AtomicBool,
 }
 
 impl Client {
@@ -113,6 +118,7 @@ impl Client {
             limits: endpoint.limits,
             wire: endpoint.wire.clone(),
             connection,
+            without_patches: AtomicBool::new(false),
         }))
     }
 }

@@ -1,14 +1,11 @@
 //! Calls of a source, in the model's types.
 
 use super::{Client, ClientError};
-use crate::content;
-use crate::model::{BlockKey, Compression, Digest, Op, RowKey, Time};
+use crate::model::{Digest, Op, RowKey, Time};
 use crate::tree::commit::Position;
-use crate::wire::limits::{MAX_BLOCKS, MAX_PAGE, TARGET_MESSAGE};
+use crate::wire::RpcError;
+use crate::wire::limits::MAX_PAGE;
 use crate::wire::method::*;
-use crate::wire::values::Compression as WireCompression;
-use crate::wire::{Content, Encoding, RpcError};
-use bytes::Bytes;
 
 /// One commit of a source: one recovery point.
 #[derive(Debug, Clone)]
@@ -38,54 +35,6 @@ impl Client {
             sequence: p.sequence,
             point: p.point,
         }))
-    }
-
-    /// Those of the keys that the server has no block for.
-    pub async fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, ClientError> {
-        let mut missing = Vec::new();
-        for part in keys.chunks(MAX_BLOCKS) {
-            let params = BlockKeys {
-                keys: part.iter().map(|key| (*key).into()).collect(),
-            };
-            let result = self.call::<BlockMissing>(&params).await?;
-            missing.extend(result.missing.into_iter().map(BlockKey::from));
-        }
-        Ok(missing)
-    }
-
-    /// Ships blocks, compressed where that is smaller, in as many messages as it takes. They are durable once a commit
-    /// that names them has been answered. Returns the bytes they were encoded to.
-    pub async fn put_blocks(&self, blocks: Vec<(BlockKey, Bytes)>) -> Result<u64, ClientError> {
-        let packed = tokio::task::spawn_blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>())
-            .await
-            .map_err(|e| ClientError::TooLarge {
-                method: BlockPut::NAME,
-                reason: e.to_string(),
-            })?;
-        let encoded = packed
-            .iter()
-            .map(|block| block.encoded_len(self.0.encoding) as u64)
-            .sum();
-        for blocks in messages(packed, self.0.encoding) {
-            self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
-        }
-        Ok(encoded)
-    }
-
-    /// Plain content, verified, in the order asked.
-    pub async fn get_blocks(&self, keys: &[BlockKey]) -> Result<Vec<Bytes>, ClientError> {
-        let mut blocks = Vec::with_capacity(keys.len());
-        while let Some(rest) = keys.get(blocks.len()..).filter(|rest| !rest.is_empty()) {
-            let asked = rest.iter().take(MAX_BLOCKS).map(|key| (*key).into()).collect();
-            let result = self.call::<BlockGet>(&BlockKeys { keys: asked }).await?;
-            if result.blocks.is_empty() || result.blocks.len() > rest.len() {
-                return Err(self.odd("block.get: another number of blocks than asked for"));
-            }
-            for (block, key) in result.blocks.into_iter().zip(rest) {
-                blocks.push(unpack(block, *key).map_err(|e| self.odd(&e.message))?);
-            }
-        }
-        Ok(blocks)
     }
 
     /// The recovery point it made, or made when it was sent the first time.
@@ -179,48 +128,4 @@ impl Client {
             reason: reason.to_owned(),
         }
     }
-}
-
-fn pack((key, content): (BlockKey, Bytes)) -> BlockContent {
-    let length = content.len() as u32;
-    let (compression, content) = match content::compress(&content, Compression::Zstd) {
-        Some(packed) => (WireCompression::Zstd, packed.into()),
-        None => (WireCompression::None, content),
-    };
-    BlockContent {
-        key: key.into(),
-        length,
-        compression,
-        content: Content(content),
-    }
-}
-
-fn unpack(block: BlockContent, key: BlockKey) -> Result<Bytes, RpcError> {
-    let content = block.plain()?;
-    if !content::verify(&key, &content) {
-        return Err(RpcError::invalid_params(format!(
-            "block.get: the content of block {key} is not its own"
-        )));
-    }
-    Ok(content)
-}
-
-/// Blocks, in order, cut into messages.
-fn messages(blocks: Vec<BlockContent>, encoding: Encoding) -> Vec<Vec<BlockContent>> {
-    let mut messages: Vec<Vec<BlockContent>> = Vec::new();
-    let mut room = 0;
-    for block in blocks {
-        let size = block.encoded_len(encoding);
-        match messages.last_mut() {
-            Some(last) if size <= room && last.len() < MAX_BLOCKS => {
-                room -= size;
-                last.push(block);
-            }
-            _ => {
-                room = TARGET_MESSAGE.saturating_sub(size);
-                messages.push(vec![block]);
-            }
-        }
-    }
-    messages
 }

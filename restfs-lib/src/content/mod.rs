@@ -1,8 +1,10 @@
 //! Content of objects: how it is cut into blocks, hashed and compressed.
 
 mod compress;
+mod difference;
 mod hash;
 mod layout;
 
 pub use compress::{ContentError, compress, decompress};
+pub use difference::{Difference, MAX_RANGES, cut, differing, patch};
 pub use hash::{hash_block, verify};

@@ -8,8 +8,13 @@ pub const TARGET_MESSAGE: usize = MAX_MESSAGE - 256 * 1024;
 /// Operations of one `replication.commit` and edits of one `bucket.apply`: the server holds its write lock for one
 /// such transaction.
 pub const MAX_OPS: usize = 10_000;
-/// Keys in `block.missing` and `block.get`, blocks in `block.put`.
+/// Keys in `block.missing` and `block.get`, blocks in `block.put` and `block.patch`.
 pub const MAX_BLOCKS: usize = 4_096;
+/// Pieces of one patch. A sender of ours joins near ones long before.
+pub const MAX_PIECES: usize = 1_024;
+/// Plain bytes of the blocks that one `block.patch` makes: as much work for the server as the longest message with
+/// whole blocks, however short this one is.
+pub const MAX_PATCHED: usize = MAX_MESSAGE;
 /// Rows of one answer that lists something.
 pub const MAX_PAGE: usize = 10_000;
 /// Largest block, plain: `Layout::block_size` is at most this.

@@ -1,5 +1,7 @@
 //! Both encodings give back what was put in, and their bytes do not change by accident.
 
+mod patch;
+
 use super::method::*;
 use super::values::{self, Op as WireOp, RowKey as WireRowKey};
 use super::*;

@@ -1,13 +1,14 @@
-//! `block.missing|put|get`.
+//! `block.missing|put|patch|get`.
 
 use super::Service;
 use crate::auth::{Identity, Need};
+use crate::storage::StoreError;
 use restfs_lib::content::{compress, verify};
 use restfs_lib::model::{BlockKey, Compression};
-use restfs_lib::wire::limits::{MAX_BLOCKS, TARGET_MESSAGE};
+use restfs_lib::wire::limits::{MAX_BLOCKS, MAX_PATCHED, TARGET_MESSAGE};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::Compression as WireCompression;
-use restfs_lib::wire::{Content, Encoding, RpcError, check};
+use restfs_lib::wire::{Code, Content, Encoding, RpcError, check};
 
 pub(super) fn missing(
     service: &Service,
@@ -42,6 +43,50 @@ pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams
         service.blocks.put(key, &content, compression)?;
     }
     Ok(Done {})
+}
+
+pub(super) fn patch(
+    service: &Service,
+    identity: &Identity,
+    params: BlockPatchParams,
+) -> Result<BlockPatchResult, RpcError> {
+    identity.check(Need::Replicate)?;
+    check::count(params.patches.len(), MAX_BLOCKS, "patches")?;
+    let bytes: u64 = params.patches.iter().map(|patch| u64::from(patch.length)).sum();
+    if bytes > MAX_PATCHED as u64 {
+        let text =
+            format!("patches that make {bytes} bytes are more than the limit of {MAX_PATCHED} in one call");
+        return Err(RpcError::new(Code::TooLarge, text));
+    }
+    let mut wanted = Vec::new();
+    for patch in params.patches {
+        let (key, base) = (patch.key, patch.base.into());
+        if !make(service, key.into(), base, &patch.checked()?)? {
+            wanted.push(key);
+        }
+    }
+    Ok(BlockPatchResult { wanted })
+}
+
+/// Stores the block that the patch makes of its base. `false`: it does not make the block with this key.
+fn make(service: &Service, key: BlockKey, base: BlockKey, patch: &Patch) -> Result<bool, RpcError> {
+    let base = match service.blocks.get(base) {
+        Ok(base) => base,
+        Err(StoreError::Missing(_)) => return Ok(false),
+        // The block can be stored all the same, when it comes whole.
+        Err(error) => {
+            tracing::warn!("the base of block {key} cannot be read: {error}");
+            return Ok(false);
+        }
+    };
+    let Some(content) = patch.apply(&base) else {
+        return Ok(false);
+    };
+    match service.blocks.put(key, &content, Compression::Zstd) {
+        Ok(()) => Ok(true),
+        Err(StoreError::WrongKey { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) fn get(

@@ -64,6 +64,7 @@ impl Service {
 
             BlockMissing::NAME => call.read::<BlockMissing>(block::missing).await,
             BlockPut::NAME => call.read::<BlockPut>(block::put).await,
+            BlockPatch::NAME => call.read::<BlockPatch>(block::patch).await,
             BlockGet::NAME => call.read::<BlockGet>(block::get).await,
 
             ReplicationPosition::NAME => call.look::<ReplicationPosition>(replication::position).await,

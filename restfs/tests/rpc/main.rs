@@ -4,5 +4,6 @@ mod access;
 mod common;
 mod full;
 mod objects;
+mod patch;
 mod replication;
 mod wire;
