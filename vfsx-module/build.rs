@@ -51,6 +51,8 @@ const FUNCTIONS: &[&str] = &[
     "samba_version_string",
     "become_root",
     "unbecome_root",
+    "drain_socket",
+    "map_nt_error_from_unix_common",
     "vfs_add_fsp_extension_notype",
     "vfs_fetch_fsp_extension",
     "vfs_remove_fsp_extension",

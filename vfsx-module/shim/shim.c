@@ -1,5 +1,6 @@
 #include "shim.h"
 #include "lib/global_contexts.h"
+#include "librpc/gen_ndr/auth.h"
 #include "lib/util/tevent_unix.h"
 #include "lib/util/tevent_ntstatus.h"
 
@@ -32,6 +33,16 @@ bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft)
 }
 
 /* Event loop */
+
+const char *vfsx_shim_user(const struct vfs_handle_struct *handle)
+{
+	const struct auth_session_info *session = handle->conn->session_info;
+
+	if (session == NULL || session->unix_info == NULL) {
+		return NULL;
+	}
+	return session->unix_info->unix_name;
+}
 
 struct vfsx_watch {
 	uint64_t key;
@@ -259,4 +270,39 @@ NTSTATUS vfsx_shim_offload_write_recv(struct vfs_handle_struct *handle, struct t
 	}
 	tevent_req_received(req);
 	return NT_STATUS_OK;
+}
+
+/* Refused operations */
+
+static struct tevent_req *vfsx_refused_create(TALLOC_CTX *mem_ctx, struct vfs_handle_struct *handle)
+{
+	struct vfsx_async *state = NULL;
+	struct tevent_req *req = vfsx_async_create(mem_ctx, handle, 0, &state);
+	if (req != NULL) {
+		/* Nothing was started that could be reported. */
+		state->reported = true;
+	}
+	return req;
+}
+
+struct tevent_req *vfsx_shim_pwrite_refused(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
+	int error)
+{
+	struct tevent_req *req = vfsx_refused_create(mem_ctx, handle);
+	if (req == NULL) {
+		return NULL;
+	}
+	tevent_req_error(req, error);
+	return tevent_req_post(req, ev);
+}
+
+struct tevent_req *vfsx_shim_offload_write_refused(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx,
+	struct tevent_context *ev, int error)
+{
+	struct tevent_req *req = vfsx_refused_create(mem_ctx, handle);
+	if (req == NULL) {
+		return NULL;
+	}
+	tevent_req_nterror(req, map_nt_error_from_unix_common(error));
+	return tevent_req_post(req, ev);
 }

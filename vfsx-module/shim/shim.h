@@ -34,4 +34,13 @@ NTSTATUS vfsx_shim_offload_write_recv(struct vfs_handle_struct *handle, struct t
 
 bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft);
 
+/* Finished requests of the same pairs, for operations that are refused. */
+struct tevent_req *vfsx_shim_pwrite_refused(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
+	int error);
+struct tevent_req *vfsx_shim_offload_write_refused(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx,
+	struct tevent_context *ev, int error);
+
+/* Unix name of the user whose request is being served, NULL where smbd knows none. */
+const char *vfsx_shim_user(const struct vfs_handle_struct *handle);
+
 #endif

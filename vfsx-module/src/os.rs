@@ -4,7 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vfsx_proto::{NodeKind, NodeRef};
@@ -67,6 +67,21 @@ fn kind(mode: u32) -> NodeKind {
 pub fn path_of(fd: RawFd) -> io::Result<Vec<u8>> {
     let link = std::fs::read_link(format!("/proc/self/fd/{fd}"))?;
     Ok(link.as_os_str().as_bytes().to_vec())
+}
+
+/// The same for descriptors of things that have a name, and for `AT_FDCWD`. `None` when it cannot be told, as for a file
+/// without a name any more.
+pub fn current_path_of(fd: RawFd) -> Option<Vec<u8>> {
+    /// The kernel puts it behind the last name.
+    const NAMELESS: &[u8] = b" (deleted)";
+    let path = match fd {
+        libc::AT_FDCWD => std::fs::read_link("/proc/self/cwd")
+            .ok()?
+            .into_os_string()
+            .into_vec(),
+        _ => path_of(fd).ok()?,
+    };
+    (path.starts_with(b"/") && !path.ends_with(NAMELESS)).then_some(path)
 }
 
 /// Connects without ever waiting. A full backlog of the listener is an error like any other.

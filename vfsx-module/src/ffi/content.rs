@@ -1,9 +1,12 @@
 //! Callbacks on content, and the state of a file that has been written.
 
 use super::call::{CResult, Call, around};
+use super::gate::{self, Refused, asked, asked_or};
 use super::samba::File;
+use crate::handler::Operation;
 use crate::hooks::{Capture, Outcome, Span};
 use crate::{os, sys};
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -17,11 +20,14 @@ const STREAM: Changed = Changed {
     xattrs: true,
 };
 
-/// What smbd keeps for us beside an open file, from the first write to the close.
+/// What smbd keeps for us beside an open file, from the first write to the close. All zeroes at first.
 #[repr(C)]
 struct Extension {
     share: u64,
+    /// By which vfsxd knows the file; 0 before the first write.
     handle: u64,
+    /// The handler has let the file be written.
+    may_write: bool,
 }
 
 /// Where a write goes.
@@ -73,8 +79,12 @@ pub(super) unsafe fn begin_write(capture: &mut Capture, share: u64, handle: Hand
     if let Some(new) = written
         && known != Some(new)
     {
-        // SAFETY: the caller's promise; the size is that of the type.
-        unsafe { remember(handle, fsp, Extension { share, handle: new }) };
+        // SAFETY: the caller's promise.
+        unsafe {
+            remember(handle, fsp, |extension| {
+                (extension.share, extension.handle) = (share, new);
+            });
+        }
     }
     Written {
         handle: written,
@@ -95,19 +105,20 @@ unsafe fn extension(handle: Handle, fsp: Fsp) -> Option<NonNull<Extension>> {
 /// smbd's arguments, within the callback.
 pub(super) unsafe fn known_handle(handle: Handle, fsp: Fsp) -> Option<u64> {
     // SAFETY: the caller's promise; the extension, if any, is ours, and copied at once.
-    unsafe { extension(handle, fsp).map(|e| e.as_ref().handle) }
+    unsafe { extension(handle, fsp).map(|e| e.as_ref().handle) }.filter(|handle| *handle != 0)
 }
 
 /// Without memory the next write is taken for a first one again, which does no harm.
 ///
 /// # Safety
 /// smbd's arguments, within the callback.
-unsafe fn remember(handle: Handle, fsp: Fsp, value: Extension) {
-    // SAFETY: the caller's promise. The memory is at least as large and aligned as two pointers.
+unsafe fn remember(handle: Handle, fsp: Fsp, set: impl FnOnce(&mut Extension)) {
+    // SAFETY: the caller's promise. The memory is that of before, or new, as large as the type, aligned as pointers are, and
+    // all zeroes, which is a value of the type.
     unsafe {
         let place = sys::vfs_add_fsp_extension_notype(handle, fsp, size_of::<Extension>(), Some(forget));
-        if !place.is_null() {
-            place.cast::<Extension>().write(value);
+        if let Some(extension) = place.cast::<Extension>().as_mut() {
+            set(extension);
         }
     }
 }
@@ -115,10 +126,43 @@ unsafe fn remember(handle: Handle, fsp: Fsp, value: Extension) {
 /// smbd drops the file: a close that never came is noted now.
 unsafe extern "C" fn forget(data: *mut c_void) {
     // SAFETY: the memory that `remember` has filled, valid until this returns.
-    let Extension { share, handle } = unsafe { data.cast::<Extension>().read() };
+    let Extension { share, handle, .. } = unsafe { data.cast::<Extension>().read() };
     if let Some(call) = Call::enter_key(share) {
         call.note(|capture| capture.closed(handle));
     }
+}
+
+/// Runs `go`, a write, unless the handler refuses it. Asked is about the first of an open file: it was also asked about the
+/// open, and a question for each write would cost more than the write.
+///
+/// # Safety
+/// smbd's arguments, within the callback.
+pub(super) unsafe fn write_asked<R>(
+    handle: Handle,
+    fsp: Fsp,
+    refuse: impl FnOnce(i32) -> R,
+    go: impl FnOnce() -> R,
+) -> R {
+    // SAFETY: the caller's promise; the extension, if any, is ours, and read at once.
+    let may_write = || unsafe { extension(handle, fsp).is_some_and(|e| e.as_ref().may_write) };
+    if !gate::in_use() || may_write() {
+        return go();
+    }
+    let told = Cell::new(false);
+    let operation = || {
+        told.set(true);
+        // SAFETY: the caller's promise.
+        unsafe { on("pwrite", fsp) }
+    };
+    let go = || {
+        if told.get() {
+            // SAFETY: the caller's promise.
+            unsafe { remember(handle, fsp, |extension| extension.may_write = true) };
+        }
+        go()
+    };
+    // SAFETY: the caller's promise.
+    unsafe { asked_or(handle, operation, refuse, go) }
 }
 
 /// Runs `next` as a write of `span`, which is asked with the file's descriptor before the call.
@@ -163,11 +207,12 @@ pub(super) unsafe extern "C" fn pwrite(
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_pwrite((*handle).next, fsp, data, n, offset);
-        writing(handle, fsp, |_| span, next, |_, _, _| ())
+        let go = || writing(handle, fsp, |_| span, next, |_, _, _| ());
+        write_asked(handle, fsp, Refused::refused, go)
     }
 }
 
-/// It takes the data from the client's socket, so it is always passed on; a failure may come after a part was written.
+/// It takes the data from the client's socket, also when it fails or is refused; a failure may come after a part was written.
 pub(super) unsafe extern "C" fn recvfile(
     handle: Handle,
     socket: c_int,
@@ -179,7 +224,12 @@ pub(super) unsafe extern "C" fn recvfile(
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_recvfile((*handle).next, socket, fsp, offset, count);
-        writing(handle, fsp, |_| span, next, |_, _, _| ())
+        let go = || writing(handle, fsp, |_| span, next, |_, _, _| ());
+        let refuse = |errno| {
+            sys::drain_socket(socket, count);
+            isize::refused(errno)
+        };
+        write_asked(handle, fsp, refuse, go)
     }
 }
 
@@ -191,7 +241,8 @@ pub(super) unsafe extern "C" fn ftruncate(handle: Handle, fsp: Fsp, size: i64) -
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_ftruncate((*handle).next, fsp, size);
-        writing(handle, fsp, span, next, resized)
+        let operation = || on("ftruncate", fsp).number(size);
+        asked(handle, operation, || writing(handle, fsp, span, next, resized))
     }
 }
 
@@ -213,8 +264,16 @@ pub(super) unsafe extern "C" fn fallocate(
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_fallocate((*handle).next, fsp, mode, offset, length);
-        writing(handle, fsp, span, next, resized)
+        let operation = || on("fallocate", fsp).number(mode).number(offset).number(length);
+        asked(handle, operation, || writing(handle, fsp, span, next, resized))
     }
+}
+
+/// # Safety
+/// smbd's arguments, within the callback.
+unsafe fn on(name: &'static str, fsp: Fsp) -> Operation {
+    // SAFETY: the caller's promise.
+    Operation::new(name).text(&unsafe { File::new(fsp) }.current_path())
 }
 
 fn size_of_file(fd: RawFd) -> Option<u64> {
@@ -233,11 +292,12 @@ pub(super) unsafe extern "C" fn close(handle: Handle, fsp: Fsp) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     let next = || unsafe { sys::smb_vfs_call_close((*handle).next, fsp) };
     // SAFETY: smbd's arguments.
-    let Some(written) = (unsafe { known_handle(handle, fsp) }) else {
-        return next();
+    let result = match unsafe { known_handle(handle, fsp) } {
+        // SAFETY: the handle is smbd's.
+        Some(written) => unsafe { around(handle, |_| (), next, |capture, (), _, _| capture.closed(written)) },
+        None if gate::in_use() => next(),
+        None => return next(),
     };
-    // SAFETY: the handle is smbd's.
-    let result = unsafe { around(handle, |_| (), next, |capture, (), _, _| capture.closed(written)) };
     let errno = os::errno();
     // SAFETY: smbd's arguments. Calls `forget`, which finds the handle closed.
     unsafe { sys::vfs_remove_fsp_extension(handle, fsp) };

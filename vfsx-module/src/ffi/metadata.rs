@@ -1,7 +1,9 @@
 //! Callbacks on metadata. What is new is not sent: vfsxd reads it.
 
 use super::call::{CResult, around};
-use super::samba::{File, place};
+use super::gate::{Refused, asked};
+use super::samba::{File, bytes, current_path, place};
+use crate::handler::Operation;
 use crate::hooks::Outcome;
 use crate::sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -24,32 +26,50 @@ const BOTH: Changed = Changed {
     xattrs: true,
 };
 
+fn on(name: &'static str, path: &[u8]) -> Operation {
+    Operation::new(name).text(path)
+}
+
 /// # Safety
 /// smbd's arguments, used within the callback.
-unsafe fn touching<R: CResult>(handle: Handle, fsp: Fsp, changed: Changed, next: impl FnOnce() -> R) -> R {
+unsafe fn touching<R: CResult + Refused>(
+    handle: Handle,
+    fsp: Fsp,
+    changed: Changed,
+    operation: impl FnOnce(&[u8]) -> Operation,
+    next: impl FnOnce() -> R,
+) -> R {
     // SAFETY: the caller's promise.
-    let file = unsafe { File::new(fsp) }.with_metadata();
+    let given = unsafe { File::new(fsp) };
+    let file = given.with_metadata();
+    let operation = || operation(&given.current_path());
     // SAFETY: the caller's promise.
     unsafe {
-        around(
-            handle,
-            |_| (),
-            next,
-            |capture, (), result, errno| {
-                if result.outcome(errno) != Outcome::Refused {
-                    capture.touched(file.fd(), || file.path_hint(), changed);
-                }
-            },
-        )
+        asked(handle, operation, || {
+            around(
+                handle,
+                |_| (),
+                next,
+                |capture, (), result, errno| {
+                    if result.outcome(errno) != Outcome::Refused {
+                        capture.touched(file.fd(), || file.path_hint(), changed);
+                    }
+                },
+            )
+        })
     }
 }
 
 pub(super) unsafe extern "C" fn fchmod(handle: Handle, fsp: Fsp, mode: libc::mode_t) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, STAT, || {
-            sys::smb_vfs_call_fchmod((*handle).next, fsp, mode)
-        })
+        touching(
+            handle,
+            fsp,
+            STAT,
+            |path| on("chmod", path).number(mode),
+            || sys::smb_vfs_call_fchmod((*handle).next, fsp, mode),
+        )
     }
 }
 
@@ -61,9 +81,13 @@ pub(super) unsafe extern "C" fn fchown(
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, STAT, || {
-            sys::smb_vfs_call_fchown((*handle).next, fsp, uid, gid)
-        })
+        touching(
+            handle,
+            fsp,
+            STAT,
+            |path| on("chown", path).number(uid).number(gid),
+            || sys::smb_vfs_call_fchown((*handle).next, fsp, uid, gid),
+        )
     }
 }
 
@@ -79,10 +103,17 @@ pub(super) unsafe extern "C" fn lchown(
     let next = || unsafe { sys::smb_vfs_call_lchown((*handle).next, path, uid, gid) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(handle, before, next, |capture, place, _, _| {
-            if let Ok(place) = place {
-                capture.touched_name(&place, STAT);
-            }
+        let operation = || {
+            on("chown", &current_path(handle, std::ptr::null(), path))
+                .number(uid)
+                .number(gid)
+        };
+        asked(handle, operation, || {
+            around(handle, before, next, |capture, place, _, _| {
+                if let Ok(place) = place {
+                    capture.touched_name(&place, STAT);
+                }
+            })
         })
     }
 }
@@ -95,7 +126,7 @@ pub(super) unsafe extern "C" fn fntimes(handle: Handle, fsp: Fsp, times: *mut sy
         return next();
     }
     // SAFETY: smbd's arguments.
-    unsafe { touching(handle, fsp, STAT, next) }
+    unsafe { touching(handle, fsp, STAT, |path| on("utimes", path), next) }
 }
 
 pub(super) unsafe extern "C" fn fset_dos_attributes(
@@ -105,9 +136,13 @@ pub(super) unsafe extern "C" fn fset_dos_attributes(
 ) -> sys::NTSTATUS {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, XATTRS, || {
-            sys::smb_vfs_call_fset_dos_attributes((*handle).next, fsp, attributes)
-        })
+        touching(
+            handle,
+            fsp,
+            XATTRS,
+            |path| on("set_dos_attributes", path).number(attributes),
+            || sys::smb_vfs_call_fset_dos_attributes((*handle).next, fsp, attributes),
+        )
     }
 }
 
@@ -119,9 +154,13 @@ pub(super) unsafe extern "C" fn fset_nt_acl(
 ) -> sys::NTSTATUS {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, BOTH, || {
-            sys::smb_vfs_call_fset_nt_acl((*handle).next, fsp, information, descriptor)
-        })
+        touching(
+            handle,
+            fsp,
+            BOTH,
+            |path| on("set_nt_acl", path).number(information),
+            || sys::smb_vfs_call_fset_nt_acl((*handle).next, fsp, information, descriptor),
+        )
     }
 }
 
@@ -133,27 +172,39 @@ pub(super) unsafe extern "C" fn sys_acl_set_fd(
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, BOTH, || {
-            sys::smb_vfs_call_sys_acl_set_fd((*handle).next, fsp, kind, acl)
-        })
+        touching(
+            handle,
+            fsp,
+            BOTH,
+            |path| on("set_acl", path).number(kind),
+            || sys::smb_vfs_call_sys_acl_set_fd((*handle).next, fsp, kind, acl),
+        )
     }
 }
 
 pub(super) unsafe extern "C" fn sys_acl_delete_def_fd(handle: Handle, fsp: Fsp) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, BOTH, || {
-            sys::smb_vfs_call_sys_acl_delete_def_fd((*handle).next, fsp)
-        })
+        touching(
+            handle,
+            fsp,
+            BOTH,
+            |path| on("delete_default_acl", path),
+            || sys::smb_vfs_call_sys_acl_delete_def_fd((*handle).next, fsp),
+        )
     }
 }
 
 pub(super) unsafe extern "C" fn fremovexattr(handle: Handle, fsp: Fsp, name: *const c_char) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, of_xattr(name), || {
-            sys::smb_vfs_call_fremovexattr((*handle).next, fsp, name)
-        })
+        touching(
+            handle,
+            fsp,
+            of_xattr(name),
+            |path| on("removexattr", path).text(bytes(name)),
+            || sys::smb_vfs_call_fremovexattr((*handle).next, fsp, name),
+        )
     }
 }
 
@@ -167,9 +218,13 @@ pub(super) unsafe extern "C" fn fsetxattr(
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        touching(handle, fsp, of_xattr(name), || {
-            sys::smb_vfs_call_fsetxattr((*handle).next, fsp, name, value, size, flags)
-        })
+        touching(
+            handle,
+            fsp,
+            of_xattr(name),
+            |path| on("setxattr", path).text(bytes(name)),
+            || sys::smb_vfs_call_fsetxattr((*handle).next, fsp, name, value, size, flags),
+        )
     }
 }
 

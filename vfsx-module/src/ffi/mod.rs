@@ -5,6 +5,7 @@
 mod call;
 mod content;
 mod event_loop;
+mod gate;
 mod host;
 mod metadata;
 mod names;

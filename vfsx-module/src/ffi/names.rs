@@ -1,7 +1,9 @@
 //! Callbacks on names.
 
 use super::call::{CResult, around};
-use super::samba::{File, names_stream, place};
+use super::gate::{self, asked};
+use super::samba::{File, current_path, name, names_stream, place};
+use crate::handler::Operation;
 use crate::hooks::{Name, Outcome, Place};
 use crate::sys;
 use std::ffi::c_int;
@@ -43,7 +45,13 @@ unsafe fn target(
     }
 }
 
-/// Notes nothing by itself: it only holds metadata of the calls inside together, several of which touch the same file.
+/// Dispositions that empty a file that is there: supersede, overwrite, overwrite or create.
+const EMPTYING: [u32; 3] = [0, 4, 5];
+/// Flags of an open that a handler is told.
+const TOLD_FLAGS: c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_APPEND;
+
+/// Notes nothing by itself: it only holds together what the calls inside note of metadata, several of which touch the same
+/// file, and what is asked about them.
 pub(super) unsafe extern "C" fn create_file(
     handle: Handle,
     request: *mut sys::smb_request,
@@ -90,7 +98,11 @@ pub(super) unsafe extern "C" fn create_file(
         )
     };
     // SAFETY: the handle is smbd's.
-    unsafe { around(handle, |_| (), next, |_, (), _, _| ()) }
+    unsafe {
+        gate::grouped(handle, EMPTYING.contains(&disposition), || {
+            around(handle, |_| (), next, |_, (), _, _| ())
+        })
+    }
 }
 
 /// Most calls are path walks, and listings open every entry: only those that may create or truncate are looked at. smbd opens
@@ -106,9 +118,57 @@ pub(super) unsafe extern "C" fn openat(
     let next = || unsafe { sys::smb_vfs_call_openat((*handle).next, dir, path, fsp, how) };
     // SAFETY: `how` is valid for the callback.
     let flags = unsafe { (*how).flags };
-    if flags & (libc::O_CREAT | libc::O_TRUNC) == 0 {
-        return next();
+    let go = || {
+        if flags & (libc::O_CREAT | libc::O_TRUNC) == 0 {
+            return next();
+        }
+        // SAFETY: smbd's arguments, passed on.
+        unsafe { opening(handle, dir, path, fsp, flags, next) }
+    };
+    if flags & (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) == 0 || !gate::in_use() {
+        return go();
     }
+    // SAFETY: smbd's arguments, within the callback.
+    unsafe {
+        let operation = || {
+            let emptying = if gate::truncates(handle) { libc::O_TRUNC } else { 0 };
+            Operation::new("open")
+                .text(&opened_path(handle, dir, path, fsp))
+                .number((flags | emptying) & TOLD_FLAGS)
+                .number((*how).mode)
+        };
+        asked(handle, operation, go)
+    }
+}
+
+/// smbd also opens by descriptor: then the name is that of the file.
+///
+/// # Safety
+/// smbd's arguments, within the callback.
+unsafe fn opened_path(handle: Handle, dir: *const sys::files_struct, path: SmbName, fsp: Fsp) -> Vec<u8> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let by_descriptor = place(handle, dir, path).is_ok_and(|place| place.is_descriptor());
+        if by_descriptor || names_stream(path) {
+            File::new(fsp).current_path()
+        } else {
+            current_path(handle, dir, path)
+        }
+    }
+}
+
+/// An open that may create or truncate.
+///
+/// # Safety
+/// smbd's arguments, within the callback.
+unsafe fn opening(
+    handle: Handle,
+    dir: *const sys::files_struct,
+    path: SmbName,
+    fsp: Fsp,
+    flags: c_int,
+    next: impl FnOnce() -> c_int,
+) -> c_int {
     // SAFETY: smbd's arguments, within the callback.
     let (file, is_stream) = unsafe { (File::new(fsp), names_stream(path)) };
     // SAFETY: as above.
@@ -164,8 +224,15 @@ pub(super) unsafe extern "C" fn mkdirat(
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        creating(handle, dir, path, || {
-            sys::smb_vfs_call_mkdirat((*handle).next, dir, path, mode)
+        let operation = || {
+            Operation::new("mkdir")
+                .text(&current_path(handle, dir, path))
+                .number(mode)
+        };
+        asked(handle, operation, || {
+            creating(handle, dir, path, || {
+                sys::smb_vfs_call_mkdirat((*handle).next, dir, path, mode)
+            })
         })
     }
 }
@@ -178,8 +245,15 @@ pub(super) unsafe extern "C" fn symlinkat(
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        creating(handle, dir, path, || {
-            sys::smb_vfs_call_symlinkat((*handle).next, contents, dir, path)
+        let operation = || {
+            Operation::new("symlink")
+                .text(&current_path(handle, dir, path))
+                .text(name(contents))
+        };
+        asked(handle, operation, || {
+            creating(handle, dir, path, || {
+                sys::smb_vfs_call_symlinkat((*handle).next, contents, dir, path)
+            })
         })
     }
 }
@@ -193,8 +267,16 @@ pub(super) unsafe extern "C" fn mknodat(
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        creating(handle, dir, path, || {
-            sys::smb_vfs_call_mknodat((*handle).next, dir, path, mode, device)
+        let operation = || {
+            Operation::new("mknod")
+                .text(&current_path(handle, dir, path))
+                .number(mode)
+                .number(device)
+        };
+        asked(handle, operation, || {
+            creating(handle, dir, path, || {
+                sys::smb_vfs_call_mknodat((*handle).next, dir, path, mode, device)
+            })
         })
     }
 }
@@ -208,8 +290,11 @@ pub(super) unsafe extern "C" fn create_dfs_pathat(
 ) -> sys::NTSTATUS {
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        creating(handle, dir, path, || {
-            sys::smb_vfs_call_create_dfs_pathat((*handle).next, dir, path, referrals, count)
+        let operation = || Operation::new("create_dfs_path").text(&current_path(handle, dir, path));
+        asked(handle, operation, || {
+            creating(handle, dir, path, || {
+                sys::smb_vfs_call_create_dfs_pathat((*handle).next, dir, path, referrals, count)
+            })
         })
     }
 }
@@ -233,16 +318,23 @@ pub(super) unsafe extern "C" fn linkat(
     let next = || unsafe { sys::smb_vfs_call_linkat((*handle).next, old_dir, old_path, dir, path, flags) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(
-            handle,
-            before,
-            next,
-            |capture, (source, target), result, errno| {
-                if let Ok(Target::Entry(name)) = target {
-                    capture.linked(source, name, result.outcome(errno));
-                }
-            },
-        )
+        let operation = || {
+            Operation::new("link")
+                .text(&current_path(handle, old_dir, old_path))
+                .text(&current_path(handle, dir, path))
+        };
+        asked(handle, operation, || {
+            around(
+                handle,
+                before,
+                next,
+                |capture, (source, target), result, errno| {
+                    if let Ok(Target::Entry(name)) = target {
+                        capture.linked(source, name, result.outcome(errno));
+                    }
+                },
+            )
+        })
     }
 }
 
@@ -253,16 +345,26 @@ pub(super) unsafe extern "C" fn unlinkat(handle: Handle, dir: Fsp, path: SmbName
     let next = || unsafe { sys::smb_vfs_call_unlinkat((*handle).next, dir, path, flags) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(
-            handle,
-            before,
-            next,
-            |capture, before, result, errno| match before {
-                Ok(Target::Entry(name)) => capture.unlinked(name, result.outcome(errno)),
-                Ok(Target::Stream(place)) => capture.touched_name(&place, STREAM),
-                Err(_) => {}
-            },
-        )
+        let operation = || {
+            let name = if flags & libc::AT_REMOVEDIR == 0 {
+                "unlink"
+            } else {
+                "rmdir"
+            };
+            Operation::new(name).text(&current_path(handle, dir, path))
+        };
+        asked(handle, operation, || {
+            around(
+                handle,
+                before,
+                next,
+                |capture, before, result, errno| match before {
+                    Ok(Target::Entry(name)) => capture.unlinked(name, result.outcome(errno)),
+                    Ok(Target::Stream(place)) => capture.touched_name(&place, STREAM),
+                    Err(_) => {}
+                },
+            )
+        })
     }
 }
 
@@ -285,24 +387,31 @@ pub(super) unsafe extern "C" fn renameat(
     let next = || unsafe { sys::smb_vfs_call_renameat((*handle).next, from_dir, from, to_dir, to) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(
-            handle,
-            before,
-            next,
-            |capture, before, result, errno| match before {
-                (Ok(Target::Entry(from)), Ok(Target::Entry(to))) => {
-                    capture.renamed(from, to, result.outcome(errno))
-                }
-                // Streams are renamed within their file. A stream made a file's main content: both.
-                (from, to) => {
-                    for target in [from, to].into_iter().flatten() {
-                        match target {
-                            Target::Stream(place) => capture.touched_name(&place, STREAM),
-                            Target::Entry(name) => capture.created(name, Outcome::Unknown),
+        let operation = || {
+            Operation::new("rename")
+                .text(&current_path(handle, from_dir, from))
+                .text(&current_path(handle, to_dir, to))
+        };
+        asked(handle, operation, || {
+            around(
+                handle,
+                before,
+                next,
+                |capture, before, result, errno| match before {
+                    (Ok(Target::Entry(from)), Ok(Target::Entry(to))) => {
+                        capture.renamed(from, to, result.outcome(errno))
+                    }
+                    // Streams are renamed within their file. A stream made a file's main content: both.
+                    (from, to) => {
+                        for target in [from, to].into_iter().flatten() {
+                            match target {
+                                Target::Stream(place) => capture.touched_name(&place, STREAM),
+                                Target::Entry(name) => capture.created(name, Outcome::Unknown),
+                            }
                         }
                     }
-                }
-            },
-        )
+                },
+            )
+        })
     }
 }

@@ -96,9 +96,9 @@ pub(super) unsafe extern "C" fn pwrite_send(
     let span = Span::at(offset, n as u64);
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        sending_write(handle, fsp, span, |ticket| {
-            sys::vfsx_shim_pwrite_send(handle, context, events, fsp, data, n, offset, ticket)
-        })
+        let refuse = |errno| sys::vfsx_shim_pwrite_refused(handle, context, events, errno);
+        let next = |ticket| sys::vfsx_shim_pwrite_send(handle, context, events, fsp, data, n, offset, ticket);
+        content::write_asked(handle, fsp, refuse, || sending_write(handle, fsp, span, next))
     }
 }
 
@@ -128,7 +128,8 @@ pub(super) unsafe extern "C" fn offload_write_send(
     };
     // SAFETY: smbd's arguments, passed on.
     unsafe {
-        sending_write(handle, fsp, span, |ticket| {
+        let refuse = |errno| sys::vfsx_shim_offload_write_refused(handle, context, events, errno);
+        let next = |ticket| {
             sys::vfsx_shim_offload_write_send(
                 handle,
                 context,
@@ -141,7 +142,8 @@ pub(super) unsafe extern "C" fn offload_write_send(
                 length,
                 ticket,
             )
-        })
+        };
+        content::write_asked(handle, fsp, refuse, || sending_write(handle, fsp, span, next))
     }
 }
 

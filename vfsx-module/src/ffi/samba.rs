@@ -1,7 +1,7 @@
 //! smbd's structures, read through pointers that are valid for one callback.
 
 use crate::hooks::{Place, share_path};
-use crate::sys;
+use crate::{os, sys};
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::os::fd::RawFd;
@@ -27,6 +27,18 @@ impl File {
     pub(super) fn path_hint(self) -> Vec<u8> {
         // SAFETY: valid by `new`'s promise; `conn` outlives its files.
         unsafe { share_path(root((*self.0).conn), b"", name((*self.0).fsp_name)) }
+    }
+
+    /// Name as the kernel has it now, with the stream's behind a colon. As smbd believes it where the kernel has none.
+    pub(super) fn current_path(self) -> Vec<u8> {
+        let main = self.with_metadata();
+        let mut path = match os::current_path_of(main.fd()) {
+            Some(path) => self.share_path(&path),
+            None => main.path_hint(),
+        };
+        // SAFETY: valid by `new`'s promise.
+        path.extend_from_slice(unsafe { stream((*self.0).fsp_name) });
+        path
     }
 
     /// An absolute path, relative to the share's root if it is inside.
@@ -63,7 +75,7 @@ unsafe fn root<'a>(conn: *const sys::connection_struct) -> &'a [u8] {
 
 /// # Safety
 /// `name` is NULL or valid, and the result is used within the callback.
-unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
+pub(super) unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
     if name.is_null() {
         b""
     } else {
@@ -72,9 +84,22 @@ unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
     }
 }
 
+/// Name of the stream with the colon before it.
+///
+/// # Safety
+/// `name` is NULL or valid, and the result is used within the callback.
+unsafe fn stream<'a>(name: *const sys::smb_filename) -> &'a [u8] {
+    if name.is_null() {
+        b""
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { bytes((*name).stream_name) }
+    }
+}
+
 /// # Safety
 /// `text` is NULL or ends with NUL, and the result is used within the callback.
-unsafe fn bytes<'a>(text: *const c_char) -> &'a [u8] {
+pub(super) unsafe fn bytes<'a>(text: *const c_char) -> &'a [u8] {
     if text.is_null() {
         b""
     } else {
@@ -115,4 +140,43 @@ pub(super) unsafe fn place(
             root(conn),
         )
     }
+}
+
+/// What an `*at` call names, relative to the share's root, as the kernel has its directory now. With the stream's name.
+///
+/// # Safety
+/// As for [`place`].
+pub(super) unsafe fn current_path(
+    handle: *const sys::vfs_handle_struct,
+    dir: *const sys::files_struct,
+    path: *const sys::smb_filename,
+) -> Vec<u8> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut current = match place(handle, dir, path) {
+            Ok(place) => place.current_path(share_directory(handle)),
+            // The share's root itself, which smbd names ".".
+            Err(_) => name(path).to_vec(),
+        };
+        current.extend_from_slice(stream(path));
+        current
+    }
+}
+
+/// The share's directory as smbd knows it now, which is that of `smb.conf` until the connect callback returns.
+///
+/// # Safety
+/// `handle` is valid, and the result is used within the callback.
+pub(super) unsafe fn share_directory<'a>(handle: *const sys::vfs_handle_struct) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { root((*handle).conn) }
+}
+
+/// The user whose request is being served.
+///
+/// # Safety
+/// `handle` is smbd's, valid for the callback.
+pub(super) unsafe fn user(handle: *const sys::vfs_handle_struct) -> Vec<u8> {
+    // SAFETY: the caller's promise; copied at once.
+    unsafe { bytes(sys::vfsx_shim_user(handle)).to_vec() }
 }

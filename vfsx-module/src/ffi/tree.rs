@@ -1,6 +1,7 @@
 //! Tree connect and disconnect.
 
 use super::event_loop::{self, Watch};
+use super::gate;
 use super::host::{self, HOST};
 use super::shares::{self, Share};
 use crate::client::{Client, ERROR, NOTICE};
@@ -19,12 +20,31 @@ pub(super) unsafe extern "C" fn connect(
     user: *const c_char,
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    let result = unsafe { sys::smb_vfs_call_connect((*handle).next, service, user) };
-    let errno = os::errno();
+    let next = || unsafe { sys::smb_vfs_call_connect((*handle).next, service, user) };
     // SAFETY: `conn` lives as long as its handles. The IPC$ share has no files.
-    let captured = result >= 0 && !unsafe { (*(*handle).conn).ipc };
+    if unsafe { (*(*handle).conn).ipc } {
+        return next();
+    }
+    let key = shares::new_key();
+    // SAFETY: smbd's arguments.
+    if let Some(errno) = unsafe { gate::open(handle, key, user) } {
+        os::set_errno(errno);
+        return -1;
+    }
+    let result = next();
+    let errno = os::errno();
+    if result < 0 {
+        gate::close(key);
+        os::set_errno(errno);
+        return result;
+    }
     // SAFETY: the handle is valid for the callback.
-    if captured && catch_unwind(AssertUnwindSafe(|| unsafe { begin(handle) })).is_err() {
+    unsafe {
+        (*handle).data = key as *mut c_void;
+        (*handle).free_data = Some(free_data);
+    }
+    // SAFETY: as above.
+    if catch_unwind(AssertUnwindSafe(|| unsafe { begin(handle, key) })).is_err() {
         host::log(
             ERROR,
             "a tree connect is not captured; run `vfsxctl sync` for the share",
@@ -54,15 +74,11 @@ unsafe extern "C" fn free_data(data: *mut *mut c_void) {
 
 /// # Safety
 /// The handle is valid for the callback.
-unsafe fn begin(handle: *mut sys::vfs_handle_struct) {
+unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
     // SAFETY: `params` is set before connect. Names and versions are read and copied at once.
     let (snum, share, samba) = unsafe {
         let snum = (*(*(*handle).conn).params).service;
-        (
-            snum,
-            text(sys::lp_const_servicename(snum)),
-            text(sys::samba_version_string()),
-        )
+        (snum, share_name(snum), text(sys::samba_version_string()))
     };
     let session = match os::random() {
         Ok(bytes) => SessionId(bytes),
@@ -77,7 +93,6 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct) {
     if let Some(complaint) = order::complaint(unsafe { vfs_objects(snum) }.iter().map(String::as_str)) {
         host::log(NOTICE, &format!("share {share}: {complaint}"));
     }
-    let key = shares::new_key();
     // SAFETY: the watch ends at disconnect or in `free_data`, before the handle.
     let Some(watch) = (unsafe { Watch::new(handle, key) }) else {
         return host::log(ERROR, &format!("share {share} is not captured: no memory"));
@@ -92,11 +107,6 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct) {
     let capture = Capture::new(Client::new(config(snum), HOST, hello));
     shares::insert(key, Share { capture, watch });
     shares::with(key, event_loop::follow);
-    // SAFETY: the handle is valid for the callback.
-    unsafe {
-        (*handle).data = key as *mut c_void;
-        (*handle).free_data = Some(free_data);
-    }
 }
 
 fn end(key: u64) {
@@ -107,6 +117,7 @@ fn end(key: u64) {
             host::log(ERROR, "the end of a tree connect was not reported");
         }
     }
+    gate::close(key);
     os::set_errno(errno);
 }
 
@@ -119,7 +130,8 @@ fn config(snum: c_int) -> Config {
     }
 }
 
-fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
+/// An option that is a path or a word.
+pub(super) fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
     let default = CString::new(default).unwrap_or_default();
     // SAFETY: all strings end with NUL; the result is smbd's or `default`, copied at once.
     let value = unsafe {
@@ -133,11 +145,18 @@ fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
     OsStr::from_bytes(value.to_bytes()).into()
 }
 
-fn ulong(snum: c_int, option: &CStr, default: usize) -> usize {
+pub(super) fn ulong(snum: c_int, option: &CStr, default: usize) -> usize {
     let default = std::ffi::c_ulong::try_from(default).unwrap_or(std::ffi::c_ulong::MAX);
     // SAFETY: all strings end with NUL.
     let value = unsafe { sys::lp_parm_ulong(snum, c"vfsx".as_ptr(), option.as_ptr(), default) };
     usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// # Safety
+/// Called within a callback of smbd.
+pub(super) unsafe fn share_name(snum: c_int) -> String {
+    // SAFETY: the caller's promise; the name is copied at once.
+    unsafe { text(sys::lp_const_servicename(snum)) }
 }
 
 /// # Safety

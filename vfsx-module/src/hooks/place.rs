@@ -59,6 +59,18 @@ impl Place {
         [self.hint.as_slice(), &self.name].join(&b'/')
     }
 
+    /// Path of the object relative to `root` as the kernel has its directory now; the hint where it has none.
+    pub fn current_path(&self, root: &[u8]) -> Vec<u8> {
+        let path = self.path.to_bytes();
+        if path.starts_with(b"/") {
+            return share_path(root, b"", path);
+        }
+        match os::current_path_of(self.dir) {
+            Some(dir) => share_path(root, &dir, path),
+            None => self.path_hint(),
+        }
+    }
+
     /// The directory, looked up as the kernel does for the call: symlinks on the way are followed.
     pub fn directory(&self) -> io::Result<DirRef> {
         let found = if self.parent.is_empty() {
