@@ -65,6 +65,38 @@ fn vfsxd_killed_in_a_copy_loses_nothing_and_scans_nothing() {
 }
 
 #[test]
+fn a_client_that_leaves_while_vfsxd_is_down_costs_neither_a_gap_nor_a_scan() {
+    with_lab(
+        |_| {},
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            let open = session.create("open", "create")?;
+            session.fill(open, 0, 1 << 20, 1)?;
+            lab.settle()?;
+            lab.vfsxd.kill9()?;
+            session.random_writes(open, 20, 4096, 1 << 20, 2)?;
+            let new = session.create("new", "create")?;
+            session.write(new, 0, b"nobody is listening")?;
+            session.close(new)?;
+            drop(session);
+            let spool = lab.dir().join("vfsxd/spool/data");
+            let spooled = || std::fs::read_dir(&spool).is_ok_and(|mut files| files.next().is_some());
+            wait::until(
+                "a spool file",
+                READY_LIMIT,
+                || spooled().then_some(()),
+                || lab.smbd.log_tail(),
+            )?;
+            lab.vfsxd.start()?;
+            lab.settle()?;
+            ensure!(!spooled(), "the spool file is still there");
+            check_nothing_was_missed(lab)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+#[test]
 fn restfs_killed_in_a_copy_loses_nothing_and_scans_nothing() {
     with_lab(
         |_| {},

@@ -17,6 +17,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// `vfsx:state`: below it, `gaps/SHARE/` takes the flags of lost events.
     pub state: PathBuf,
+    /// `vfsx:spool`: events of a session that ends while vfsxd is away go to `spool/SHARE/` below the state directory.
+    pub spool: bool,
     /// `vfsx:ring size`: bytes of unacknowledged events kept for a vfsxd that is away. Memory is taken as it fills.
     pub ring: usize,
 }
@@ -26,6 +28,7 @@ impl Default for Config {
         Self {
             socket: DEFAULT_SOCKET.into(),
             state: DEFAULT_STATE.into(),
+            spool: true,
             ring: DEFAULT_RING,
         }
     }

@@ -70,7 +70,7 @@ impl ShareEngine {
                 source,
             })?;
         let sync = SyncThread::start(&journal).map_err(fail("cannot start a thread"))?;
-        let intake = ShareIntake::new(name, journal.clone(), &directory, &state_dir.gaps())
+        let intake = ShareIntake::new(name, journal.clone(), &directory, state_dir.left())
             .map_err(fail("cannot open the reserve for gaps"))?;
         note_backlog(&intake, applied);
         let pauses = Pauses::open(&directory).map_err(fail("cannot read which sites are paused"))?;

@@ -1,5 +1,6 @@
 //! The state directory, owned by one vfsxd.
 
+use crate::intake::Left;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -41,16 +42,21 @@ impl StateDir {
             }
             Err(TryLockError::Error(source)) => return Err(fail(&lock_path)(source)),
         }
-        make(&path.join("gaps")).map_err(fail(path))?;
+        for name in ["gaps", "spool"] {
+            make(&path.join(name)).map_err(fail(path))?;
+        }
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
         })
     }
 
-    /// Where modules leave gap flags.
-    pub fn gaps(&self) -> PathBuf {
-        self.path.join("gaps")
+    /// Where modules leave files for vfsxd.
+    pub fn left(&self) -> Left {
+        Left {
+            gaps: self.path.join("gaps"),
+            spool: self.path.join("spool"),
+        }
     }
 
     /// The directory of a share, made where it is missing.

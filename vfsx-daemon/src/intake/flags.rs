@@ -43,13 +43,10 @@ pub(super) struct Flag {
 /// The flags of a share.
 pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<Flag>> {
     let mut found = Vec::new();
+    for path in session_files(gaps, share)? {
+        take(path, &mut found)?;
+    }
     for directory in directories(gaps, share)? {
-        for entry in fs::read_dir(&directory)?.take(AT_ONCE) {
-            let entry = entry?;
-            if entry.file_type()?.is_file() && !is_being_written(&entry) {
-                take(entry.path(), &mut found)?;
-            }
-        }
         for path in orphans(&directory.join(STANDING))? {
             take(path, &mut found)?;
         }
@@ -64,6 +61,20 @@ fn take(path: PathBuf, found: &mut Vec<Flag>) -> io::Result<()> {
         Err(e) => return Err(e),
     }
     Ok(())
+}
+
+/// Files that sessions of the share have left below `directory`, those that are being written left out.
+pub(super) fn session_files(directory: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for directory in directories(directory, share)? {
+        for entry in fs::read_dir(&directory)?.take(AT_ONCE) {
+            let entry = entry?;
+            if entry.file_type()?.is_file() && !is_being_written(&entry) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Standing flags whose process has ended.

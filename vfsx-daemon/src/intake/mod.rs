@@ -12,6 +12,7 @@ mod handshakes;
 mod pending_gap;
 mod share;
 mod socket;
+mod spool;
 mod tend;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ pub(crate) mod tests;
 
 pub use barrier::BarrierError;
 pub use pending_gap::PendingGap;
-pub use share::{COMES_BACK_WITHIN, ShareIntake, now_ns};
+pub use share::{COMES_BACK_WITHIN, Left, ShareIntake, now_ns};
 pub use socket::{BindError, bind};
 
 use connection::Door;

@@ -19,11 +19,21 @@ pub const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Questions to a module that may wait to be sent; more means that it does not read.
 const QUESTIONS_MAX: usize = 64;
 
+/// Where modules leave files while vfsxd is away.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// Flags: changes were lost.
+    pub gaps: PathBuf,
+    /// Events that nobody has taken.
+    pub spool: PathBuf,
+}
+
 /// One share's intake. All its journal appends go through here.
 pub struct ShareIntake {
     pub(super) name: String,
     pub(super) journal: Journal,
     pub(super) gaps: PathBuf,
+    pub(super) spool: PathBuf,
     state: Mutex<State>,
     /// Sessions that are expected back.
     pub(super) awaited: watch::Sender<usize>,
@@ -71,8 +81,8 @@ pub(super) struct Registration {
 pub(super) struct Superseded;
 
 impl ShareIntake {
-    /// `directory` is the share's state directory, `gaps` the directory of all shares' gap flags.
-    pub fn new(name: &str, journal: Journal, directory: &Path, gaps: &Path) -> io::Result<Arc<Self>> {
+    /// `directory` is the share's state directory; `left` the directories of what modules leave there for all shares.
+    pub fn new(name: &str, journal: Journal, directory: &Path, left: Left) -> io::Result<Arc<Self>> {
         let reserve = GapReserve::open(&directory.join("gap"))?;
         let back_by = Instant::now() + COMES_BACK_WITHIN;
         let awaited: BTreeMap<_, _> = journal
@@ -82,7 +92,8 @@ impl ShareIntake {
             .collect();
         Ok(Arc::new(Self {
             name: name.to_owned(),
-            gaps: gaps.to_owned(),
+            gaps: left.gaps,
+            spool: left.spool,
             awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
             tending: Mutex::default(),
@@ -244,7 +255,7 @@ impl ShareIntake {
     }
 
     /// False when the journal did not take them; then a gap is pending.
-    fn append(&self, state: &mut State, drafts: Vec<Draft>) -> bool {
+    pub(super) fn append(&self, state: &mut State, drafts: Vec<Draft>) -> bool {
         let Some(oldest) = drafts.iter().map(|d| d.time_ns).min() else {
             return true;
         };

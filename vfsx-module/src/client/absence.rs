@@ -1,7 +1,8 @@
 //! What is on record when vfsxd does not take the changes.
 
 use super::flag::{self, Lost, Standing};
-use super::{Client, ERROR, NOTICE};
+use super::{Client, ERROR, NOTICE, spool};
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use vfsx_proto::GapReason;
@@ -47,6 +48,33 @@ impl Client {
                 &format!("share {}: standing gap flag stays: {e}", self.hello.share),
             );
         }
+    }
+
+    /// At the end of a session that vfsxd knows: it takes the rest from the spool when it is back. Gives whether that is written. A
+    /// session that no vfsxd ever took leaves nothing there: there may be none for this share, and nobody would empty it.
+    /// `keep_locked`: vfsxd is not to take it before this process has ended.
+    pub(super) fn leave_spool(&self, keep_locked: bool) -> bool {
+        if !self.config.spool || !self.welcomed || self.lost.is_some() {
+            return false;
+        }
+        let (share, path) = (&self.hello.share, spool::path(&self.config.state, &self.hello));
+        let mut result = Err(io::ErrorKind::Other.into());
+        (self.host.as_root)(&mut || {
+            result = spool::write(&path, &self.hello, self.ring.frames(), self.ring.last());
+        });
+        let (level, text) = match &result {
+            Ok(_) => (
+                NOTICE,
+                format!("the last changes wait for vfsxd in {}", path.display()),
+            ),
+            Err(e) => (ERROR, format!("{} cannot be written: {e}", path.display())),
+        };
+        (self.host.log)(level, &format!("share {share}: {text}"));
+        let written = result.is_ok();
+        if keep_locked {
+            std::mem::forget(result);
+        }
+        written
     }
 
     /// At the end of a session with changes that nobody has taken. Gives whether the flag is written.

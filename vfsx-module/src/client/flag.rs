@@ -17,10 +17,15 @@ pub struct Lost {
     pub reason: GapReason,
 }
 
-/// `STATE/gaps/SHARE/SESSION`, the session in hexadecimal. A slash in the share's name becomes `_`.
+/// `STATE/gaps/SHARE/SESSION`.
 pub fn path(state: &Path, share: &str, session: SessionId) -> PathBuf {
+    session_file(state, "gaps", share, session)
+}
+
+/// `STATE/KIND/SHARE/SESSION`, the session in hexadecimal. A slash in the share's name becomes `_`.
+pub(super) fn session_file(state: &Path, kind: &str, share: &str, session: SessionId) -> PathBuf {
     let hex: String = session.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    state.join("gaps").join(share.replace('/', "_")).join(hex)
+    state.join(kind).join(share.replace('/', "_")).join(hex)
 }
 
 /// Writes the flag so that vfsxd sees it whole or not at all, also after a loss of power. Needs root.

@@ -7,6 +7,7 @@ mod absence;
 pub mod flag;
 mod link;
 mod ring;
+mod spool;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -221,8 +222,9 @@ impl Client {
         self.ring.is_empty() && self.lost.is_none()
     }
 
-    /// The tree connect ends: sends the rest, waits up to `limit` for the acknowledgement, and without it leaves the gap flag.
-    /// `keep_open` leaves the socket open until the process ends: its closing tells vfsxd that no thread writes any more.
+    /// The tree connect ends: sends the rest, waits up to `limit` for the acknowledgement, and without it leaves what is
+    /// unacknowledged in the spool, or the gap flag.
+    /// `keep_open` leaves the socket open, or the spool file locked, until the process ends: only then no thread writes any more.
     pub fn finish(&mut self, limit: Duration, keep_open: bool) {
         let deadline = Instant::now() + limit;
         if self.link.socket().is_none() && !self.is_settled() {
@@ -243,7 +245,7 @@ impl Client {
             }
             os::wait(socket, !self.wire.is_empty(), left);
         }
-        if self.is_settled() || self.leave_flag() {
+        if self.is_settled() || self.leave_spool(keep_open) || self.leave_flag() {
             self.lower_standing();
         }
         if let Some(socket) = self.link.end(false)

@@ -86,6 +86,11 @@ impl Ring {
         }
     }
 
+    /// All that is kept, in order.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| &*entry.frame)
+    }
+
     /// The next entry's sequence and frame for the present connection.
     pub(super) fn give(&mut self) -> Option<(u64, &[u8])> {
         let entry = self.entries.get(self.given)?;

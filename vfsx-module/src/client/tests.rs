@@ -21,6 +21,7 @@ pub(crate) fn config(dir: &Path, ring: usize) -> Config {
     Config {
         socket: dir.join("sock"),
         state: dir.join("state"),
+        spool: true,
         ring,
     }
 }
@@ -320,9 +321,54 @@ fn an_end_waits_for_the_acknowledgement_and_then_leaves_no_flag() {
 }
 
 #[test]
-fn an_end_with_a_silent_daemon_is_bounded_and_leaves_the_flag() {
+fn an_end_with_a_silent_daemon_is_bounded_and_leaves_all_that_it_did_not_take_in_the_spool() {
+    let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
+    client.note(event(1));
+    client.flush();
+    assert_eq!(connection.sequences(1), [1]);
+    connection.send(&ToModule::Ack { sequence: 1 });
+    client.note(event(2));
+    client.note(event(3));
+    client.finish(Duration::from_millis(30), false);
+    let spooled =
+        std::fs::read(dir.path().join("state/spool/data").join("07".repeat(16))).expect("the spool file");
+    let (head, frames) = spooled.split_at(PREAMBLE);
+    assert_eq!(head, preamble());
+    let mut decoder = Decoder::default();
+    decoder.push(frames);
+    assert_eq!(decoder.next(), Ok(Some(ToDaemon::Hello(hello()))));
+    for n in [2, 3] {
+        let Ok(Some(ToDaemon::Events(events))) = decoder.next() else {
+            panic!("event {n} is missing")
+        };
+        assert_eq!(events.iter().map(|e| e.sequence).collect::<Vec<_>>(), [n]);
+    }
+    assert_eq!(decoder.next(), Ok(Some(ToDaemon::Sent { token: 3 })));
+    assert_eq!(decoder.pending(), 0);
+    assert!(!dir.path().join("state/gaps").exists());
+}
+
+#[test]
+fn without_a_spool_or_after_a_loss_an_end_leaves_the_flag() {
+    for lossy in [false, true] {
+        let (dir, _daemon, _connection, mut client) = connected(1 << 20);
+        client.config.spool = lossy;
+        client.note(event(1));
+        if lossy {
+            client.lose(GapReason::RingFull);
+        }
+        client.finish(Duration::from_millis(30), false);
+        assert!(dir.path().join("state/gaps/data").exists());
+        assert!(!dir.path().join("state/spool").exists());
+    }
+}
+
+#[test]
+fn a_spool_that_cannot_be_written_leaves_the_flag() {
     let (dir, _daemon, _connection, mut client) = connected(1 << 20);
     client.note(event(1));
+    std::fs::create_dir(dir.path().join("state")).expect("directory");
+    std::fs::write(dir.path().join("state/spool"), b"in the way").expect("written");
     client.finish(Duration::from_millis(30), false);
     assert!(dir.path().join("state/gaps/data").exists());
 }

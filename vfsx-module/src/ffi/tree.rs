@@ -126,6 +126,7 @@ fn config(snum: c_int) -> Config {
     Config {
         socket: path(snum, c"socket", DEFAULT_SOCKET),
         state: path(snum, c"state", DEFAULT_STATE),
+        spool: boolean(snum, c"spool", true),
         ring: ring.max(MIN_RING),
     }
 }
@@ -143,6 +144,11 @@ pub(super) fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
         }
     };
     OsStr::from_bytes(value.to_bytes()).into()
+}
+
+fn boolean(snum: c_int, option: &CStr, default: bool) -> bool {
+    // SAFETY: all strings end with NUL.
+    unsafe { sys::lp_parm_bool(snum, c"vfsx".as_ptr(), option.as_ptr(), default) }
 }
 
 pub(super) fn ulong(snum: c_int, option: &CStr, default: usize) -> usize {

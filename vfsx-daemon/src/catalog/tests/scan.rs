@@ -160,6 +160,34 @@ fn a_directory_moved_by_a_local_program_under_an_open_file_is_found_by_a_scan() 
 }
 
 #[test]
+fn a_directory_that_a_local_program_took_away_holds_nothing_up() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let away = tempfile::tempdir_in(rig.path("..")).unwrap();
+    let (node, dir) = (rig.node("dir0"), rig.dir(""));
+    fs::rename(rig.path("dir0"), away.path().join("dir0")).unwrap();
+    rig.feed(Body::Touched {
+        node,
+        path_hint: b"dir0".to_vec(),
+        changed: crate::journal::Changed {
+            stat: true,
+            xattrs: true,
+        },
+    });
+    rig.feed(Body::Look {
+        dir,
+        name: b"dir0".to_vec(),
+    });
+    let fed = rig.fed();
+    let status = rig.wait("all is read", |s| s.covered == fed && s.dirty_objects == 0);
+    assert_eq!((status.displaced, status.gap), (1, None));
+    assert!(rig.id("dir0").is_none());
+    scan(&rig);
+    rig.check();
+    assert_eq!(rig.catalog.status().displaced, 0);
+}
+
+#[test]
 fn a_file_created_while_a_scan_lists_its_directory_is_one_object() {
     let rig = Rig::with(|root| {
         for f in 0..3000 {

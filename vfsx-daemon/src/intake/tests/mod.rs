@@ -5,10 +5,11 @@ mod failure;
 pub(crate) mod module;
 mod session;
 mod socket;
+mod spool;
 
-use super::{Intake, ShareIntake};
+use super::{Intake, Left, ShareIntake};
 use crate::journal::{Journal, Options, Record, SyncThread};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,13 @@ const NORMAL: Settings = Settings {
     allow: 0,
 };
 
+fn left(path: &Path) -> Left {
+    Left {
+        gaps: path.join("gaps"),
+        spool: path.join("spool"),
+    }
+}
+
 impl Fixture {
     fn new(settings: Settings) -> Self {
         let directory = tempfile::tempdir().expect("scratch");
@@ -58,7 +66,7 @@ impl Fixture {
         let sync = settings
             .syncing
             .then(|| SyncThread::start(&journal).expect("starts"));
-        let share = ShareIntake::new("data", journal.clone(), path, &path.join("gaps")).expect("opens");
+        let share = ShareIntake::new("data", journal.clone(), path, left(path)).expect("opens");
         let allow = [settings.allow];
         let intake = Intake::start(&path.join("socket"), &allow, vec![Arc::clone(&share)]).expect("listens");
         Self {

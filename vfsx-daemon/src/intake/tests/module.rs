@@ -19,6 +19,16 @@ pub(crate) fn session(n: u8) -> SessionId {
     SessionId([n; 16])
 }
 
+pub(crate) fn greeting(share: &str, n: u8) -> Hello {
+    Hello {
+        session: session(n),
+        share: share.into(),
+        pid: 4,
+        samba: "4.17".into(),
+        module: "0".into(),
+    }
+}
+
 /// Event `sequence` of a session.
 pub(crate) fn event(sequence: u64) -> Stamped {
     let node = NodeRef {
@@ -67,14 +77,7 @@ impl Module {
     }
 
     pub(crate) async fn say_hello(&mut self, share: &str, n: u8) {
-        let hello = Hello {
-            session: session(n),
-            share: share.into(),
-            pid: 4,
-            samba: "4.17".into(),
-            module: "0".into(),
-        };
-        self.send(&ToDaemon::Hello(hello)).await;
+        self.send(&ToDaemon::Hello(greeting(share, n))).await;
     }
 
     pub(crate) async fn events(&mut self, sequences: std::ops::RangeInclusive<u64>) {
