@@ -51,9 +51,9 @@ const FUNCTIONS: &[&str] = &[
     "lp_vfs_objects",
     "samba_version_string",
     "become_root",
-    "unbecome_root",
     "drain_socket",
     "map_nt_error_from_unix_common",
+    "unbecome_root",
     "vfs_add_fsp_extension_notype",
     "vfs_fetch_fsp_extension",
     "vfs_remove_fsp_extension",
@@ -69,6 +69,7 @@ const CONSTANTS: &[&str] = &[
     "SMB_VFS_INTERFACE_VERSION",
     "SAMBA_VERSION_MAJOR",
     "SAMBA_VERSION_MINOR",
+    "FNUM_FIELD_INVALID",
     "VFSX_.*",
 ];
 

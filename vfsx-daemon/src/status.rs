@@ -2,7 +2,7 @@
 
 use crate::catalog::{self, ScanState};
 use crate::config::Share;
-use crate::intake::PendingGap;
+use crate::intake::{DurabilityFacts, PendingGap};
 use crate::journal;
 use dr_replicator::{SiteState, SiteStatus};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ pub struct ShareReport {
     pub gap: Option<GapReport>,
     pub sites: Vec<SiteReport>,
     pub sessions: SessionsReport,
+    pub durability: DurabilityReport,
     pub catalog: CatalogReport,
     pub scan: ScanReport,
 }
@@ -49,6 +50,20 @@ pub struct SessionsReport {
     pub connected: usize,
     /// Known from before a restart, expected back.
     pub awaited: usize,
+}
+
+/// What clients wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurabilityReport {
+    /// Connected sessions with `vfsx:durability = journal`.
+    pub journal: usize,
+    /// And with `remote`.
+    pub remote: usize,
+    /// Calls that were to return when the changes before them are durable.
+    pub waits: u64,
+    /// Those of them that returned before.
+    pub fallbacks: u64,
+    pub last_fallback: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +139,7 @@ pub struct ShareFacts {
     pub unapplied_gap: Option<PendingGap>,
     /// Connected, awaited.
     pub sessions: (usize, usize),
+    pub durability: DurabilityFacts,
     pub now_ns: i64,
     pub catalog: catalog::Status,
     pub oldest_unapplied_ns: Option<i64>,
@@ -158,6 +174,7 @@ pub fn report(facts: ShareFacts) -> ShareReport {
             connected: facts.sessions.0,
             awaited: facts.sessions.1,
         },
+        durability: durability_report(facts.durability),
         catalog: catalog_report(&facts.catalog),
         scan: scan_report(&facts.catalog.scan),
     }
@@ -271,6 +288,17 @@ fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64>
     let oldest = oldest.into_iter().flatten().min();
     let age = oldest.map_or(0, |oldest| facts.now_ns.saturating_sub(oldest).max(0));
     Some(age.unsigned_abs() / 1_000_000)
+}
+
+fn durability_report(facts: DurabilityFacts) -> DurabilityReport {
+    let waits = facts.waits;
+    DurabilityReport {
+        journal: facts.journal,
+        remote: facts.remote,
+        waits: waits.calls,
+        fallbacks: waits.fallbacks,
+        last_fallback: (waits.last_fallback_ns != 0).then(|| time_text(waits.last_fallback_ns)),
+    }
 }
 
 fn catalog_report(status: &catalog::Status) -> CatalogReport {

@@ -9,6 +9,8 @@ extern void vfsx_rs_socket_ready(uint64_t key, bool readable, bool writable);
 extern void vfsx_rs_timer(uint64_t key);
 extern void vfsx_rs_finished(uint64_t ticket, bool ok);
 extern void vfsx_rs_lost(uint64_t ticket);
+extern uint64_t vfsx_rs_flushed(uint64_t ticket, bool ok, bool alone, struct tevent_req *req);
+extern void vfsx_rs_waited(uint64_t ticket);
 
 static int vfsx_debug_class = DBGC_VFS;
 #undef DBGC_CLASS
@@ -32,8 +34,6 @@ bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft)
 	return is_omit_timespec(&ft->mtime) && is_omit_timespec(&ft->atime) && is_omit_timespec(&ft->create_time);
 }
 
-/* Event loop */
-
 const char *vfsx_shim_user(const struct vfs_handle_struct *handle)
 {
 	const struct auth_session_info *session = handle->conn->session_info;
@@ -43,6 +43,8 @@ const char *vfsx_shim_user(const struct vfs_handle_struct *handle)
 	}
 	return session->unix_info->unix_name;
 }
+
+/* Event loop */
 
 struct vfsx_watch {
 	uint64_t key;
@@ -114,6 +116,8 @@ void vfsx_shim_watch_free(struct vfsx_watch *watch)
 struct vfsx_async {
 	uint64_t ticket;
 	struct vfs_handle_struct *handle;
+	struct tevent_context *ev;
+	struct tevent_timer *limit;
 	bool reported;
 	ssize_t ret;
 	off_t copied;
@@ -202,15 +206,51 @@ ssize_t vfsx_shim_pwrite_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 	return ret;
 }
 
+static void vfsx_fsync_end(struct tevent_req *req)
+{
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+
+	state->reported = true;
+	TALLOC_FREE(state->limit);
+	tevent_req_done(req);
+}
+
+static void vfsx_fsync_limit(struct tevent_context *ev, struct tevent_timer *te, struct timeval now, void *data)
+{
+	struct tevent_req *req = talloc_get_type_abort(data, struct tevent_req);
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+
+	vfsx_rs_waited(state->ticket);
+	vfsx_fsync_end(req);
+}
+
 static void vfsx_fsync_done(struct tevent_req *subreq)
 {
 	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
 	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+	uint64_t microseconds;
 
 	state->ret = SMB_VFS_FSYNC_RECV(subreq, &state->aio);
 	TALLOC_FREE(subreq);
-	vfsx_report(state, state->ret == 0);
-	tevent_req_done(req);
+	/* smbd waits for some flushes in an event loop of their own, which sees none of our events. */
+	microseconds = vfsx_rs_flushed(state->ticket, state->ret == 0, state->ev != global_event_context(), req);
+	if (microseconds == 0) {
+		vfsx_fsync_end(req);
+		return;
+	}
+	/* Who ends it does not want to be called back from there. */
+	tevent_req_defer_callback(req, state->ev);
+	state->limit = tevent_add_timer(state->ev, state,
+		timeval_current_ofs(microseconds / 1000000, microseconds % 1000000), vfsx_fsync_limit, req);
+	if (state->limit == NULL) {
+		vfsx_rs_waited(state->ticket);
+		vfsx_fsync_end(req);
+	}
+}
+
+void vfsx_shim_fsync_durable(struct tevent_req *req)
+{
+	vfsx_fsync_end(req);
 }
 
 struct tevent_req *vfsx_shim_fsync_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
@@ -221,6 +261,7 @@ struct tevent_req *vfsx_shim_fsync_send(struct vfs_handle_struct *handle, TALLOC
 	if (req == NULL) {
 		return NULL;
 	}
+	state->ev = ev;
 	return vfsx_async_follow(req, state, ev, SMB_VFS_NEXT_FSYNC_SEND(state, ev, handle, fsp), vfsx_fsync_done);
 }
 

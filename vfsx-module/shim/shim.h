@@ -26,13 +26,13 @@ struct tevent_req *vfsx_shim_pwrite_send(struct vfs_handle_struct *handle, TALLO
 ssize_t vfsx_shim_pwrite_recv(struct tevent_req *req, struct vfs_aio_state *state);
 struct tevent_req *vfsx_shim_fsync_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
 	struct files_struct *fsp, uint64_t ticket);
+/* A flush that stays open has what it waited for, or nothing to wait for any more. smbd is called back later. */
+void vfsx_shim_fsync_durable(struct tevent_req *req);
 int vfsx_shim_fsync_recv(struct tevent_req *req, struct vfs_aio_state *state);
 struct tevent_req *vfsx_shim_offload_write_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx,
 	struct tevent_context *ev, uint32_t fsctl, DATA_BLOB *token, off_t transfer_offset, struct files_struct *dest_fsp,
 	off_t dest_off, off_t to_copy, uint64_t ticket);
 NTSTATUS vfsx_shim_offload_write_recv(struct vfs_handle_struct *handle, struct tevent_req *req, off_t *copied);
-
-bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft);
 
 /* Finished requests of the same pairs, for operations that are refused. */
 struct tevent_req *vfsx_shim_pwrite_refused(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
@@ -42,5 +42,7 @@ struct tevent_req *vfsx_shim_offload_write_refused(struct vfs_handle_struct *han
 
 /* Unix name of the user whose request is being served, NULL where smbd knows none. */
 const char *vfsx_shim_user(const struct vfs_handle_struct *handle);
+
+bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft);
 
 #endif

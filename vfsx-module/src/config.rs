@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
+use vfsx_proto::Durability;
 
 pub const DEFAULT_SOCKET: &str = "/run/vfsx/vfsxd.sock";
 pub const DEFAULT_STATE: &str = "/var/lib/vfsx";
@@ -9,6 +10,13 @@ pub const DEFAULT_STATE: &str = "/var/lib/vfsx";
 pub const DEFAULT_RING: usize = 16 * 1024 * 1024;
 /// A single event may be as large as a frame.
 pub const MIN_RING: usize = 512 * 1024;
+
+/// A journal's sync takes milliseconds; what a busy disk needs at its worst is still well below what clients notice as a fault.
+pub const JOURNAL_WAIT_LIMIT: Duration = Duration::from_secs(1);
+/// A commit takes tens of milliseconds and the link's delay, and a large file its transfer.
+pub const REMOTE_WAIT_LIMIT: Duration = Duration::from_secs(5);
+/// Clients give up a server that is silent for 30 to 60 s.
+pub const MAX_WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Read once at tree connect: smbd frees its own copies when it reads `smb.conf` again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +29,10 @@ pub struct Config {
     pub spool: bool,
     /// `vfsx:ring size`: bytes of unacknowledged events kept for a vfsxd that is away. Memory is taken as it fills.
     pub ring: usize,
+    /// `vfsx:durability`: what FLUSH and CLOSE wait for.
+    pub durability: Durability,
+    /// `vfsx:wait limit`: how long.
+    pub wait_limit: Duration,
 }
 
 impl Default for Config {
@@ -30,6 +42,8 @@ impl Default for Config {
             state: DEFAULT_STATE.into(),
             spool: true,
             ring: DEFAULT_RING,
+            durability: Durability::Noted,
+            wait_limit: JOURNAL_WAIT_LIMIT,
         }
     }
 }
@@ -76,5 +90,50 @@ impl OnFailure {
             Self::Allow => "allowed",
             Self::Deny => "refused",
         }
+    }
+}
+
+/// `None`: there is no such level.
+pub fn durability(text: &str) -> Option<Durability> {
+    let levels = [
+        ("noted", Durability::Noted),
+        ("journal", Durability::Journal),
+        ("remote", Durability::Remote),
+    ];
+    let found = levels
+        .iter()
+        .find(|(name, _)| text.trim().eq_ignore_ascii_case(name));
+    found.map(|(_, level)| *level)
+}
+
+/// From milliseconds, `None` when the option is not set.
+pub fn wait_limit(durability: Durability, millis: Option<u64>) -> Duration {
+    match (millis, durability) {
+        (Some(millis), _) => Duration::from_millis(millis.max(1)).min(MAX_WAIT_LIMIT),
+        (None, Durability::Remote) => REMOTE_WAIT_LIMIT,
+        (None, _) => JOURNAL_WAIT_LIMIT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_known_by_name_and_others_are_not_guessed() {
+        assert_eq!(durability("Journal "), Some(Durability::Journal));
+        assert_eq!(durability("remote"), Some(Durability::Remote));
+        assert_eq!(durability("noted"), Some(Durability::Noted));
+        assert_eq!(durability("yes"), None);
+    }
+
+    #[test]
+    fn a_limit_is_never_none_and_never_longer_than_clients_wait() {
+        let limit = |level, millis| wait_limit(level, millis).as_millis();
+        assert_eq!(limit(Durability::Journal, None), 1000);
+        assert_eq!(limit(Durability::Remote, None), 5000);
+        assert_eq!(limit(Durability::Remote, Some(250)), 250);
+        assert_eq!(limit(Durability::Journal, Some(0)), 1);
+        assert_eq!(limit(Durability::Journal, Some(u64::MAX)), 20_000);
     }
 }

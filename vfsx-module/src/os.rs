@@ -155,7 +155,8 @@ pub fn wait(socket: &OwnedFd, for_room: bool, limit: Duration) {
         events,
         revents: 0,
     };
-    let limit = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // Rounded up: the last part of a millisecond would be spent in a loop.
+    let limit = libc::c_int::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX);
     // SAFETY: one valid entry. An error or a signal is as good as the end of the wait: the caller looks again.
     unsafe { libc::poll(&mut poll, 1, limit) };
 }

@@ -53,6 +53,7 @@ fn answer(message: &ToDaemon, acknowledge: bool) -> Option<ToModule> {
         ToDaemon::Events(events) if acknowledge => events.last().map(|event| ToModule::Ack {
             sequence: event.sequence,
         }),
-        ToDaemon::Events(_) | ToDaemon::Sent { .. } => None,
+        ToDaemon::Await { sequence } if acknowledge => Some(ToModule::Committed { sequence: *sequence }),
+        ToDaemon::Events(_) | ToDaemon::Sent { .. } | ToDaemon::Await { .. } | ToDaemon::Waits(_) => None,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of a connection in each direction, followed by [`PROTOCOL_VERSION`] in little-endian, before any frame.
 pub const MAGIC: [u8; 4] = *b"VFSX";
 /// Raised with every change of an encoding. Both ends must have the same one.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 6;
 
@@ -53,6 +53,30 @@ pub struct Hello {
     pub samba: String,
     /// Version of the module.
     pub module: String,
+    pub durability: Durability,
+}
+
+/// What a client's FLUSH and CLOSE wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Durability {
+    /// Nothing.
+    #[default]
+    Noted,
+    /// [`ToModule::Ack`]: the changes are in the journal, synced.
+    Journal,
+    /// [`ToModule::Committed`]: they are at a recovery site.
+    Remote,
+}
+
+/// How often clients were to wait, since the session began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Waits {
+    /// Calls that were to return when the changes before them are durable.
+    pub calls: u64,
+    /// Those of them that returned before: the limit was reached, or there was nothing to wait for.
+    pub fallbacks: u64,
+    /// When the last of these was, nanoseconds since the epoch; 0: none was.
+    pub last_fallback_ns: i64,
 }
 
 /// The daemon's answer to [`Hello`].
@@ -83,6 +107,11 @@ pub enum ToDaemon {
     Sent {
         token: u64,
     },
+    /// A client waits until everything up to this event, which was sent ahead of this, is committed at a site.
+    Await {
+        sequence: u64,
+    },
+    Waits(Waits),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,5 +125,9 @@ pub enum ToModule {
     /// Send what is held back for coalescing, then answer `ToDaemon::Sent` with this token.
     SendNow {
         token: u64,
+    },
+    /// Everything up to this sequence is committed at a site. Only told of what was asked for by `ToDaemon::Await`.
+    Committed {
+        sequence: u64,
     },
 }

@@ -56,30 +56,46 @@ fn check_event(event: Event, bytes: &str) {
 
 #[test]
 fn preamble_bytes() {
-    assert_eq!(preamble(), *b"VFSX\x01\x00");
-    assert_eq!(check_preamble(b"VFSX\x01\x00"), Ok(()));
-    assert_eq!(
-        check_preamble(b"VFSX\x00\x02"),
-        Err(PreambleError::Version { peer: 512 })
-    );
+    assert_eq!(preamble(), *b"VFSX\x02\x00");
+    assert_eq!(check_preamble(b"VFSX\x02\x00"), Ok(()));
+    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x00\x02", 512)] {
+        assert_eq!(check_preamble(version), Err(PreambleError::Version { peer }));
+    }
     assert_eq!(check_preamble(b"HTTP/1"), Err(PreambleError::NotVfsx));
 }
 
 #[test]
 fn messages_of_the_module() {
-    let hello = Hello {
-        session: SessionId([0xee; 16]),
-        share: "data".into(),
-        pid: 300,
-        samba: "4.17".into(),
-        module: "0.1".into(),
-    };
-    check(
-        &ToDaemon::Hello(hello),
-        &format!("00 {} 0464617461 ac02 04342e3137 03302e31", "ee".repeat(16)),
-    );
+    for (durability, byte) in [
+        (Durability::Noted, "00"),
+        (Durability::Journal, "01"),
+        (Durability::Remote, "02"),
+    ] {
+        let hello = Hello {
+            session: SessionId([0xee; 16]),
+            share: "data".into(),
+            pid: 300,
+            samba: "4.17".into(),
+            module: "0.1".into(),
+            durability,
+        };
+        check(
+            &ToDaemon::Hello(hello),
+            &format!(
+                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte}",
+                "ee".repeat(16)
+            ),
+        );
+    }
     check(&ToDaemon::Events(vec![]), "01 00");
     check(&ToDaemon::Sent { token: 128 }, "02 8001");
+    check(&ToDaemon::Await { sequence: 128 }, "03 8001");
+    let waits = Waits {
+        calls: 300,
+        fallbacks: 2,
+        last_fallback_ns: 1,
+    };
+    check(&ToDaemon::Waits(waits), "04 ac02 02 02");
 }
 
 #[test]
@@ -95,6 +111,7 @@ fn messages_of_the_daemon() {
     );
     check(&ToModule::Ack { sequence: u64::MAX }, "02 ffffffffffffffffff01");
     check(&ToModule::SendNow { token: 1 }, "03 01");
+    check(&ToModule::Committed { sequence: 300 }, "04 ac02");
 }
 
 #[test]
@@ -224,7 +241,7 @@ fn bytes_after_a_message_and_unknown_messages_are_errors() {
         Err(FrameError::Trailing { left: 1 })
     );
     assert!(matches!(
-        decode::<ToModule>(&[0x04]),
+        decode::<ToModule>(&[0x05]),
         Err(FrameError::Malformed(_))
     ));
     assert!(matches!(decode::<ToModule>(&[]), Err(FrameError::Malformed(_))));

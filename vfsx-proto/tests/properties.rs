@@ -35,6 +35,14 @@ fn reason() -> impl Strategy<Value = GapReason> {
     ]
 }
 
+fn durability() -> impl Strategy<Value = Durability> {
+    prop_oneof![
+        Just(Durability::Noted),
+        Just(Durability::Journal),
+        Just(Durability::Remote)
+    ]
+}
+
 fn on_names() -> impl Strategy<Value = Event> {
     prop_oneof![
         (dir(), name(), node(), kind()).prop_map(|(dir, name, node, kind)| Event::Create {
@@ -104,14 +112,23 @@ fn message() -> impl Strategy<Value = ToDaemon> {
     prop_oneof![
         vec(stamped, 0..5).prop_map(ToDaemon::Events),
         any::<u64>().prop_map(|token| ToDaemon::Sent { token }),
-        (any::<[u8; 16]>(), ".*", any::<u32>(), ".*", ".*").prop_map(
-            |(session, share, pid, samba, module)| {
+        any::<u64>().prop_map(|sequence| ToDaemon::Await { sequence }),
+        any::<(u64, u64, i64)>().prop_map(|(calls, fallbacks, last_fallback_ns)| {
+            ToDaemon::Waits(Waits {
+                calls,
+                fallbacks,
+                last_fallback_ns,
+            })
+        }),
+        (any::<[u8; 16]>(), ".*", any::<u32>(), ".*", ".*", durability()).prop_map(
+            |(session, share, pid, samba, module, durability)| {
                 ToDaemon::Hello(Hello {
                     session: SessionId(session),
                     share,
                     pid,
                     samba,
                     module,
+                    durability,
                 })
             }
         ),

@@ -175,6 +175,27 @@ impl Catalog {
         self.inner.shared.site(site)
     }
 
+    /// Everything from journal records up to the first of these is in the changes up to the second.
+    pub fn covered(&self) -> (u64, u64) {
+        let now = self.inner.shared.now();
+        (now.status.covered, now.status.head)
+    }
+
+    /// The newest change that a site has, `None` when that is not known.
+    pub fn committed(&self, site: &str) -> Option<u64> {
+        let cursor = self.inner.shared.cursor(site)?;
+        (cursor.epoch > 0).then_some(cursor.sequence)
+    }
+
+    /// Somebody waits until all from journal records up to this one is covered: until then, what became dirty is read at
+    /// once.
+    pub fn hurry(&self, journal: u64) {
+        if self.inner.shared.hurry(journal) {
+            // When the applier is so busy that it cannot be told, it looks for itself soon.
+            let _ = self.inner.requests.try_send(Request::Hurry);
+        }
+    }
+
     /// Asks for a comparison of the whole share with the catalog; one that runs already is followed by another. Returns
     /// the value that `ScanProgress::finished` has when the scan asked for has ended. Blocks for a transaction.
     pub fn request_scan(&self) -> Result<u64, CatalogError> {

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) bytes_read: AtomicU64,
     /// Objects that wait to be read.
     unread: AtomicU64,
+    /// Journal sequence that somebody waits for.
+    hurry: AtomicU64,
     stopping: AtomicBool,
     /// No applier runs.
     ended: AtomicBool,
@@ -56,6 +58,7 @@ impl Shared {
             source,
             bytes_read: AtomicU64::new(0),
             unread: AtomicU64::new(now.status.dirty_objects),
+            hurry: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(true),
             now: Mutex::new(now),
@@ -70,6 +73,15 @@ impl Shared {
 
     pub(super) fn unread(&self) -> u64 {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is more than what was waited for before.
+    pub(super) fn hurry(&self, journal: u64) -> bool {
+        self.hurry.fetch_max(journal, Ordering::Relaxed) < journal
+    }
+
+    pub(super) fn hurry_to(&self) -> u64 {
+        self.hurry.load(Ordering::Relaxed)
     }
 
     pub(super) fn stopping(&self) -> bool {

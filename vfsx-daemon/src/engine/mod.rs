@@ -1,5 +1,6 @@
 //! Puts the parts together: for each share journal, intake, catalog and one task per site; one intake socket for all.
 
+mod commits;
 mod pauses;
 mod records;
 mod settle;
@@ -83,6 +84,7 @@ impl Engine {
         for share in &shares {
             share.start(intake.barriers())?;
             upkeep.spawn(keep_up(Arc::clone(share)));
+            upkeep.spawn(commits::pass_on(Arc::clone(share)));
         }
         Ok(Self {
             shares,

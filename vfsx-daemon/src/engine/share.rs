@@ -164,6 +164,15 @@ impl ShareEngine {
             .filter(move |site| only.is_none_or(|name| name == site.name))
     }
 
+    /// The newest change that one of the sites has: whichever is first.
+    pub(super) fn first_site(&self) -> Option<u64> {
+        let changes = self
+            .sites
+            .iter()
+            .filter_map(|site| self.catalog.committed(&site.name));
+        changes.max()
+    }
+
     pub fn has_site(&self, name: &str) -> bool {
         self.sites.iter().any(|site| site.name == name)
     }
@@ -207,6 +216,7 @@ impl ShareEngine {
             journal: self.journal.status(),
             unapplied_gap: self.intake.gap_after(catalog.applied),
             sessions: self.intake.sessions(),
+            durability: self.intake.durability(),
             now_ns: now_ns(),
             oldest_unapplied_ns: self.intake.oldest_after(catalog.applied),
             catalog,

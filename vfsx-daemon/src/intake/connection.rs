@@ -113,13 +113,16 @@ async fn greet(
 }
 
 fn register(share: &ShareIntake, hello: Hello, id: u64) -> (Session, Registration) {
-    let session = Session::from(hello.session);
+    let (session, durability) = (Session::from(hello.session), hello.durability);
     let started = Body::SessionStarted {
         pid: hello.pid,
         samba: hello.samba,
         module: hello.module,
     };
-    (session, blocking(|| share.register(session, id, started)))
+    (
+        session,
+        blocking(|| share.register(session, id, durability, started)),
+    )
 }
 
 async fn refuse(write: &mut OwnedWriteHalf, refusal: Refusal) -> ConnectionError {
@@ -174,15 +177,21 @@ impl Reader {
         loop {
             let mut events = Vec::new();
             let mut tokens = Vec::new();
+            let mut awaited = None;
             while let Some(message) = self.decoder.next()? {
                 match message {
                     ToDaemon::Events(more) => events.extend(more),
                     ToDaemon::Sent { token } => tokens.push(token),
+                    ToDaemon::Await { sequence } => awaited = awaited.max(Some(sequence)),
+                    ToDaemon::Waits(waits) => share.note_waits(session, id, waits),
                     ToDaemon::Hello(_) => return Err(ConnectionError::SecondHello),
                 }
             }
             if !events.is_empty() && blocking(|| share.take(session, id, events)).is_err() {
                 return Ok(());
+            }
+            if let Some(sequence) = awaited {
+                share.await_commit(session, id, sequence);
             }
             for token in tokens {
                 share.sent(session, id, token);
@@ -194,7 +203,7 @@ impl Reader {
     }
 }
 
-/// Tells the module what is synced, and asks it to send what it holds back.
+/// Tells the module what is synced and what is committed, and asks it to send what it holds back.
 struct Writer {
     write: OwnedWriteHalf,
     registration: Registration,
@@ -217,6 +226,10 @@ impl Writer {
             let message = tokio::select! {
                 changed = self.registration.acknowledged.changed() => match changed {
                     Ok(()) => ToModule::Ack { sequence: *self.registration.acknowledged.borrow_and_update() },
+                    Err(_) => return Ok(()),
+                },
+                changed = self.registration.committed.changed() => match changed {
+                    Ok(()) => ToModule::Committed { sequence: *self.registration.committed.borrow_and_update() },
                     Err(_) => return Ok(()),
                 },
                 asked = self.registration.ask.recv() => match asked {

@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod barrier;
+mod commits;
 mod connection;
 mod flags;
 mod handshakes;
@@ -19,6 +20,7 @@ mod tend;
 pub(crate) mod tests;
 
 pub use barrier::BarrierError;
+pub use commits::DurabilityFacts;
 pub use pending_gap::PendingGap;
 pub use share::{COMES_BACK_WITHIN, Left, ShareIntake, now_ns};
 pub use socket::{BindError, bind};
@@ -33,7 +35,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vfsx_proto::{Hello, SessionId, ToDaemon};
+use vfsx_proto::{Durability, Hello, SessionId, ToDaemon};
 
 /// How often a share is tended.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -136,6 +138,7 @@ async fn probe(path: &Path) -> io::Result<()> {
         pid: std::process::id(),
         samba: String::new(),
         module: String::new(),
+        durability: Durability::Noted,
     };
     vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
     stream.write_all(&hello).await?;

@@ -1,6 +1,7 @@
 //! What is taken in for one share: its sessions, and the way of their events into the journal.
 
 use super::arrivals::Arrivals;
+use super::commits::Commits;
 use super::pending_gap::{GapReserve, PendingGap};
 use super::tend::Undecided;
 use crate::journal::{self, AppendError, Body, Draft, GapReason, Journal, Session, SessionEnd};
@@ -11,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use vfsx_proto::Stamped;
+use vfsx_proto::{Durability, Stamped, Waits};
 
 /// A session that was open when its connection was lost for a reason on this side has this long to come back before
 /// it counts as ended.
@@ -38,6 +39,8 @@ pub struct ShareIntake {
     /// Sessions that are expected back.
     pub(super) awaited: watch::Sender<usize>,
     pub(super) token: AtomicU64,
+    /// Newest record that a module waits for the commit of.
+    pub(super) wanted: watch::Sender<u64>,
     /// One `tend` at a time, or a flag would be noted twice.
     pub(super) tending: Mutex<Undecided>,
 }
@@ -58,6 +61,10 @@ pub(super) struct State {
     /// A failure that lasts was told.
     pub(super) complained: bool,
     arrivals: Arrivals,
+    /// Everything from records up to here is at a site, as far as anybody asked.
+    pub(super) committed: u64,
+    /// Of sessions that are over.
+    pub(super) waits_before: Waits,
 }
 
 /// A registered connection, as the share sees it.
@@ -67,6 +74,7 @@ pub(super) struct Connected {
     pub(super) ask: mpsc::Sender<u64>,
     /// Barriers that wait for `Sent` with the token; dropping one answers it too.
     pub(super) barriers: Vec<(u64, oneshot::Sender<()>)>,
+    pub(super) commits: Commits,
 }
 
 /// A registered connection, as its task sees it. It ends when `ask` is closed: another connection of the session has
@@ -74,6 +82,7 @@ pub(super) struct Connected {
 pub(super) struct Registration {
     pub(super) acknowledged: watch::Receiver<u64>,
     pub(super) ask: mpsc::Receiver<u64>,
+    pub(super) committed: watch::Receiver<u64>,
 }
 
 /// The connection is not the session's any more.
@@ -96,6 +105,7 @@ impl ShareIntake {
             spool: left.spool,
             awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
+            wanted: watch::channel(0).0,
             tending: Mutex::default(),
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
@@ -106,6 +116,8 @@ impl ShareIntake {
                 noted: None,
                 complained: false,
                 arrivals: Arrivals::default(),
+                committed: 0,
+                waits_before: Waits::default(),
             }),
             journal,
         }))
@@ -158,13 +170,20 @@ impl ShareIntake {
     }
 
     /// A connection says which session it is. An older connection of the session is closed.
-    pub(super) fn register(&self, session: Session, id: u64, started: Body) -> Registration {
+    pub(super) fn register(
+        &self,
+        session: Session,
+        id: u64,
+        durability: Durability,
+        started: Body,
+    ) -> Registration {
         let mut state = self.lock();
         state.awaited.remove(&session);
         state.ended.remove(&session);
         self.publish_awaited(&state);
         let (acknowledge, acknowledged) = watch::channel(self.journal.acknowledged(session));
         let (ask, asked) = mpsc::channel(QUESTIONS_MAX);
+        let (commits, committed) = Commits::new(durability);
         state.connections.insert(
             session,
             Connected {
@@ -172,6 +191,7 @@ impl ShareIntake {
                 acknowledge,
                 ask,
                 barriers: Vec::new(),
+                commits,
             },
         );
         let draft = Draft {
@@ -184,6 +204,7 @@ impl ShareIntake {
         Registration {
             acknowledged,
             ask: asked,
+            committed,
         }
     }
 
@@ -221,7 +242,9 @@ impl ShareIntake {
     pub(super) fn closed(&self, session: Session, id: u64) {
         let mut state = self.lock();
         if state.is_current(session, id) {
-            state.connections.remove(&session);
+            if let Some(connected) = state.connections.remove(&session) {
+                state.keep_waits(&connected.commits);
+            }
             self.end_session(&mut state, session, SessionEnd::Closed);
         }
     }
@@ -341,7 +364,7 @@ impl State {
         self.noted = Some((sequence, earliest.unwrap_or(gap)));
     }
 
-    fn is_current(&self, session: Session, id: u64) -> bool {
+    pub(super) fn is_current(&self, session: Session, id: u64) -> bool {
         self.connections.get(&session).is_some_and(|c| c.id == id)
     }
 

@@ -58,6 +58,7 @@ fn facts() -> ShareFacts {
         },
         unapplied_gap: None,
         sessions: (1, 0),
+        durability: Default::default(),
         now_ns: NOW,
         catalog: catalog::Status {
             applied: HEAD,

@@ -1,19 +1,24 @@
 //! The way to vfsxd: one connection per tree connect, and what vfsxd has not acknowledged yet.
 //!
-//! Nothing here waits but [`Client::finish`], which has a limit. The owner of the event loop calls
+//! Nothing here waits but [`Client::finish`] and [`Client::wait_for_vfsxd`], which have limits. The owner of the event loop calls
 //! [`Client::readable`] and [`Client::flush`] when the socket is ready, and [`Client::tick`] at [`Client::deadline`].
 
 mod absence;
+mod durable;
 pub mod flag;
 mod link;
 mod ring;
 mod spool;
+mod waits;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use crate::config::Config;
+pub use waits::HERE;
+
 use crate::os;
+use durable::Told;
 use flag::{Lost, Standing};
 use link::{Link, LinkError};
 use ring::{NotKept, Ring};
@@ -22,6 +27,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 use vfsx_proto::{Event, GapReason, Hello, Refusal, ToDaemon, ToModule, encode, preamble};
+use waits::Waits;
 
 /// How much is taken from the ring for one system call.
 const STAGE: usize = 64 * 1024;
@@ -69,6 +75,10 @@ pub struct Client {
     welcomed: bool,
     /// The last failure was logged; the next is news only after a success.
     complained: bool,
+    /// Newest event that is known to be at a site.
+    committed: u64,
+    waits: Waits,
+    told: Told,
 }
 
 /// What vfsxd asks for.
@@ -84,6 +94,7 @@ impl Client {
     /// Connects at once if vfsxd is there.
     pub fn new(config: Config, host: Host, hello: Hello) -> Self {
         let ring = Ring::new(config.ring);
+        let waits = Waits::new(config.durability, config.wait_limit);
         let mut client = Self {
             config,
             host,
@@ -99,6 +110,9 @@ impl Client {
             raise_again: None,
             welcomed: false,
             complained: false,
+            committed: 0,
+            waits,
+            told: Told::default(),
         };
         client.connect();
         client
@@ -142,6 +156,7 @@ impl Client {
             since_ns: os::wall_clock(),
             reason,
         });
+        self.review();
     }
 
     fn log_gap(&self, reason: GapReason) {
@@ -200,7 +215,8 @@ impl Client {
 
     /// When [`Client::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.link.retry_at().into_iter().chain(self.standing_at()).min()
+        let due = [self.link.retry_at(), self.standing_at(), self.tell_at()];
+        due.into_iter().flatten().min()
     }
 
     /// What to watch: the connection's number, its socket, and whether it waits for room.
@@ -227,6 +243,7 @@ impl Client {
     /// `keep_open` leaves the socket open, or the spool file locked, until the process ends: only then no thread writes any more.
     pub fn finish(&mut self, limit: Duration, keep_open: bool) {
         let deadline = Instant::now() + limit;
+        self.give_up_waits();
         if self.link.socket().is_none() && !self.is_settled() {
             self.connect();
         }
@@ -272,6 +289,11 @@ impl Client {
                 self.acknowledged()
             }
             ToModule::SendNow { token } => Some(Request::SendNow { token }),
+            ToModule::Committed { sequence } => {
+                self.committed = self.committed.max(sequence);
+                self.review();
+                None
+            }
             ToModule::Refused(refusal) => {
                 self.refused(&refusal);
                 None
@@ -281,6 +303,7 @@ impl Client {
 
     fn acknowledged(&mut self) -> Option<Request> {
         let request = self.tell_gap();
+        self.review();
         if self.is_settled() {
             self.lower_standing();
         }
@@ -310,6 +333,7 @@ impl Client {
                 self.connection += 1;
                 self.link.greet(socket);
                 self.ring.rewind();
+                self.forget_told();
                 self.wire.clear();
                 self.wire.extend_from_slice(&preamble());
                 // Cannot fail: a share's name and two versions are far smaller than a frame.
@@ -339,11 +363,16 @@ impl Client {
         }
     }
 
-    /// Fills the empty wire with whole frames, each `Sent` right after the event it waits for.
+    /// Fills the empty wire with whole frames.
     fn stage(&mut self) {
-        if !self.link.is_up() {
-            return;
+        if self.link.is_up() {
+            self.stage_ring();
+            self.stage_waits();
         }
+    }
+
+    /// Each `Sent` comes right after the event it waits for.
+    fn stage_ring(&mut self) {
         while self.wire.len() < STAGE {
             if let Some(&(after, token)) = self.answers.front()
                 && after <= self.ring.last_given()
@@ -394,6 +423,7 @@ impl Client {
         self.wire.clear();
         // A token belongs to the connection that it came over.
         self.answers.clear();
+        self.review();
     }
 
     fn complain(&mut self, text: &str) {

@@ -114,6 +114,11 @@ impl Ring {
         self.last - waiting as u64
     }
 
+    /// Sequence of the newest acknowledged entry.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.last - self.entries.len() as u64
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -248,6 +253,7 @@ mod tests {
                 prop_assert_eq!(ring.last(), pushed);
                 prop_assert_eq!(ring.last_given(), given);
                 prop_assert_eq!(ring.is_empty(), acknowledged == pushed);
+                prop_assert_eq!(ring.acknowledged(), acknowledged);
             }
         }
     }

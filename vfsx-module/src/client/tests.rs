@@ -5,7 +5,7 @@ use super::*;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use vfsx_proto::{Decoder, NodeRef, PREAMBLE, SessionId, Stamped, Welcome, check_preamble};
+use vfsx_proto::{Decoder, Durability, NodeRef, PREAMBLE, SessionId, Stamped, Welcome, check_preamble};
 
 /// Longer than anything here takes, so that a hang fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +23,7 @@ pub(crate) fn config(dir: &Path, ring: usize) -> Config {
         state: dir.join("state"),
         spool: true,
         ring,
+        ..Config::default()
     }
 }
 
@@ -33,6 +34,7 @@ pub(crate) fn hello() -> Hello {
         pid: 42,
         samba: "4.17".into(),
         module: "0".into(),
+        durability: Durability::Noted,
     }
 }
 

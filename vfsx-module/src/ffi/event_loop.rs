@@ -3,6 +3,7 @@
 use super::call::Call;
 use super::host;
 use super::shares::{self, Share};
+use super::waits;
 use crate::client::ERROR;
 use crate::sys;
 use std::time::Instant;
@@ -36,6 +37,7 @@ impl Watch {
 
 /// Brings the event loop in line with what the share waits for.
 pub(super) fn follow(share: &mut Share) {
+    waits::finish(&mut share.capture);
     let watch = &mut share.watch;
     let (connection, socket, wants_room) = share.capture.client().watch();
     if watch.connection != connection {

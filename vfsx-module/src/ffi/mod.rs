@@ -13,6 +13,7 @@ mod pairs;
 mod samba;
 mod shares;
 mod tree;
+mod waits;
 
 use crate::sys;
 
@@ -32,7 +33,7 @@ static CALLBACKS: sys::vfs_fn_pointers = sys::vfs_fn_pointers {
     symlinkat_fn: Some(names::symlinkat),
     linkat_fn: Some(names::linkat),
     mknodat_fn: Some(names::mknodat),
-    close_fn: Some(content::close),
+    close_fn: Some(waits::close),
     pwrite_fn: Some(content::pwrite),
     recvfile_fn: Some(content::recvfile),
     ftruncate_fn: Some(content::ftruncate),

@@ -4,6 +4,7 @@
 
 use super::call::Call;
 use super::content::{self, Written};
+use super::waits;
 use crate::hooks::{Capture, Span};
 use crate::{os, sys};
 use std::cell::RefCell;
@@ -20,8 +21,18 @@ struct Pending {
 }
 
 enum Work {
-    Write { written: Written, span: Span },
-    Flush { handle: u64 },
+    Write {
+        written: Written,
+        span: Span,
+    },
+    /// Of a file that was written, or of a share on which flushes wait.
+    Flush {
+        handle: Option<u64>,
+    },
+    /// A flush that has ended and stays open until what came before it is durable.
+    Waiting {
+        request: *mut sys::tevent_req,
+    },
 }
 
 #[derive(Default)]
@@ -50,6 +61,35 @@ fn issue(pending: Pending) -> u64 {
 
 fn redeem(ticket: u64) -> Option<Pending> {
     TICKETS.with(|tickets| tickets.borrow_mut().open.remove(&ticket))
+}
+
+/// The flush of this ticket waits from now on.
+pub(super) fn issue_waiting(ticket: u64, share: u64, request: *mut sys::tevent_req) {
+    let work = Work::Waiting { request };
+    TICKETS.with(|tickets| tickets.borrow_mut().open.insert(ticket, Pending { share, work }));
+}
+
+/// The request of a flush that does not wait any more, `None` when smbd has dropped it.
+pub(super) fn redeem_waiting(ticket: u64) -> Option<*mut sys::tevent_req> {
+    match redeem(ticket)?.work {
+        Work::Waiting { request } => Some(request),
+        _ => None,
+    }
+}
+
+/// The share of a ticket that is over.
+pub(super) fn redeem_share(ticket: u64) -> Option<u64> {
+    redeem(ticket).map(|pending| pending.share)
+}
+
+/// A flush has ended. Gives the share of one that is of interest.
+pub(super) fn flushed(ticket: u64, ok: bool) -> Option<u64> {
+    let Pending { share, work } = redeem(ticket)?;
+    let call = Call::enter_key(share)?;
+    if let Work::Flush { handle: Some(handle) } = work {
+        call.note(|capture| capture.flushed(handle, ok));
+    }
+    Some(share)
 }
 
 /// Runs `next` as the start of a write of `span`.
@@ -156,7 +196,7 @@ pub(super) unsafe extern "C" fn offload_write_recv(
     unsafe { sys::vfsx_shim_offload_write_recv(handle, request, copied) }
 }
 
-/// A handle that has not written has nothing to report.
+/// A handle that has not written has nothing to report, but its flush is for what was done by name, too.
 pub(super) unsafe extern "C" fn fsync_send(
     handle: Handle,
     context: *mut sys::TALLOC_CTX,
@@ -165,7 +205,7 @@ pub(super) unsafe extern "C" fn fsync_send(
 ) -> *mut sys::tevent_req {
     // SAFETY: smbd's arguments.
     let ticket = match unsafe { (Call::enter(handle), content::known_handle(handle, fsp)) } {
-        (Some(call), Some(handle)) => issue(Pending {
+        (Some(call), handle) if handle.is_some() || waits::are_on(&call) => issue(Pending {
             share: call.key(),
             work: Work::Flush { handle },
         }),
@@ -183,9 +223,9 @@ pub(super) unsafe extern "C" fn fsync_recv(
     unsafe { sys::vfsx_shim_fsync_recv(request, state) }
 }
 
-/// Called by the shim: the request has ended, well or not.
+/// Called by the shim: the request has ended, well or not. A flush's end is `vfsx_rs_flushed`, unless it could not be begun.
 #[unsafe(no_mangle)]
-extern "C" fn vfsx_rs_finished(ticket: u64, ok: bool) {
+extern "C" fn vfsx_rs_finished(ticket: u64, _ok: bool) {
     settle(ticket, |capture, work| match work {
         Work::Write { written, span } => {
             if let Some(handle) = written.handle {
@@ -193,7 +233,7 @@ extern "C" fn vfsx_rs_finished(ticket: u64, ok: bool) {
             }
             written.touched(capture);
         }
-        Work::Flush { handle } => capture.flushed(handle, ok),
+        Work::Flush { .. } | Work::Waiting { .. } => {}
     });
 }
 
@@ -208,6 +248,7 @@ extern "C" fn vfsx_rs_lost(ticket: u64) {
             written.touched(capture);
         }
         Work::Flush { .. } => {}
+        Work::Waiting { .. } => capture.forget_wait(ticket),
     });
 }
 

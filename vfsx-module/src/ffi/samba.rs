@@ -47,6 +47,12 @@ impl File {
         unsafe { share_path(root((*self.0).conn), b"", path) }
     }
 
+    /// A client has it open, rather than smbd on the way to something.
+    pub(super) fn is_clients(self) -> bool {
+        // SAFETY: valid by `new`'s promise.
+        unsafe { (*self.0).fnum != u64::from(sys::FNUM_FIELD_INVALID) }
+    }
+
     pub(super) fn is_stream(self) -> bool {
         // SAFETY: valid by `new`'s promise.
         unsafe { sys::fsp_is_alternate_stream(self.0) }

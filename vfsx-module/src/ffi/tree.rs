@@ -4,15 +4,16 @@ use super::event_loop::{self, Watch};
 use super::gate;
 use super::host::{self, HOST};
 use super::shares::{self, Share};
+use super::waits;
 use crate::client::{Client, ERROR, NOTICE};
-use crate::config::{Config, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MIN_RING};
+use crate::config::{self, Config, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MIN_RING};
 use crate::hooks::{Capture, order};
 use crate::{os, sys};
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use vfsx_proto::{Hello, SessionId};
+use vfsx_proto::{Durability, Hello, SessionId};
 
 pub(super) unsafe extern "C" fn connect(
     handle: *mut sys::vfs_handle_struct,
@@ -97,14 +98,16 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
     let Some(watch) = (unsafe { Watch::new(handle, key) }) else {
         return host::log(ERROR, &format!("share {share} is not captured: no memory"));
     };
+    let config = config(snum, &share);
     let hello = Hello {
         session,
         share,
         pid: std::process::id(),
         samba,
         module: env!("CARGO_PKG_VERSION").to_owned(),
+        durability: config.durability,
     };
-    let capture = Capture::new(Client::new(config(snum), HOST, hello));
+    let capture = Capture::new(Client::new(config, HOST, hello));
     shares::insert(key, Share { capture, watch });
     shares::with(key, event_loop::follow);
 }
@@ -116,19 +119,39 @@ fn end(key: u64) {
         if catch_unwind(AssertUnwindSafe(|| capture.finish())).is_err() {
             host::log(ERROR, "the end of a tree connect was not reported");
         }
+        waits::finish(&mut capture);
     }
     gate::close(key);
     os::set_errno(errno);
 }
 
-fn config(snum: c_int) -> Config {
+fn config(snum: c_int, share: &str) -> Config {
+    let durability = durability(snum, share);
+    let wait_limit = match ulong(snum, c"wait limit", usize::MAX) {
+        usize::MAX => None,
+        millis => Some(millis as u64),
+    };
     let ring = ulong(snum, c"ring size", DEFAULT_RING);
     Config {
         socket: path(snum, c"socket", DEFAULT_SOCKET),
         state: path(snum, c"state", DEFAULT_STATE),
         spool: boolean(snum, c"spool", true),
         ring: ring.max(MIN_RING),
+        durability,
+        wait_limit: config::wait_limit(durability, wait_limit),
     }
+}
+
+fn durability(snum: c_int, share: &str) -> Durability {
+    let word = path(snum, c"durability", "noted");
+    let word = word.to_string_lossy();
+    config::durability(&word).unwrap_or_else(|| {
+        host::log(
+            ERROR,
+            &format!("share {share}: vfsx:durability = {word}: clients wait for nothing, as with noted; the levels are noted, journal, remote"),
+        );
+        Durability::Noted
+    })
 }
 
 /// An option that is a path or a word.

@@ -125,6 +125,7 @@ impl Capture {
         let Some(file) = self.files.get_mut(&handle) else {
             return;
         };
+        self.unwaited = true;
         if file.abandoned || file.running > 0 {
             file.abandoned = true;
             return;

@@ -1,6 +1,7 @@
 //! From operations and their results to events. Knows system calls and the client, nothing of Samba.
 
 mod content;
+mod durable;
 mod names;
 pub mod order;
 mod outcome;
@@ -35,6 +36,8 @@ pub struct Capture {
     next_handle: u64,
     depth: u32,
     touched: Vec<Touch>,
+    /// Since the last wait of a client something was noted that its calls have done, other than the content of open files.
+    unwaited: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,7 @@ impl Capture {
             next_handle: 1,
             depth: 0,
             touched: Vec::new(),
+            unwaited: false,
         }
     }
 
@@ -155,6 +159,7 @@ impl Capture {
     }
 
     fn note_touched(&mut self) {
+        self.unwaited |= !self.touched.is_empty();
         for Touch {
             node,
             path_hint,

@@ -127,6 +127,7 @@ impl Capture {
     /// At once, even inside of another call: until it is in the socket, a kill of smbd loses it.
     fn report(&mut self, event: Event) {
         self.client.note(event);
+        self.unwaited = true;
         self.send();
     }
 

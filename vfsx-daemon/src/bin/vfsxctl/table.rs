@@ -32,6 +32,21 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
         bytes(journal.bytes_max),
         share.sessions.connected
     )?;
+    let durability = &share.durability;
+    if durability.journal + durability.remote > 0 || durability.waits > 0 {
+        writeln!(
+            out,
+            "  durability: {} sessions wait for the journal, {} for a site; {} waits, {} of them given up{}",
+            durability.journal,
+            durability.remote,
+            durability.waits,
+            durability.fallbacks,
+            match &durability.last_fallback {
+                Some(last) => format!(", the last at {last}"),
+                None => String::new(),
+            }
+        )?;
+    }
     if let Some(gap) = &share.gap {
         writeln!(
             out,

@@ -70,6 +70,14 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Somebody waits until everything from journal records up to this one is read: what is dirty is read now, whoever made it
+    /// so. What became dirty since the last time is put off by its age again, so this is asked for with every transaction.
+    pub(super) fn hurry(&mut self, journal: u64) {
+        if self.memory.covered() < journal {
+            self.memory.dirty.hurry(self.now);
+        }
+    }
+
     /// Reads what is dirty of the object now instead of later.
     pub(super) fn read_now(&mut self, id: ObjectId) {
         let now = self.now;

@@ -51,6 +51,8 @@ pub(super) enum Request {
     },
     /// The replicator cannot find the object where the catalog believes it to be.
     Away(ObjectId),
+    /// See [`crate::catalog::Catalog::hurry`].
+    Hurry,
     /// Have the cursors on disk; they are with every transaction.
     Cursors(Reply<()>),
     /// Come to an end.

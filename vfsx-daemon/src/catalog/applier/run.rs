@@ -278,6 +278,8 @@ impl Applier {
                     waiting.push(Waiting::Block(reply, answer));
                 }
                 Request::Away(object) => work.suspect(object)?,
+                // Done at the end.
+                Request::Hurry => {}
             }
         }
         work.resume_looks();
@@ -288,6 +290,7 @@ impl Applier {
         }
         work.step_scan()?;
         work.look_and_refresh()?;
+        work.hurry(self.shared.hurry_to());
         work.write_changes()?;
         if cursors.changed {
             work.put_cursors(&cursors.cursors)?;

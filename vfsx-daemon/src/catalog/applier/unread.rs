@@ -4,6 +4,7 @@ use crate::catalog::dirt::Dirt;
 use crate::catalog::store::DirtRow;
 use restfs_lib::model::ObjectId;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 /// Until an object that could not be read is tried again: twice this, doubled each time.
@@ -138,6 +139,20 @@ impl DirtyIndex {
         }
     }
 
+    /// All that clients have changed is due, but for what failed and waits for its next try.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let later = (now, ObjectId(u64::MAX));
+        let due = &self.due[Class::Client as usize];
+        let ids: Vec<ObjectId> = due
+            .range((Bound::Excluded(later), Bound::Unbounded))
+            .map(|(_, id)| *id)
+            .filter(|id| self.objects.get(id).is_some_and(|o| o.failures == 0))
+            .collect();
+        for id in ids {
+            self.set_due(id, now);
+        }
+    }
+
     /// The object of the class that has been due longest, with a read begun; `None`: none is due.
     pub(super) fn begin(&mut self, class: Class, now: Instant) -> Option<(ObjectId, u64)> {
         let (due, id) = *self.due[class as usize].first()?;
@@ -246,6 +261,22 @@ mod tests {
         assert!(index.end(id, now).is_some());
         assert_eq!(index.begin(Class::Client, now).unwrap().0, ObjectId(2));
         assert_eq!(index.begin(Class::Scan, now).unwrap().0, ObjectId(1));
+    }
+
+    #[test]
+    fn in_a_hurry_nothing_waits_but_what_has_failed_and_what_a_scan_found() {
+        let now = Instant::now();
+        let mut index = DirtyIndex::default();
+        for id in 1..=3 {
+            index.set(ObjectId(id), &row(id), now + BACKOFF_MAX, Class::Client);
+        }
+        index.set(ObjectId(4), &row(4), now + BACKOFF_MAX, Class::Scan);
+        index.fail(ObjectId(3), now);
+        index.hurry(now);
+        assert!(index.begin(Class::Client, now).is_some());
+        assert!(index.begin(Class::Client, now).is_some());
+        assert_eq!(index.begin(Class::Client, now), None);
+        assert_eq!(index.begin(Class::Scan, now), None);
     }
 
     #[test]

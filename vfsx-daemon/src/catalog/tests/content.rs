@@ -19,6 +19,36 @@ fn truncate(rig: &Rig, path: &str, size: u64) {
 }
 
 #[test]
+fn what_somebody_waits_for_is_read_at_once_though_the_file_stays_open() {
+    let rig = Rig::with_options(|_| {}, |options| options.flush_age = Duration::from_secs(3600));
+    rig.settle();
+    rig.make_file("", "f", b"before");
+    rig.settle();
+    rig.write_at("f", 0, b"after!");
+    let (node, path_hint) = (rig.node("f"), b"f".to_vec());
+    let dirty = |start, end| Body::Dirty {
+        handle: 7,
+        node,
+        path_hint: path_hint.clone(),
+        ranges: vec![Range { start, end }],
+        whole: false,
+    };
+    rig.feed(dirty(0, 6));
+    rig.wait("it is applied", |s| s.applied == rig.fed());
+    assert_eq!(rig.catalog.status().dirty_objects, 1, "an hour is not over");
+    rig.catalog.hurry(rig.fed());
+    rig.check();
+    // Nobody waits for what comes after that.
+    rig.write_at("f", 0, b"later!");
+    rig.feed(dirty(0, 6));
+    rig.wait("it is applied", |s| s.applied == rig.fed());
+    assert_eq!(rig.catalog.status().dirty_objects, 1);
+    rig.catalog.hurry(rig.fed() + 1);
+    rig.feed(dirty(0, 6));
+    rig.check();
+}
+
+#[test]
 fn a_small_write_into_a_large_file_reads_only_its_blocks() {
     let rig = Rig::new();
     rig.make_file("", "big", &pattern(500));

@@ -107,6 +107,7 @@ impl KvTransaction for CrashingWrite<'_> {
 }
 
 pub(super) struct Rig {
+    options: Options,
     crash: Arc<Mutex<Option<(u64, bool)>>>,
     pub(super) share: TempDir,
     pub(super) state: TempDir,
@@ -137,14 +138,21 @@ impl Rig {
 
     /// A share with content, not waited for.
     pub(super) fn with(fill: impl FnOnce(&Path)) -> Self {
+        Self::with_options(fill, |_| {})
+    }
+
+    pub(super) fn with_options(fill: impl FnOnce(&Path), change: impl FnOnce(&mut Options)) -> Self {
         let share = tempfile::tempdir().unwrap();
         let state = tempfile::tempdir().unwrap();
         fill(share.path());
         let crash = Arc::new(Mutex::new(None));
-        let catalog = open(share.path(), state.path(), &crash);
+        let mut options = options(share.path(), state.path());
+        change(&mut options);
+        let catalog = open(&options, &crash);
         let fed = Arc::new(Fed::default());
         catalog.start(fed.clone()).unwrap();
         let rig = Self {
+            options,
             crash,
             share,
             state,
@@ -160,7 +168,7 @@ impl Rig {
     pub(super) fn restart(&mut self) {
         self.catalog.stop();
         *self.crash.lock().unwrap() = None;
-        self.catalog = open(self.share.path(), self.state.path(), &self.crash);
+        self.catalog = open(&self.options, &self.crash);
         self.catalog.start(self.fed.clone()).unwrap();
     }
 
@@ -360,8 +368,7 @@ impl Drop for Rig {
     }
 }
 
-fn open(share: &Path, state: &Path, crash: &Arc<Mutex<Option<(u64, bool)>>>) -> Catalog {
-    let options = options(share, state);
+fn open(options: &Options, crash: &Arc<Mutex<Option<(u64, bool)>>>) -> Catalog {
     let store = SqliteOptions {
         path: options.database.clone(),
         synchronous: Synchronous::Normal,
@@ -369,7 +376,7 @@ fn open(share: &Path, state: &Path, crash: &Arc<Mutex<Option<(u64, bool)>>>) -> 
     };
     let store = Arc::new(SqliteKv::open(store).unwrap());
     Catalog::open_on(
-        options,
+        options.clone(),
         Box::new(Crashing {
             store,
             crash: Arc::clone(crash),

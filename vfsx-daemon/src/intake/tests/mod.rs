@@ -1,6 +1,7 @@
 //! The intake and a fake module that speaks vfsx-proto over a real socket.
 
 mod barrier;
+mod commits;
 mod failure;
 pub(crate) mod module;
 mod session;

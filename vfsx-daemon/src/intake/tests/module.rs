@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use vfsx_proto::{
-    Decoder, Event, Hello, NodeRef, PREAMBLE, SessionId, Stamped, ToDaemon, ToModule, check_preamble, encode,
-    preamble,
+    Decoder, Durability, Event, Hello, NodeRef, PREAMBLE, SessionId, Stamped, ToDaemon, ToModule,
+    check_preamble, encode, preamble,
 };
 
 pub(crate) struct Module {
@@ -26,6 +26,7 @@ pub(crate) fn greeting(share: &str, n: u8) -> Hello {
         pid: 4,
         samba: "4.17".into(),
         module: "0".into(),
+        durability: Durability::Noted,
     }
 }
 
