@@ -1,222 +1,211 @@
-"""An SMB client that keeps handles open. Reads one JSON request a line, answers with one JSON line each.
-
-Started as: session.py HOST PORT SHARE, with {"user": .., "password": ..} as the first line.
-"""
+"""An SMB client that keeps handles open. Started as: session.py HOST PORT SHARE; see serve.py."""
 
 import base64
-import contextlib
-import json
 import random
 import struct
-import sys
+import time
 
-from impacket.ldap import ldaptypes
-from impacket.smb3 import SMB3
-from impacket.smb3structs import SMB2_DIALECT_30
-from impacket.smbconnection import SMBConnection
+import security
+import smb2
+from serve import serve
+from storm import storm
 
-ACCESS = 0x001F01FF  # everything that a client with full control asks for
+FULL_ACCESS = 0x001F01FF  # everything that a client with full control asks for
 SHARE_ALL = 7
 DISPOSITIONS = {"supersede": 0, "open": 1, "create": 2, "open_if": 3, "overwrite": 4, "overwrite_if": 5}
-ATTRIBUTE_NORMAL = 0x80
-INFO_FILE, INFO_SECURITY = 1, 3
-BASIC, RENAME, LINK, DISPOSITION, END_OF_FILE = 4, 10, 11, 13, 20
-DACL = 4
-FSCTL_SET_SPARSE, FSCTL_SET_ZERO_DATA = 0x000900C4, 0x000980C8
-FSCTL_REQUEST_RESUME_KEY, FSCTL_COPYCHUNK = 0x00140078, 0x001480F2
-IS_FSCTL = 1
+DIRECTORY, NON_DIRECTORY, DELETE_ON_CLOSE = 0x1, 0x40, 0x1000
+NORMAL = 0x80
+BATCH_OPLOCK = 9
+FILE, SECURITY = 1, 3
+BASIC, RENAME, LINK, DISPOSITION, EXTENDED, ALLOCATION, END_OF_FILE = 4, 10, 11, 13, 15, 19, 20
+SET_SPARSE, SET_ZERO_DATA = 0x000900C4, 0x000980C8
+REQUEST_RESUME_KEY, COPYCHUNK, DUPLICATE_EXTENTS = 0x00140078, 0x001480F2, 0x00098344
 WRITE_LIMIT = 1 << 20
-DIRECTORY, NON_DIRECTORY = 0x1, 0x40
-# 2001-01-01 in units of 100 ns since 1601
-NEW_MILLENNIUM = 126227808000000000
+# smbd finds out that a client is gone when it reads from the connection; takes milliseconds.
+RECONNECT_LIMIT = 20
 
 
 class Client:
     def __init__(self, host, port, share, login):
-        connection = SMBConnection(host, host, sess_port=port, preferredDialect=SMB2_DIALECT_30)
-        connection.login(login["user"], login["password"])
-        self.smb: SMB3 = connection.getSMBServer()
-        self.tree = connection.connectTree(share)
-        self.connection = connection
+        self.target = (host, port, share, login)
+        self.smb = smb2.Connection(*self.target)
         self.handles = {}
+        self.paths = {}
+        self.last = 0
 
-    def create(self, path, disposition="open_if", options=0):
-        name = path.replace("/", "\\")
-        handle = self.smb.create(
-            self.tree, name, ACCESS, SHARE_ALL, options, DISPOSITIONS[disposition], ATTRIBUTE_NORMAL
+    def create(
+        self,
+        path,
+        disposition="open_if",
+        directory=None,
+        delete_on_close=False,
+        attributes=NORMAL,
+        access=FULL_ACCESS,
+        durable=False,
+        allocation=None,
+        extended=None,
+        descriptor=None,
+        apple=False,
+    ):
+        options = {None: 0, True: DIRECTORY, False: NON_DIRECTORY}[directory]
+        if delete_on_close:
+            options |= DELETE_ON_CLOSE
+        contexts = []
+        if extended is not None:
+            contexts.append((b"ExtA", _extended(extended)))
+        if descriptor is not None:
+            contexts.append((b"SecD", security.descriptor(**descriptor)[0]))
+        if allocation is not None:
+            contexts.append((b"AlSi", struct.pack("<Q", allocation)))
+        if durable:
+            contexts.append((b"DHnQ", bytes(16)))
+        if apple:
+            # What a Mac asks of its first file: what server and volume can do.
+            contexts.append((b"AAPL", struct.pack("<IIQQ", 1, 0, 7, 7)))
+        file = self.smb.create(
+            path,
+            access,
+            SHARE_ALL,
+            DISPOSITIONS[disposition],
+            options,
+            attributes,
+            BATCH_OPLOCK if durable else 0,
+            contexts,
         )
-        number = len(self.handles) + 1
-        self.handles[number] = handle
-        return {"handle": number}
+        return self._remember(path, file)
 
-    def write(self, handle, offset, data):
-        self._write(handle, base64.b64decode(data), offset)
-        return {}
+    def create_write_close(self, path, data):
+        """In one packet."""
+        content = base64.b64decode(data)
+        body = smb2.create(path, FULL_ACCESS, SHARE_ALL, DISPOSITIONS["overwrite_if"], NON_DIRECTORY, NORMAL)
+        self.smb.compound(
+            [
+                (smb2.CREATE, body),
+                (smb2.WRITE, smb2.write(smb2.SAME_FILE, content, 0)),
+                (smb2.CLOSE, smb2.close(smb2.SAME_FILE)),
+            ]
+        )
+
+    def reconnect(self, handle):
+        """Loses the connection and comes back to a durable handle; the others are gone."""
+        self.smb.drop()
+        self.smb = smb2.Connection(*self.target)
+        path, file = self.paths[handle], self.handles[handle]
+        arguments = (path, FULL_ACCESS, SHARE_ALL, DISPOSITIONS["open"], 0, NORMAL, BATCH_OPLOCK, [(b"DHnC", file)])
+        end = time.monotonic() + RECONNECT_LIMIT
+        while True:
+            try:
+                return self._remember(path, self.smb.create(*arguments))
+            except smb2.Refused:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+    def write(self, handle, offset, data, through=False):
+        self.write_bytes(handle, base64.b64decode(data), offset, smb2.WRITE_THROUGH if through else 0)
+
+    def write_bytes(self, handle, content, offset, flags=0):
+        for start in range(0, len(content), WRITE_LIMIT):
+            part = content[start : start + WRITE_LIMIT]
+            self.smb.write(self.handles[handle], part, offset + start, flags)
+
+    def post(self, handle, offset, length, seed):
+        """A write whose answer nobody waits for. No other request may follow on this connection."""
+        content = random.Random(seed).randbytes(length)
+        self.smb.send(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content))
 
     def random_writes(self, handle, count, size, span, seed):
         """`count` writes of `size` random bytes, each at its own multiple of `size` below `span`."""
         source = random.Random(seed)
         offsets = [place * size for place in source.sample(range(span // size), count)]
         for offset in offsets:
-            self._write(handle, source.randbytes(size), offset)
+            self.write_bytes(handle, source.randbytes(size), offset)
         return {"offsets": offsets}
 
     def fill(self, handle, offset, length, seed):
         """Random bytes, one after another."""
         source = random.Random(seed)
         for start in range(offset, offset + length, WRITE_LIMIT):
-            self._write(handle, source.randbytes(min(WRITE_LIMIT, offset + length - start)), start)
-        return {}
+            self.write_bytes(handle, source.randbytes(min(WRITE_LIMIT, offset + length - start)), start)
 
     def truncate(self, handle, size):
         self._set(handle, END_OF_FILE, struct.pack("<Q", size))
-        return {}
 
-    def set_sparse(self, handle):
-        self._fsctl(handle, FSCTL_SET_SPARSE, b"\x01")
-        return {}
+    def allocate(self, handle, size):
+        """Sets the space that is kept for the file; less than its size cuts it."""
+        self._set(handle, ALLOCATION, struct.pack("<Q", size))
+
+    def set_sparse(self, handle, sparse=True):
+        self._fsctl(handle, SET_SPARSE, bytes([sparse]))
 
     def zero(self, handle, start, end):
-        self._fsctl(handle, FSCTL_SET_ZERO_DATA, struct.pack("<QQ", start, end))
-        return {}
+        self._fsctl(handle, SET_ZERO_DATA, struct.pack("<QQ", start, end))
 
     def copy_range(self, source, source_offset, target, target_offset, length):
         """The server copies: the bytes do not come through the client."""
-        key = self._fsctl(source, FSCTL_REQUEST_RESUME_KEY, b"", 32)[:24]
         chunk = struct.pack("<QQII", source_offset, target_offset, length, 0)
-        self._fsctl(target, FSCTL_COPYCHUNK, key + struct.pack("<II", 1, 0) + chunk, 12)
-        return {}
+        self._copy(source, target, struct.pack("<II", 1, 0) + chunk)
+
+    def copy_file(self, source, target):
+        """As a Mac asks for a copy of a whole file: with no range at all."""
+        self._copy(source, target, struct.pack("<II", 0, 0))
+
+    def duplicate_range(self, source, source_offset, target, target_offset, length):
+        """Both files have the same space on disk afterwards."""
+        ranges = struct.pack("<QQQ", source_offset, target_offset, length)
+        self._fsctl(target, DUPLICATE_EXTENTS, self.handles[source] + ranges)
 
     def flush(self, handle):
-        self.smb.flush(self.tree, self.handles[handle])
-        return {}
+        self.smb.flush(self.handles[handle])
 
     def close(self, handle):
-        try:
-            self.smb.close(self.tree, self.handles[handle])
-        except KeyError:
-            # The server has closed it; impacket keeps files by name and stumbles over a second handle of one.
-            pass
-        return {}
+        self.smb.close(self.handles.pop(handle))
 
-    def delete_on_close(self, handle):
-        self._set(handle, DISPOSITION, b"\x01")
-        return {}
+    def delete_on_close(self, handle, delete=True):
+        self._set(handle, DISPOSITION, bytes([delete]))
 
     def rename_open(self, handle, new, replace):
         self._set(handle, RENAME, _target(new, replace))
-        return {}
 
-    def storm(self, seed, count, names):
-        """`count` random changes among `names` files and directories that other clients change at the same time.
-        What the server refuses, because a name is taken or gone, is part of it. Returns how many it took."""
-        source = random.Random(seed)
-        done = 0
-        for _ in range(count):
-            change = source.choice(STORM)
-            try:
-                change(self, source, names)
-                done += 1
-            except KeyError:
-                done += 1  # see close()
-            except Exception as error:
-                if "STATUS" not in str(error):
-                    raise
-        return {"done": done}
+    def link(self, handle, new, replace):
+        self._set(handle, LINK, _target(new, replace))
 
-    def _storm_write(self, source, names):
-        with self._opened(_place(source, names), "open_if") as handle:
-            for _ in range(source.randint(1, 4)):
-                content = source.randbytes(source.choice([1, 100, 5000, 70000]))
-                self._write(handle, content, source.choice([0, 10, 65536, 100000]))
+    def set_basic(self, handle, created=0, accessed=0, written=0, attributes=0):
+        """Times in units of 100 ns since 1601, and DOS attributes; 0 leaves them."""
+        self._set(handle, BASIC, struct.pack("<QQQQII", created, accessed, written, 0, attributes, 0))
 
-    def _storm_truncate(self, source, names):
-        with self._opened(_place(source, names), "open") as handle:
-            self.truncate(handle, source.choice([0, 1, 65536, 65537, 200000]))
+    def set_extended(self, handle, attributes):
+        """Sets extended attributes; one without a value is removed."""
+        self._set(handle, EXTENDED, _extended(attributes))
 
-    def _storm_overwrite(self, source, names):
-        with self._opened(_place(source, names), source.choice(["overwrite_if", "supersede"])) as handle:
-            self._write(handle, source.randbytes(300), 0)
-
-    def _storm_rename(self, source, names):
-        with self._opened(_place(source, names), "open") as handle:
-            self.rename_open(handle, _place(source, names), source.random() < 0.7)
-
-    def _storm_rename_directory(self, source, names):
-        with self._opened(_directory(source, names), "open", DIRECTORY) as handle:
-            self.rename_open(handle, _directory(source, names), False)
-
-    def _storm_link(self, source, names):
-        with self._opened(_place(source, names), "open") as handle:
-            self._set(handle, LINK, _target(_place(source, names), source.random() < 0.5))
-
-    def _storm_delete(self, source, names):
-        with self._opened(_place(source, names), "open") as handle:
-            self.delete_on_close(handle)
-            if source.random() < 0.3:
-                self._write(handle, b"gone soon", 0)
-
-    def _storm_make_directory(self, source, names):
-        with self._opened(_directory(source, names), "create", DIRECTORY):
-            pass
-
-    def _storm_remove_directory(self, source, names):
-        with self._opened(_directory(source, names), "open", DIRECTORY) as handle:
-            self.delete_on_close(handle)
-
-    def _storm_times(self, source, names):
-        with self._opened(_place(source, names), "open") as handle:
-            time = NEW_MILLENNIUM + source.randint(0, 10**15)
-            self._set(handle, BASIC, struct.pack("<QQQQII", 0, time, time, 0, source.choice([0x20, 0x80]), 0))
-
-    @contextlib.contextmanager
-    def _opened(self, path, disposition, options=NON_DIRECTORY):
-        number = self.create(path, disposition, options)["handle"]
-        try:
-            yield number
-        finally:
-            self.close(number)
+    def set_security(self, handle, descriptor):
+        content, parts = security.descriptor(**descriptor)
+        self.smb.set_info(self.handles[handle], SECURITY, 0, content, parts)
 
     def grant(self, handle, sid, mask):
         """Adds an entry to the file's access control list."""
-        answer = self.smb.queryInfo(
-            self.tree, self.handles[handle], infoType=INFO_SECURITY, fileInfoClass=0, additionalInformation=DACL
-        )
-        descriptor = ldaptypes.SR_SECURITY_DESCRIPTOR(data=answer)
-        entry = ldaptypes.ACE()
-        entry["AceType"] = ldaptypes.ACCESS_ALLOWED_ACE.ACE_TYPE
-        entry["AceFlags"] = 0
-        allowed = ldaptypes.ACCESS_ALLOWED_ACE()
-        allowed["Mask"] = ldaptypes.ACCESS_MASK()
-        allowed["Mask"]["Mask"] = mask
-        allowed["Sid"] = ldaptypes.LDAP_SID()
-        allowed["Sid"].fromCanonical(sid)
-        entry["Ace"] = allowed
-        descriptor["Dacl"].aces.append(entry)
-        self.smb.setInfo(
-            self.tree,
-            self.handles[handle],
-            descriptor.getData(),
-            infoType=INFO_SECURITY,
-            fileInfoClass=0,
-            additionalInformation=DACL,
-        )
-        return {}
+        file = self.handles[handle]
+        old = self.smb.query_info(file, SECURITY, 0, security.DACL)
+        self.smb.set_info(file, SECURITY, 0, security.with_entry(old, {"sid": sid, "mask": mask}), security.DACL)
 
-    def _write(self, handle, content, offset):
-        for start in range(0, len(content), WRITE_LIMIT):
-            part = content[start : start + WRITE_LIMIT]
-            self.smb.write(self.tree, self.handles[handle], part, offset + start, len(part))
+    def storm(self, seed, count, names):
+        return {"done": storm(self, seed, count, names)}
 
-    def _set(self, handle, information, blob):
-        self.smb.setInfo(
-            self.tree, self.handles[handle], blob, infoType=INFO_FILE, fileInfoClass=information
-        )
+    def _remember(self, path, file):
+        self.last += 1
+        self.handles[self.last] = file
+        self.paths[self.last] = path
+        return {"handle": self.last}
 
-    def _fsctl(self, handle, code, blob, answer=0):
-        return self.smb.ioctl(
-            self.tree, self.handles[handle], code, IS_FSCTL, blob, maxInputResponse=0, maxOutputResponse=answer
-        )
+    def _set(self, handle, information, content):
+        self.smb.set_info(self.handles[handle], FILE, information, content)
+
+    def _fsctl(self, handle, code, content):
+        return self.smb.ioctl(self.handles[handle], code, content)
+
+    def _copy(self, source, target, ranges):
+        key = self._fsctl(source, REQUEST_RESUME_KEY, b"")[:24]
+        self._fsctl(target, COPYCHUNK, key + ranges)
 
 
 def _target(path, replace):
@@ -225,47 +214,16 @@ def _target(path, replace):
     return struct.pack("<B7xQI", replace, 0, len(name)) + name
 
 
-def _directory(source, names):
-    number = source.randrange(names)
-    return f"d{number}" if number % 3 else f"d{source.randrange(names)}/d{number}"
+def _extended(attributes):
+    """FILE_FULL_EA_INFORMATION, one after another at multiples of 4."""
+    blob = b""
+    for index, (name, value) in enumerate(attributes.items()):
+        name, value = name.encode(), value.encode()
+        one = struct.pack("<BBH", 0, len(name), len(value)) + name + b"\0" + value
+        one += bytes(-len(one) % 4)
+        last = index == len(attributes) - 1
+        blob += struct.pack("<I", 0 if last else 4 + len(one)) + one
+    return blob
 
 
-def _place(source, names):
-    name = f"f{source.randrange(names)}"
-    return name if source.random() < 0.3 else f"{_directory(source, names)}/{name}"
-
-
-# Each as often as it stands here.
-STORM = [Client._storm_write] * 6 + [
-    Client._storm_truncate,
-    Client._storm_overwrite,
-    Client._storm_rename,
-    Client._storm_rename,
-    Client._storm_rename_directory,
-    Client._storm_link,
-    Client._storm_delete,
-    Client._storm_make_directory,
-    Client._storm_make_directory,
-    Client._storm_make_directory,
-    Client._storm_remove_directory,
-    Client._storm_times,
-]
-
-
-def main():
-    host, port, share = sys.argv[1:4]
-    client = Client(host, int(port), share, json.loads(sys.stdin.readline()))
-    print(json.dumps({"ok": {}}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        operation = getattr(client, request.pop("do"))
-        try:
-            answer = {"ok": operation(**request)}
-        except Exception as error:
-            if "STATUS" not in str(error):
-                raise
-            answer = {"refused": str(error)}
-        print(json.dumps(answer), flush=True)
-
-
-main()
+serve(Client)

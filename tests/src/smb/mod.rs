@@ -1,8 +1,9 @@
-//! Real SMB clients: Samba's smbclient for what it can do, impacket for handles that stay open and for
+//! Real SMB clients: Samba's smbclient for what it can do, clients in Python for handles that stay open and for
 //! requests that smbclient has no command for.
 
 mod client;
+mod program;
 mod session;
 
 pub use client::{SmbClient, quote};
-pub use session::{Handle, Session};
+pub use session::{Basic, Descriptor, Entry, Handle, Open, Session};
