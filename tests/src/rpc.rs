@@ -1,7 +1,8 @@
 //! A client of a site's RPC interface that shares no code with it: JSON-RPC 2.0 as text over a WebSocket.
 
-use crate::lab::Site;
+use crate::lab::{BUCKET, Site};
 use anyhow::{Context, Result, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -30,6 +31,20 @@ impl Rpc {
             .insert("Sec-WebSocket-Protocol", HeaderValue::from_static("restfs.json"));
         let (socket, _) = tungstenite::client(request, stream).context("WebSocket handshake")?;
         Ok(Self { socket, calls: 0 })
+    }
+
+    /// Up to `length` bytes from the beginning of the bucket's file at `path`, `None` while the site has no such file.
+    pub fn read(&mut self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
+        let object = json!({ "path": format!("/{path}") });
+        let params = json!({ "bucket": BUCKET, "object": object, "offset": 0, "length": length });
+        let Ok(found) = self.call("object.read", params)? else {
+            return Ok(None);
+        };
+        let content = found
+            .get("content")
+            .and_then(Value::as_str)
+            .context("object.read without content")?;
+        Ok(Some(STANDARD.decode(content)?))
     }
 
     /// The call's result, or the error that the site answered.

@@ -107,6 +107,18 @@ impl Service {
         self.end(Signal::SIGKILL)
     }
 
+    /// The server, and its children, do nothing until what this gives is dropped: what a hanging disk or host looks like.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let leader = self
+            .pid()
+            .with_context(|| format!("{} does not run", self.name))?;
+        let members = group_members(leader);
+        for member in &members {
+            kill(*member, Signal::SIGSTOP).with_context(|| format!("stop {}", self.name))?;
+        }
+        Ok(Frozen(members))
+    }
+
     pub fn restart(&self) -> Result<()> {
         self.stop()?;
         self.start()
@@ -149,6 +161,19 @@ impl Service {
         )?;
         fs::remove_file(&self.pid_file).ok();
         Ok(())
+    }
+}
+
+/// A server that was told to stand still.
+#[derive(Debug)]
+pub struct Frozen(Vec<Pid>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for member in &self.0 {
+            // It may have been killed meanwhile.
+            kill(*member, Signal::SIGCONT).ok();
+        }
     }
 }
 

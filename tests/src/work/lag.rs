@@ -1,11 +1,9 @@
 //! How long after a client's close a file can be read at the recovery site.
 
-use crate::lab::{BUCKET, Lab, Site};
+use crate::lab::{Lab, Site};
 use crate::rpc::Rpc;
 use crate::smb::Session;
 use anyhow::{Context, Result, bail};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Bytes of each file.
@@ -61,21 +59,13 @@ impl Lag {
 }
 
 fn wait_for(rpc: &mut Rpc, path: &str, content: &[u8], since: Instant) -> Result<()> {
-    let expected = STANDARD.encode(content);
-    let params =
-        json!({ "bucket": BUCKET, "object": { "path": format!("/{path}") }, "offset": 0, "length": FILE });
-    loop {
-        let answer = rpc.call("object.read", params.clone())?;
-        if let Ok(found) = &answer
-            && found.get("content").and_then(Value::as_str) == Some(&expected)
-        {
-            return Ok(());
-        }
+    while rpc.read(path, content.len())?.as_deref() != Some(content) {
         if since.elapsed() > LIMIT {
-            bail!("not at the site after {} s: {answer:?}", LIMIT.as_secs());
+            bail!("not at the site after {} s", LIMIT.as_secs());
         }
         std::thread::sleep(STEP);
     }
+    Ok(())
 }
 
 #[cfg(test)]

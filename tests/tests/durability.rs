@@ -1,0 +1,233 @@
+//! What FLUSH and CLOSE of a client promise when a share asks for more than `noted`.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use vfsx_tests::lab::{LabOptions, READY_LIMIT, Service};
+use vfsx_tests::rpc::Rpc;
+use vfsx_tests::smb::{Session, SmbClient};
+use vfsx_tests::testlab::{TestLab, with_lab};
+use vfsx_tests::wait;
+
+/// Of the share. Long enough that what is in time here is in time on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(4);
+/// How long a call is watched that must not return yet.
+const WATCHED: Duration = Duration::from_millis(400);
+/// What a call may take beside its wait.
+const LITTLE: Duration = Duration::from_secs(3);
+/// Together, and far below the limit.
+const QUICK: Duration = Duration::from_secs(2);
+/// Modules tell vfsxd of their waits within a second.
+const TOLD_WITHIN: Duration = Duration::from_secs(20);
+
+fn with_level(level: &'static str, test: impl FnOnce(&TestLab) -> Result<()>) {
+    let options = |options: &mut LabOptions| {
+        options.samba.share = vec![
+            format!("vfsx:durability = {level}"),
+            format!("vfsx:wait limit = {}", LIMIT.as_millis()),
+        ];
+    };
+    with_lab(options, |lab| {
+        lab.settle()?;
+        test(lab)
+    });
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let start = Instant::now();
+    Ok((work()?, start.elapsed()))
+}
+
+fn put(session: &mut Session, name: &str, content: &[u8]) -> Result<()> {
+    let handle = session.create(name, "create")?;
+    session.write(handle, 0, content)?;
+    session.close(handle)
+}
+
+/// Puts a file while `server` stands still: the call must not return before it goes on.
+fn put_held_up_by(server: &Service, lab: &TestLab, name: &str) -> Result<()> {
+    let local = lab.dir().join(name.replace('/', "-"));
+    std::fs::write(&local, name)?;
+    let on_disk = lab.share("data")?.join(name);
+    let frozen = server.freeze()?;
+    std::thread::scope(|scope| {
+        let put = scope.spawn(|| SmbClient::new(lab, "data").put(&local, name));
+        let written = wait::until(
+            "the file on the share",
+            LITTLE,
+            || is_complete(&on_disk, name).then_some(()),
+            || format!("{} is not there", on_disk.display()),
+        );
+        std::thread::sleep(WATCHED);
+        let waits = !put.is_finished();
+        drop(frozen);
+        put.join().map_err(|_| anyhow!("the client panicked"))??;
+        written?;
+        ensure!(
+            waits,
+            "the client was told of success while {} stood still",
+            server.name
+        );
+        Ok(())
+    })
+}
+
+fn is_complete(path: &Path, content: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|found| found == content)
+}
+
+/// (waits, fallbacks) of the status, once there are as many waits.
+fn told(lab: &TestLab, waits: u64) -> Result<(u64, u64)> {
+    let look = || {
+        let status = lab.status().ok()?;
+        let number = |name: &str| status.pointer(name).and_then(Value::as_u64);
+        let found = (number("/durability/waits")?, number("/durability/fallbacks")?);
+        (found.0 >= waits).then_some(found)
+    };
+    wait::until("the waits in the status", TOLD_WITHIN, look, || {
+        format!("{:?}", lab.status())
+    })
+}
+
+/// With `server` not answering: one call takes the limit, succeeds and is counted, and the next ones take no time.
+fn check_limit(lab: &TestLab, server: &Service, count: u64) -> Result<()> {
+    let (before, given_up) = told(lab, 0)?;
+    let mut session = Session::connect(lab, "data")?;
+    let frozen = server.freeze()?;
+    let (_, first) = timed(|| put(&mut session, "held-up-0", b"content"))?;
+    let (_, rest) =
+        timed(|| (1..count).try_for_each(|n| put(&mut session, &format!("held-up-{n}"), b"content")))?;
+    drop(frozen);
+    ensure!(
+        first >= LIMIT && first < LIMIT + LITTLE,
+        "the first took {first:?}"
+    );
+    ensure!(rest < QUICK, "the other {} took {rest:?}", count - 1);
+    let (waits, fallbacks) = told(lab, before + count)?;
+    ensure!(
+        fallbacks == given_up + count && waits == before + count,
+        "{} of {} waits were given up, of {count}",
+        fallbacks - given_up,
+        waits - before
+    );
+    let text = lab.vfsxctl(&["status"])?;
+    ensure!(text.contains(&format!("{fallbacks} of them given up")), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_a_client_was_told_is_written_survives_a_kill_of_everything_at_once() {
+    with_level("journal", |lab| {
+        put_held_up_by(&lab.vfsxd, lab, "kept")?;
+        // vfsxd first: what smbd has not told it by now is gone with smbd.
+        lab.vfsxd.kill9()?;
+        lab.smbd.kill9()?;
+        lab.vfsxd.start()?;
+        wait::until(
+            "restart of smbd",
+            READY_LIMIT,
+            || lab.smbd.start().ok(),
+            || lab.smbd.log_tail(),
+        )?;
+        lab.settle()?;
+        let status = lab.status()?;
+        ensure!(
+            status.get("gap") == Some(&Value::Null),
+            "there is a gap: {status}"
+        );
+        let walked = status.pointer("/scan/directories").and_then(Value::as_u64);
+        ensure!(walked <= Some(1), "the share was scanned: {status}");
+        lab.check_replica("site1")
+    });
+}
+
+#[test]
+fn a_vfsxd_that_hangs_costs_a_client_the_limit_once() {
+    with_level("journal", |lab| {
+        check_limit(lab, &lab.vfsxd, 8)?;
+        // It is waited for again when it has caught up.
+        put_held_up_by(&lab.vfsxd, lab, "again")?;
+        lab.vfsxd.stop()?;
+        let mut session = Session::connect(lab, "data")?;
+        let (_, without) =
+            timed(|| (0..8).try_for_each(|n| put(&mut session, &format!("without-{n}"), b"content")))?;
+        ensure!(without < QUICK, "without vfsxd: {without:?}");
+        lab.vfsxd.start()?;
+        told(lab, 8)?;
+        drop(session);
+        lab.settle()?;
+        lab.check_replica("site1")
+    });
+}
+
+#[test]
+fn what_a_client_was_told_is_at_the_site_when_it_is_told() {
+    with_level("remote", |lab| {
+        let site = lab.site("site1")?;
+        put_held_up_by(&site.service, lab, "first")?;
+        let mut rpc = Rpc::connect(site)?;
+        let mut at_site = |name: &str| rpc.read(name, 1 << 16);
+        ensure!(
+            at_site("first")?.as_deref() == Some(b"first"),
+            "the file is not at the site"
+        );
+
+        // Another client's file, open and changed all the time, holds nothing up.
+        let mut other = Session::connect(lab, "data")?;
+        let open = other.create("open", "create")?;
+        other.fill(open, 0, 1 << 20, 1)?;
+
+        let mut session = Session::connect(lab, "data")?;
+        for number in 0..20u64 {
+            let (name, content) = (format!("file-{number}"), vec![number as u8; 3000]);
+            other.random_writes(open, 4, 4096, 1 << 20, number)?;
+            put(&mut session, &name, &content)?;
+            ensure!(at_site(&name)? == Some(content), "{name} is not at the site");
+        }
+        // Names have no call of their own that could wait: the close of the handle does.
+        SmbClient::new(lab, "data").run(&["mkdir dir", "rename file-3 dir\\moved", "rm file-4"])?;
+        ensure!(
+            at_site("dir/moved")?.is_some(),
+            "the renamed file is not at the site"
+        );
+        ensure!(
+            at_site("file-3")?.is_none() && at_site("file-4")?.is_none(),
+            "old names are at the site"
+        );
+        // A flush waits like a close.
+        let handle = session.create("flushed", "create")?;
+        session.write(handle, 0, b"flushed")?;
+        session.flush(handle)?;
+        ensure!(
+            at_site("flushed")?.as_deref() == Some(b"flushed"),
+            "the flushed file is not at the site"
+        );
+
+        let (waits, fallbacks) = told(lab, 21)?;
+        ensure!(fallbacks == 0, "{fallbacks} of {waits} waits were given up");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_site_that_hangs_or_is_gone_costs_a_client_the_limit_once() {
+    with_level("remote", |lab| {
+        let site = &lab.site("site1")?.service;
+        check_limit(lab, site, 8)?;
+        lab.settle()?;
+        site.kill9()?;
+        let mut session = Session::connect(lab, "data")?;
+        let (_, first) = timed(|| put(&mut session, "gone-0", b"content"))?;
+        let (_, rest) =
+            timed(|| (1..8).try_for_each(|n| put(&mut session, &format!("gone-{n}"), b"content")))?;
+        ensure!(
+            first >= LIMIT && first < LIMIT + LITTLE,
+            "the first took {first:?}"
+        );
+        ensure!(rest < QUICK, "the others took {rest:?}");
+        site.start()?;
+        lab.settle()?;
+        lab.check_replica("site1").context("after the site was gone")
+    });
+}
