@@ -64,9 +64,9 @@ impl Bandwidth {
         }
     }
 
-    /// Gives back what was taken too much: how far a message can be compressed shows only when it is sent.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        self.lock().bytes += bytes as f64;
+    /// After a message for which `taken` was taken, and which came to `sent`.
+    pub(crate) fn correct(&self, taken: u64, sent: u64) {
+        self.lock().bytes += taken as f64 - sent as f64;
     }
 
     /// Longest message that keeps bursts short.
@@ -159,12 +159,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_message_that_came_out_longer_than_reckoned_is_paid_for() {
+        let bandwidth = Bandwidth::new(limit(1_000_000));
+        let start = Instant::now();
+        for _ in 0..40 {
+            bandwidth.take(125_000).await;
+            bandwidth.correct(125_000, 250_000);
+        }
+        bandwidth.take(1).await;
+        let took = start.elapsed().as_secs_f64();
+        assert!((9.4..10.5).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_compression_saved_may_be_used() {
         let bandwidth = Bandwidth::new(limit(1_000_000));
         let start = Instant::now();
         for _ in 0..40 {
             bandwidth.take(250_000).await;
-            bandwidth.give_back(125_000);
+            bandwidth.correct(250_000, 125_000);
         }
         let took = start.elapsed().as_secs_f64();
         assert!((4.0..5.5).contains(&took), "{took}");

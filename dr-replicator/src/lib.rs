@@ -20,6 +20,6 @@ mod trouble;
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use options::SiteOptions;
 pub use restfs::RestfsSite;
-pub use site::{Commit, Committed, MAX_PUT_BYTES, Position, Site, SiteError};
-pub use source::{Batch, BatchLimits, Block, Change, ChangeSource, Cursor, ReadBlock, SourceError};
+pub use site::{Block, Commit, Committed, MAX_PUT_BYTES, Position, Site, SiteError};
+pub use source::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 pub use status::{Lag, Pending, ResyncProgress, SiteState, SiteStatus, Verified};

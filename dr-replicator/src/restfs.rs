@@ -1,7 +1,6 @@
 //! A bucket of a RestFS server as a site.
 
-use crate::site::{Commit, Committed, Position, Site, SiteError};
-use crate::source::Block;
+use crate::site::{Block, Commit, Committed, Position, Site, SiteError};
 use async_trait::async_trait;
 use restfs_lib::client::{Client, ClientError, Endpoint, WireCount};
 use restfs_lib::model::{BlockKey, Digest, RowKey};
@@ -52,10 +51,6 @@ impl Site for RestfsSite {
     }
 
     async fn put_blocks(&self, blocks: Vec<Block>) -> Result<u64, SiteError> {
-        let blocks = blocks
-            .into_iter()
-            .map(|block| (block.key, block.content))
-            .collect();
         Ok(self.client().await?.put_blocks(blocks).await?)
     }
 

@@ -1,12 +1,12 @@
 //! Brings the blocks that ops name to a site.
 
 use crate::bandwidth::Bandwidth;
-use crate::plan::{BlockPlace, Blocks, Found, correct};
-use crate::site::{Commit, Committed, MAX_PUT_BYTES, Site, SiteError};
-use crate::source::{Block, ChangeSource, ReadBlock};
+use crate::plan::{BlockPlace, Blocks, Differences, Found, correct};
+use crate::site::{Block, Commit, Committed, MAX_PUT_BYTES, Site, SiteError};
+use crate::source::{ChangeSource, ReadBlock};
 use crate::trouble::Trouble;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use restfs_lib::model::Op;
+use restfs_lib::model::{BlockKey, Op};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,8 @@ const DIRECT_BLOCKS: usize = 16;
 const DIRECT_BYTES: u64 = 256 * 1024;
 /// Plain bytes in messages under way; the blocks being read and one message being filled come on top.
 const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// What a block takes on the wire beside the bytes that differ, about.
+const AROUND_DIFFERENCE: u64 = 256;
 /// A site that goes on naming missing blocks after this many times of sending them is broken.
 const COMMIT_ATTEMPTS: usize = 3;
 
@@ -40,8 +42,8 @@ pub(crate) struct Shipper {
 impl Shipper {
     /// When it returns the site has every block that `ops` name. Ops whose blocks have changed since are corrected.
     /// Returns whether none was.
-    pub(crate) async fn ship(&self, ops: &mut Vec<Op>) -> Result<bool, Trouble> {
-        self.ship_asking(ops, Ask::WhenItPays).await
+    pub(crate) async fn ship(&self, ops: &mut Vec<Op>, differences: &Differences) -> Result<bool, Trouble> {
+        self.ship_asking(ops, differences, Ask::WhenItPays).await
     }
 
     /// Commits; when blocks are missing at the site after all, sends them and tries again.
@@ -53,7 +55,8 @@ impl Shipper {
                         blocks = keys.len(),
                         "the site misses blocks of a commit, sending them again"
                     );
-                    commit.exact &= self.ship_asking(&mut commit.ops, Ask::Always).await?;
+                    let whole = Differences::new();
+                    commit.exact &= self.ship_asking(&mut commit.ops, &whole, Ask::Always).await?;
                 }
                 other => return Ok(other?),
             }
@@ -65,24 +68,32 @@ impl Shipper {
         )))
     }
 
-    async fn ship_asking(&self, ops: &mut Vec<Op>, ask: Ask) -> Result<bool, Trouble> {
+    async fn ship_asking(
+        &self,
+        ops: &mut Vec<Op>,
+        differences: &Differences,
+        ask: Ask,
+    ) -> Result<bool, Trouble> {
         let mut blocks = Blocks::of(ops);
         let few = blocks.keys().len() <= DIRECT_BLOCKS && blocks.bytes() <= DIRECT_BYTES;
         if !blocks.keys().is_empty() && (ask == Ask::Always || !few) {
             let missing: BTreeSet<_> = self.site.missing(blocks.keys()).await?.into_iter().collect();
             blocks.retain(&missing);
         }
-        let found = self.send(&blocks).await?;
+        let found = self.send(&blocks, differences).await?;
         correct(ops, &found);
         Ok(found.is_empty())
     }
 
     /// Reads and sends, several at a time. Returns the places that were not what their op says.
-    async fn send(&self, blocks: &Blocks) -> Result<Vec<(BlockPlace, Found)>, Trouble> {
+    async fn send(
+        &self,
+        blocks: &Blocks,
+        differences: &Differences,
+    ) -> Result<Vec<(BlockPlace, Found)>, Trouble> {
         let concurrency = self.concurrency.clamp(1, 64);
-        let message_bytes = self
-            .bandwidth
-            .message_bytes((IN_FLIGHT_BYTES / concurrency).min(MAX_PUT_BYTES) as u64);
+        let most = (IN_FLIGHT_BYTES / concurrency).min(MAX_PUT_BYTES) as u64;
+        let most_on_wire = self.bandwidth.message_bytes(most);
         let mut waiting = VecDeque::from(blocks.firsts());
         let mut reads = FuturesUnordered::new();
         let mut sends = FuturesUnordered::new();
@@ -105,10 +116,10 @@ impl Shipper {
                     if !matches!(read, ReadBlock::Same(_)) {
                         waiting.extend(blocks.after(&place));
                     }
-                    let (block, found) = sort(&place, read);
+                    let (block, found) = sort(&place, read, differences);
                     corrections.extend(found.map(|found| (place, found)));
                     if let Some(block) = block {
-                        if message.bytes + block.content.len() as u64 > message_bytes && !message.blocks.is_empty() {
+                        if !message.has_room(&block, most, most_on_wire) {
                             sends.push(self.put(message.take()));
                         }
                         message.add(block);
@@ -128,31 +139,26 @@ impl Shipper {
     }
 
     async fn put(&self, message: Message) -> Result<(), Trouble> {
-        self.bandwidth.take(message.bytes).await;
+        self.bandwidth.take(message.on_wire).await;
         let on_wire = self.site.put_blocks(message.blocks).await?;
-        self.bandwidth.give_back(message.bytes.saturating_sub(on_wire));
+        self.bandwidth.correct(message.on_wire, on_wire);
         self.shipped.fetch_add(message.bytes, Ordering::Relaxed);
         Ok(())
     }
 }
 
 /// What is to be sent, and what is to be corrected.
-fn sort(place: &BlockPlace, read: ReadBlock) -> (Option<Block>, Option<Found>) {
+fn sort(place: &BlockPlace, read: ReadBlock, differences: &Differences) -> (Option<Block>, Option<Found>) {
+    let block = |key: BlockKey, content| {
+        Some(Block {
+            key,
+            content,
+            since: differences.get(&key).cloned(),
+        })
+    };
     match read {
-        ReadBlock::Same(content) => (
-            Some(Block {
-                key: place.block.key,
-                content,
-            }),
-            None,
-        ),
-        ReadBlock::Newer(newer, content) => (
-            Some(Block {
-                key: newer.key,
-                content,
-            }),
-            Some(Found::Newer(newer)),
-        ),
+        ReadBlock::Same(content) => (block(place.block.key, content), None),
+        ReadBlock::Newer(newer, content) => (block(newer.key, content), Some(Found::Newer(newer))),
         ReadBlock::Hole => (None, Some(Found::Hole)),
         ReadBlock::Gone => (None, Some(Found::Gone)),
     }
@@ -161,16 +167,36 @@ fn sort(place: &BlockPlace, read: ReadBlock) -> (Option<Block>, Option<Found>) {
 #[derive(Debug, Default)]
 struct Message {
     blocks: Vec<Block>,
+    /// Plain.
     bytes: u64,
+    /// What is reckoned: how far it can be compressed, and what the site has, shows only when it is sent.
+    on_wire: u64,
 }
 
 impl Message {
+    /// An empty one has room for any block.
+    fn has_room(&self, block: &Block, most: u64, most_on_wire: u64) -> bool {
+        self.blocks.is_empty()
+            || (self.bytes + block.content.len() as u64 <= most
+                && self.on_wire + reckoned(block) <= most_on_wire)
+    }
+
     fn add(&mut self, block: Block) {
         self.bytes += block.content.len() as u64;
+        self.on_wire += reckoned(&block);
         self.blocks.push(block);
     }
 
     fn take(&mut self) -> Self {
         std::mem::take(self)
     }
+}
+
+fn reckoned(block: &Block) -> u64 {
+    let whole = block.content.len() as u64;
+    let difference = block
+        .since
+        .as_ref()
+        .map(|since| since.bytes() + AROUND_DIFFERENCE);
+    difference.map_or(whole, |difference| difference.min(whole))
 }

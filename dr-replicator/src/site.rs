@@ -1,9 +1,10 @@
 //! Where changes go.
 
-use crate::source::Block;
 use async_trait::async_trait;
 use restfs_lib::model::{BlockKey, Digest, RowKey};
 
+/// With `since`, the site may have its base; whether it has is for [`Site::put_blocks`] to find out.
+pub use restfs_lib::client::Block;
 /// The site refuses a hole between commits, and answers one that it has with the old point.
 pub use restfs_lib::client::Commit;
 /// What a site has of a source.

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use restfs_lib::model::{BlockKey, BlockRef, Digest, ObjectId, Op, RowKey};
+use restfs_lib::content::Difference;
+use restfs_lib::model::{BlockRef, Digest, ObjectId, Op, RowKey};
 
 /// One change of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,9 @@ pub struct Change {
     /// When the event was noted, nanoseconds since the epoch.
     pub time_ns: i64,
     pub op: Op,
+    /// Of an op that puts blocks: position -> how the block differs from the one that was there before. Where nothing is
+    /// said, nothing is known.
+    pub since: Vec<(u32, Difference)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,11 +110,4 @@ pub struct Cursor {
     pub epoch: u64,
     /// Last change committed at the site.
     pub sequence: u64,
-}
-
-/// A block on its way.
-#[derive(Debug, Clone)]
-pub struct Block {
-    pub key: BlockKey,
-    pub content: Bytes,
 }

@@ -1,10 +1,10 @@
 //! A site in memory.
 
 use super::{Model, Random};
-use crate::site::{Commit, Committed, Position, Site, SiteError};
-use crate::source::Block;
+use crate::site::{Block, Commit, Committed, Position, Site, SiteError};
 use async_trait::async_trait;
-use restfs_lib::content::verify;
+use bytes::Bytes;
+use restfs_lib::content::{cut, patch, verify};
 use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,7 +43,7 @@ pub struct FakeSite {
 struct Inner {
     model: Model,
     position: Option<Position>,
-    blocks: HashMap<BlockKey, usize>,
+    blocks: HashMap<BlockKey, Bytes>,
     /// First and last change of every commit that was applied, with its epoch; `first` is 0 for chunks of a resync.
     commits: Vec<(u64, u64, u64)>,
     calls: HashMap<&'static str, u64>,
@@ -89,12 +89,13 @@ impl FakeSite {
         self.lock().commits.clone()
     }
 
-    /// Plain bytes of blocks taken in.
+    /// Plain bytes taken in: of blocks, and of what differed of those that came as a difference.
     pub fn put_bytes(&self) -> u64 {
         self.lock().put_bytes
     }
 
-    /// Calls of a method; commits that were answered as `repeated`, `out of order` or `missing blocks`.
+    /// Calls of a method; commits that were answered as `repeated`, `out of order` or `missing blocks`; blocks that were
+    /// `made` of a difference, and those that were `wanted` whole after all.
     pub fn calls(&self, method: &str) -> u64 {
         self.lock().calls.get(method).copied().unwrap_or(0)
     }
@@ -156,6 +157,23 @@ impl FakeSite {
 impl Inner {
     fn count(&mut self, what: &'static str) {
         *self.calls.entry(what).or_default() += 1;
+    }
+
+    /// Bytes that the block came as.
+    fn take(&mut self, block: &Block) -> u64 {
+        let whole = block.content.len() as u64;
+        let Some(since) = &block.since else {
+            return whole;
+        };
+        let (ranges, pieces) = cut(&block.content, since.ranges());
+        let base = self.blocks.get(&since.base);
+        let made = base.and_then(|base| patch(base, block.content.len(), &ranges, &pieces));
+        if made.is_some_and(|made| made == block.content) {
+            self.count("made");
+            return pieces.len() as u64;
+        }
+        self.count("wanted");
+        whole + pieces.len() as u64
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Committed, SiteError> {
@@ -259,8 +277,8 @@ impl Site for FakeSite {
                         block.key
                     )));
                 }
-                bytes += block.content.len() as u64;
-                inner.blocks.insert(block.key, block.content.len());
+                bytes += inner.take(&block);
+                inner.blocks.insert(block.key, block.content);
             }
             inner.put_bytes += bytes;
             Ok(bytes)

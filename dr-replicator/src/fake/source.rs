@@ -4,8 +4,10 @@ use super::{FakeSite, Model, Random};
 use crate::source::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 use async_trait::async_trait;
 use bytes::Bytes;
-use restfs_lib::content::hash_block;
-use restfs_lib::model::{BlockRef, Digest, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, RowKey, Time};
+use restfs_lib::content::{Difference, differing, hash_block};
+use restfs_lib::model::{
+    BlockKey, BlockRef, Digest, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, RowKey, Time,
+};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +16,8 @@ use tokio::sync::watch;
 const BLOCK: u32 = 4096;
 /// Small, so that files soon have several segments.
 const SEGMENT_BLOCKS: u32 = 4;
+/// One in so many differences leaves something out, as when a write is read that nobody has told of yet.
+const WRONG: u64 = 7;
 
 pub struct FakeSource {
     name: String,
@@ -32,6 +36,8 @@ struct Inner {
     next_object: u64,
     /// Content as on disk.
     disk: HashMap<Place, Bytes>,
+    /// Of every block that the catalog has named.
+    contents: HashMap<BlockKey, Bytes>,
     /// Written on disk, not yet in the catalog.
     dirty: BTreeMap<Place, ()>,
     cursors: HashMap<String, Cursor>,
@@ -57,6 +63,7 @@ impl FakeSource {
                 head: 0,
                 next_object: 2,
                 disk: HashMap::new(),
+                contents: HashMap::new(),
                 dirty: BTreeMap::new(),
                 cursors: HashMap::new(),
                 sites: HashMap::new(),
@@ -167,8 +174,21 @@ impl FakeSource {
         self.log(ops);
     }
 
-    /// Writes random content on disk; the catalog does not know yet.
+    /// Writes random content on disk, whole blocks; the catalog does not know yet.
     pub fn scribble(&self, id: ObjectId, block: u64, random: &mut Random) {
+        let seed = random.below(40) as u8;
+        self.write(id, block, |content| content.fill(seed));
+    }
+
+    /// The same for a few bytes of a block.
+    pub fn edit(&self, id: ObjectId, block: u64, random: &mut Random) {
+        let (at, seed) = (random.below(u64::from(BLOCK)) as usize, random.below(256) as u8);
+        self.write(id, block, |content| {
+            content.iter_mut().skip(at).take(9).for_each(|byte| *byte = seed)
+        });
+    }
+
+    fn write(&self, id: ObjectId, block: u64, write: impl FnOnce(&mut [u8])) {
         let mut inner = self.lock();
         let Some(object) = inner.model.objects.get(&id) else {
             return;
@@ -178,10 +198,16 @@ impl FakeSource {
         if length == 0 || object.kind != Kind::File {
             return;
         }
-        let seed = random.below(40) as u8;
-        let content = vec![seed; length as usize];
-        inner.disk.insert((id, segment, position), content.into());
-        inner.dirty.insert((id, segment, position), ());
+        let place = (id, segment, position);
+        let mut content = inner
+            .disk
+            .get(&place)
+            .map(|content| content.to_vec())
+            .unwrap_or_default();
+        content.resize(length as usize, 0);
+        write(&mut content);
+        inner.disk.insert(place, content.into());
+        inner.dirty.insert(place, ());
     }
 
     /// The catalog reads what is dirty.
@@ -253,9 +279,13 @@ impl FakeSource {
                 self.log([op]);
             }
             (7, _) => self.settle(),
-            (_, Some(id)) => {
+            (8, Some(id)) => {
                 let block = random.below(12);
                 self.scribble(id, block, random);
+            }
+            (_, Some(id)) => {
+                let block = random.below(12);
+                self.edit(id, block, random);
             }
             (_, None) => {}
         }
@@ -345,11 +375,16 @@ impl FakeSource {
             inner.disk.get(&place).cloned()?
         };
         let block = hash_block(&content, HashAlgorithm::Blake3);
-        self.log([Op::PutBlocks {
+        let mut inner = self.lock();
+        let since = inner.difference(place, &content);
+        inner.contents.insert(block.key, content.clone());
+        let op = Op::PutBlocks {
             id,
             segment,
             blocks: vec![(position, Some(block))],
-        }]);
+        };
+        inner.push(op, since.map(|since| (position, since)).into_iter().collect());
+        self.head.send_replace(inner.head);
         Some((block, content))
     }
 
@@ -357,26 +392,41 @@ impl FakeSource {
     pub fn log(&self, ops: impl IntoIterator<Item = Op>) {
         let mut inner = self.lock();
         for op in ops {
-            inner.model.apply(&op);
-            inner.head += 1;
-            let (sequence, time_ns) = (inner.head, now_ns());
-            if let Op::DropObject { id } = &op {
-                let id = *id;
-                inner.disk.retain(|place, _| place.0 != id);
-                inner.dirty.retain(|place, ()| place.0 != id);
-            }
-            inner.log.push_back(Change {
-                sequence,
-                journal: sequence,
-                time_ns,
-                op,
-            });
+            inner.push(op, Vec::new());
         }
         self.head.send_replace(inner.head);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn push(&mut self, op: Op, since: Vec<(u32, Difference)>) {
+        self.model.apply(&op);
+        self.head += 1;
+        if let Op::DropObject { id } = &op {
+            self.disk.retain(|place, _| place.0 != *id);
+            self.dirty.retain(|place, ()| place.0 != *id);
+        }
+        self.log.push_back(Change {
+            sequence: self.head,
+            journal: self.head,
+            time_ns: now_ns(),
+            op,
+            since,
+        });
+    }
+
+    /// How new content differs from the block that the catalog has at the place.
+    fn difference(&self, (id, segment, position): Place, content: &[u8]) -> Option<Difference> {
+        let base = self.model.segments.get(&(id, segment))?.get(&position)?.key;
+        let mut ranges = differing(self.contents.get(&base)?, content);
+        if self.head.is_multiple_of(WRONG) {
+            ranges.pop();
+        }
+        Some(Difference::new(base, ranges))
     }
 }
 

@@ -9,7 +9,12 @@ use rows::Rows;
 pub(crate) use weight::{named_bytes, weight};
 
 use crate::source::Change;
-use restfs_lib::model::Op;
+use restfs_lib::content::Difference;
+use restfs_lib::model::{BlockKey, Op};
+use std::collections::HashMap;
+
+/// Key of a block -> how it differs from one that the site has.
+pub(crate) type Differences = HashMap<BlockKey, Difference>;
 
 /// Encoded bytes a commit aims at. A message is refused above 16 MiB, [`weight`] is an estimate, and one op (an
 /// attribute of 1 MiB, a segment of 1,024 blocks) may come on top.
@@ -25,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) noted_ns: Vec<i64>,
     /// At most one state per row, in an order in which every reference is there before it is used.
     pub(crate) ops: Vec<Op>,
+    /// Of some of the blocks that `ops` name.
+    pub(crate) differences: Differences,
     /// Plain bytes of the blocks that `ops` name.
     pub(crate) bytes: u64,
 }
@@ -45,17 +52,18 @@ pub(crate) fn plan(changes: &[Change], max_bytes: u64) -> Option<Plan> {
         if !fits && !noted_ns.is_empty() {
             break;
         }
-        rows.add(change.op.clone());
+        rows.add(change);
         noted_ns.push(change.time_ns);
         last = change.sequence;
     }
-    let ops = rows.into_ops();
+    let (ops, differences) = rows.into_ops();
     let bytes = ops.iter().map(named_bytes).sum();
     Some(Plan {
         first,
         last,
         noted_ns,
         ops,
+        differences,
         bytes,
     })
 }

@@ -1,5 +1,8 @@
 //! Coalescing: many ops on the same rows become one.
 
+use super::Differences;
+use crate::source::Change;
+use restfs_lib::content::Difference;
 use restfs_lib::model::{BlockRef, Layout, Object, ObjectId, Op};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +24,17 @@ struct Pending {
     smallest: Option<u64>,
     /// `None`: the attribute is dropped.
     attributes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Segment -> position -> block, or `None` for a hole.
-    segments: BTreeMap<u64, BTreeMap<u32, Option<BlockRef>>>,
+    /// Segment -> position -> what is to be there.
+    segments: BTreeMap<u64, BTreeMap<u32, Place>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// `None`: a hole.
+    block: Option<BlockRef>,
+    /// From the block that was there before the first of the changes. A site that has all changes before these has that
+    /// one.
+    since: Option<Difference>,
 }
 
 impl Rows {
@@ -39,8 +51,8 @@ impl Rows {
         }
     }
 
-    pub(crate) fn add(&mut self, op: Op) {
-        match op {
+    pub(crate) fn add(&mut self, change: &Change) {
+        match change.op.clone() {
             Op::PutObject { id, object } => self.pending(id).put(object),
             Op::DropObject { id } => {
                 self.objects.remove(&id);
@@ -59,21 +71,23 @@ impl Rows {
                 self.pending(id).attributes.insert(name, None);
             }
             Op::PutBlocks { id, segment, blocks } => {
-                self.pending(id)
-                    .segments
-                    .entry(segment)
-                    .or_default()
-                    .extend(blocks);
+                let places = self.pending(id).segments.entry(segment).or_default();
+                for (position, block) in blocks {
+                    let mut since = change.since.iter().filter(|(p, _)| *p == position);
+                    let since = since.next().map(|(_, since)| since);
+                    let place = Place::after(places.get(&position), block, since);
+                    places.insert(position, place);
+                }
             }
         }
     }
 
     /// Objects before the names that lead to them, names dropped before names put (a directory has one name), objects
     /// dropped when no name leads to them any more.
-    pub(crate) fn into_ops(self) -> Vec<Op> {
-        let mut ops = Vec::new();
+    pub(crate) fn into_ops(self) -> (Vec<Op>, Differences) {
+        let (mut ops, mut differences) = (Vec::new(), Differences::new());
         for (id, pending) in self.objects {
-            pending.into_ops(id, &mut ops);
+            pending.into_ops(id, &mut ops, &mut differences);
         }
         let (put, dropped): (Vec<_>, Vec<_>) = self.entries.into_iter().partition(|(_, c)| c.is_some());
         ops.extend(
@@ -86,7 +100,7 @@ impl Rows {
             Some(Op::PutEntry { dir, name, child })
         }));
         ops.extend(self.dropped.into_iter().map(|id| Op::DropObject { id }));
-        ops
+        (ops, differences)
     }
 
     fn pending(&mut self, id: ObjectId) -> &mut Pending {
@@ -114,7 +128,7 @@ impl Pending {
         });
     }
 
-    fn into_ops(self, id: ObjectId, ops: &mut Vec<Op>) {
+    fn into_ops(self, id: ObjectId, ops: &mut Vec<Op>, differences: &mut Differences) {
         if let Some(object) = self.object {
             if let Some(size) = self.smallest.filter(|s| *s < object.size) {
                 ops.push(Op::PutObject {
@@ -131,14 +145,31 @@ impl Pending {
             Some(value) => Op::PutAttribute { id, name, value },
             None => Op::DropAttribute { id, name },
         }));
-        ops.extend(
-            self.segments
-                .into_iter()
-                .map(|(segment, positions)| Op::PutBlocks {
-                    id,
-                    segment,
-                    blocks: positions.into_iter().collect(),
-                }),
-        );
+        for (segment, places) in self.segments {
+            let mut blocks = Vec::with_capacity(places.len());
+            for (position, place) in places {
+                blocks.push((position, place.block));
+                if let (Some(block), Some(since)) = (place.block, place.since) {
+                    differences.insert(block.key, since);
+                }
+            }
+            ops.push(Op::PutBlocks { id, segment, blocks });
+        }
+    }
+}
+
+impl Place {
+    /// `before`: what an earlier one of the changes put there.
+    fn after(before: Option<&Self>, block: Option<BlockRef>, since: Option<&Difference>) -> Self {
+        let since = match before {
+            None => since.cloned(),
+            Some(before) => match (&before.since, before.block, since) {
+                (Some(earlier), Some(between), Some(later)) if later.base == between.key => {
+                    Some(earlier.then(later))
+                }
+                _ => None,
+            },
+        };
+        Self { block, since }
     }
 }

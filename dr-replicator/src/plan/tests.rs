@@ -1,3 +1,5 @@
+mod difference;
+
 use super::*;
 use crate::fake::Model;
 use proptest::prelude::*;
@@ -77,6 +79,7 @@ fn log(ops: Vec<Op>, tree: &mut Model) -> Vec<Change> {
                 journal: sequence,
                 time_ns: sequence as i64,
                 op,
+                since: Vec::new(),
             });
         }
     }

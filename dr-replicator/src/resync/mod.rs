@@ -5,7 +5,7 @@
 //! states a row's new value.
 
 use crate::meet::Compare;
-use crate::plan::named_bytes;
+use crate::plan::{Differences, named_bytes};
 use crate::ship::Shipper;
 use crate::site::{Commit, Committed};
 use crate::source::Cursor;
@@ -130,7 +130,7 @@ impl Resync {
     async fn commit(&self, mut ops: Vec<Op>, base: u64) -> Result<Committed, Trouble> {
         let bytes = ops.iter().map(named_bytes).sum::<u64>();
         let count = ops.len() as u64;
-        self.shipper.ship(&mut ops).await?;
+        self.shipper.ship(&mut ops, &Differences::new()).await?;
         let mut commit = Commit {
             source: self.shipper.source.source_id(),
             epoch: self.compare.epoch,

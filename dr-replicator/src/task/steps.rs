@@ -86,7 +86,7 @@ impl Steps {
             .last()
             .is_some_and(|change| change.sequence == plan.last);
         let mut ops = plan.ops;
-        let unchanged = self.shipper.ship(&mut ops).await?;
+        let unchanged = self.shipper.ship(&mut ops, &plan.differences).await?;
         let commit = Commit {
             source: self.shipper.source.source_id(),
             epoch,

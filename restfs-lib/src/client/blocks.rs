@@ -11,12 +11,23 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-/// A block to be put, and how it differs from one that the server probably has.
+/// A block on its way to the server.
 #[derive(Debug, Clone)]
-pub struct ChangedBlock {
+pub struct Block {
     pub key: BlockKey,
     pub content: Bytes,
-    pub since: Difference,
+    /// How it differs from one that the server probably has.
+    pub since: Option<Difference>,
+}
+
+impl From<(BlockKey, Bytes)> for Block {
+    fn from((key, content): (BlockKey, Bytes)) -> Self {
+        Self {
+            key,
+            content,
+            since: None,
+        }
+    }
 }
 
 impl Client {
@@ -33,48 +44,39 @@ impl Client {
         Ok(missing)
     }
 
-    /// Ships blocks, compressed where that is smaller, in as many messages as it takes. They are durable once a commit
+    /// Ships blocks in as many messages as it takes: as their differences where those are smaller, and whole after all
+    /// where the server cannot make the block of that; compressed where that is smaller. They are durable once a commit
     /// that names them has been answered. Returns the bytes they were encoded to.
-    pub async fn put_blocks(&self, blocks: Vec<(BlockKey, Bytes)>) -> Result<u64, ClientError> {
-        let packed = packing(move || blocks.into_iter().map(pack).collect()).await?;
-        self.put_packed(packed).await
-    }
-
-    /// As [`Self::put_blocks`]; each travels as its difference where that is smaller, and whole after all where the
-    /// server cannot make it of that.
-    pub async fn patch_blocks(&self, blocks: Vec<ChangedBlock>) -> Result<u64, ClientError> {
+    pub async fn put_blocks(&self, blocks: Vec<impl Into<Block>>) -> Result<u64, ClientError> {
+        let blocks: Vec<Block> = blocks.into_iter().map(Into::into).collect();
         let encoding = self.0.encoding;
-        let contents: HashMap<Hex<32>, Bytes> = blocks
-            .iter()
-            .map(|block| (block.key.into(), block.content.clone()))
-            .collect();
-        let known = !self.0.without_patches.load(Ordering::Relaxed);
-        let packed = packing(move || {
-            blocks
-                .into_iter()
-                .map(|block| smaller(block, encoding, known))
-                .collect()
-        });
-        let (mut patches, mut whole) = (Vec::new(), Vec::new());
-        for packed in packed.await? {
-            match packed {
-                Packed::Patch(patch) => patches.push(patch),
-                Packed::Whole(block) => whole.push(block),
+        let patching = !self.0.without_patches.load(Ordering::Relaxed);
+        let pack = move |block| Packed::new(block, encoding, patching);
+        // It takes a while, which the runtime's threads do not have.
+        let packed = tokio::task::spawn_blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>())
+            .await
+            .map_err(|e| ClientError::TooLarge {
+                method: BlockPut::NAME,
+                reason: e.to_string(),
+            })?;
+        let (mut patches, mut patched, mut whole) = (Vec::new(), HashMap::new(), Vec::new());
+        for block in packed {
+            match block.patch {
+                None => whole.push(block.whole),
+                Some(patch) => {
+                    patches.push(patch);
+                    patched.insert(block.whole.key, block.whole);
+                }
             }
         }
-        let weigh = |patch: &PatchContent| (patch.encoded_len(encoding), patch.length as usize);
-        let mut encoded = 0;
-        let mut wanted = Vec::new();
-        for patches in messages(patches, weigh) {
-            encoded += patches.iter().map(|patch| weigh(patch).0 as u64).sum::<u64>();
-            wanted.extend(self.patch_message(patches).await?);
+        let (mut encoded, wanted) = self.put_patches(patches).await?;
+        whole.extend(wanted.iter().filter_map(|key| patched.remove(key)));
+        let weigh = |block: &BlockContent| (block.encoded_len(encoding), 0);
+        encoded += whole.iter().map(|block| weigh(block).0 as u64).sum::<u64>();
+        for blocks in messages(whole, weigh) {
+            self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
         }
-        let again: Vec<_> = wanted
-            .iter()
-            .filter_map(|key| Some((BlockKey::from(*key), contents.get(key)?.clone())))
-            .collect();
-        whole.extend(packing(move || again.into_iter().map(pack).collect()).await?);
-        Ok(encoded + self.put_packed(whole).await?)
+        Ok(encoded)
     }
 
     /// Plain content, verified, in the order asked.
@@ -93,20 +95,19 @@ impl Client {
         Ok(blocks)
     }
 
-    async fn put_packed(&self, packed: Vec<BlockContent>) -> Result<u64, ClientError> {
-        let encoding = self.0.encoding;
-        let encoded = packed
-            .iter()
-            .map(|block| block.encoded_len(encoding) as u64)
-            .sum();
-        for blocks in messages(packed, |block| (block.encoded_len(encoding), 0)) {
-            self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
+    /// Bytes that the patches were encoded to, and the blocks that the server wants whole.
+    async fn put_patches(&self, patches: Vec<PatchContent>) -> Result<(u64, Vec<Hex<32>>), ClientError> {
+        let weigh = |patch: &PatchContent| (patch.encoded_len(self.0.encoding), patch.length as usize);
+        let (mut encoded, mut wanted) = (0, Vec::new());
+        for patches in messages(patches, weigh) {
+            encoded += patches.iter().map(|patch| weigh(patch).0 as u64).sum::<u64>();
+            wanted.extend(self.put_message(patches).await?);
         }
-        Ok(encoded)
+        Ok((encoded, wanted))
     }
 
-    /// The blocks that the server wants whole: of a server that does not know the call, all.
-    async fn patch_message(&self, patches: Vec<PatchContent>) -> Result<Vec<Hex<32>>, ClientError> {
+    /// The blocks that the server wants whole: of one that does not know the call, all.
+    async fn put_message(&self, patches: Vec<PatchContent>) -> Result<Vec<Hex<32>>, ClientError> {
         let params = BlockPatchParams { patches };
         match self.call::<BlockPatch>(&params).await {
             Ok(result) => {
@@ -129,47 +130,37 @@ impl Client {
     }
 }
 
-enum Packed {
-    Patch(PatchContent),
-    Whole(BlockContent),
+struct Packed {
+    whole: BlockContent,
+    /// When it is smaller.
+    patch: Option<PatchContent>,
 }
 
-/// Compressing blocks takes a while, which the runtime's threads do not have.
-async fn packing<T: Send + 'static>(
-    pack: impl FnOnce() -> Vec<T> + Send + 'static,
-) -> Result<Vec<T>, ClientError> {
-    tokio::task::spawn_blocking(pack)
-        .await
-        .map_err(|e| ClientError::TooLarge {
-            method: BlockPut::NAME,
-            reason: e.to_string(),
-        })
-}
-
-/// `patches`: the server takes them.
-fn smaller(block: ChangedBlock, encoding: Encoding, patches: bool) -> Packed {
-    let patch = patches.then(|| pack_difference(&block));
-    let whole = pack((block.key, block.content));
-    match patch {
-        Some(patch) if patch.encoded_len(encoding) < whole.encoded_len(encoding) => Packed::Patch(patch),
-        _ => Packed::Whole(whole),
+impl Packed {
+    /// `patching`: the server takes patches.
+    fn new(block: Block, encoding: Encoding, patching: bool) -> Self {
+        let since = block.since.filter(|_| patching);
+        let patch = since.map(|since| pack_difference(block.key, &block.content, &since));
+        let whole = pack(block.key, block.content);
+        let patch = patch.filter(|patch| patch.encoded_len(encoding) < whole.encoded_len(encoding));
+        Self { whole, patch }
     }
 }
 
-fn pack_difference(block: &ChangedBlock) -> PatchContent {
-    let (ranges, bytes) = content::cut(&block.content, block.since.ranges());
-    let (compression, content) = compressed(bytes.into());
+fn pack_difference(key: BlockKey, content: &Bytes, since: &Difference) -> PatchContent {
+    let (ranges, bytes) = content::cut(content, since.ranges());
+    let (compression, pieces) = compressed(bytes.into());
     PatchContent {
-        key: block.key.into(),
-        length: block.content.len() as u32,
-        base: block.since.base.into(),
+        key: key.into(),
+        length: content.len() as u32,
+        base: since.base.into(),
         pieces: ranges.iter().map(|r| Piece(r.start, r.end - r.start)).collect(),
         compression,
-        content,
+        content: pieces,
     }
 }
 
-fn pack((key, content): (BlockKey, Bytes)) -> BlockContent {
+fn pack(key: BlockKey, content: Bytes) -> BlockContent {
     let length = content.len() as u32;
     let (compression, content) = compressed(content);
     BlockContent {

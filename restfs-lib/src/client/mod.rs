@@ -13,7 +13,7 @@ mod replication;
 mod tls;
 mod wire_count;
 
-pub use blocks::ChangedBlock;
+pub use blocks::Block;
 pub use calls::Entry;
 pub use endpoint::{DEFAULT_PORT, Endpoint, Limits, Trust, Url};
 pub use error::ClientError;

@@ -3,7 +3,7 @@
 use crate::common::*;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use restfs_lib::client::{ChangedBlock, Client, Endpoint};
+use restfs_lib::client::{Block, Client, Endpoint};
 use restfs_lib::content::{Difference, differing, hash_block};
 use restfs_lib::model::{BlockKey, HashAlgorithm};
 use restfs_lib::wire::limits::{MAX_BLOCK, MAX_PATCHED};
@@ -28,11 +28,11 @@ fn key(content: &[u8]) -> BlockKey {
     hash_block(content, HashAlgorithm::Blake3).key
 }
 
-fn changed(base: &[u8], content: &[u8]) -> ChangedBlock {
-    ChangedBlock {
+fn changed(base: &[u8], content: &[u8]) -> Block {
+    Block {
         key: key(content),
         content: Bytes::copy_from_slice(content),
-        since: Difference::new(key(base), differing(base, content)),
+        since: Some(Difference::new(key(base), differing(base, content))),
     }
 }
 
@@ -60,7 +60,7 @@ async fn a_small_change_of_a_block_costs_what_it_changed() {
     put(&client, &base).await;
     let new = rewritten(&base, 20_000, 2);
     let before = client.wire().total();
-    client.patch_blocks(vec![changed(&base, &new)]).await.unwrap();
+    client.put_blocks(vec![changed(&base, &new)]).await.unwrap();
     let sent = client.wire().total() - before;
     assert!((4096..5000).contains(&sent), "{sent}");
     assert_eq!(get(&client, &new).await, new);
@@ -69,7 +69,7 @@ async fn a_small_change_of_a_block_costs_what_it_changed() {
         let mut next = new.clone();
         next.resize(length, 7);
         let next = next.as_slice();
-        client.patch_blocks(vec![changed(&new, next)]).await.unwrap();
+        client.put_blocks(vec![changed(&new, next)]).await.unwrap();
         assert_eq!(get(&client, next).await, next);
     }
 }
@@ -80,18 +80,18 @@ async fn a_block_whose_base_is_not_there_or_is_another_arrives_whole() {
     let client = site.client(Role::Replicator).await;
     let (base, other) = (noise(1), noise(2));
     let new = rewritten(&base, 0, 3);
-    client.patch_blocks(vec![changed(&base, &new)]).await.unwrap();
+    client.put_blocks(vec![changed(&base, &new)]).await.unwrap();
     assert_eq!(get(&client, &new).await, new);
     // A write that nobody told of yet lies outside of what is said to differ.
     put(&client, &other).await;
     let told = rewritten(&other, 4096, 4);
     let untold = rewritten(&told, 40_000, 5);
-    let wrong = ChangedBlock {
+    let wrong = Block {
         since: changed(&other, &told).since,
         ..changed(&other, &untold)
     };
     let right = changed(&other, &told);
-    client.patch_blocks(vec![right, wrong]).await.unwrap();
+    client.put_blocks(vec![right, wrong]).await.unwrap();
     assert_eq!(get(&client, &told).await, told);
     assert_eq!(get(&client, &untold).await, untold);
 }
@@ -106,7 +106,7 @@ async fn a_difference_that_is_no_smaller_than_the_block_is_not_sent() {
     let mut new = zeros.clone();
     new[..100].copy_from_slice(&base[..100]);
     let before = client.wire().total();
-    client.patch_blocks(vec![changed(&base, &new)]).await.unwrap();
+    client.put_blocks(vec![changed(&base, &new)]).await.unwrap();
     assert!(client.wire().total() - before < 1000);
     assert_eq!(get(&client, &new).await, new);
 }
@@ -128,7 +128,7 @@ async fn a_damaged_base_is_no_base() {
     site.restart().await;
     let client = site.client(Role::Replicator).await;
     let new = rewritten(&base, 0, 2);
-    client.patch_blocks(vec![changed(&base, &new)]).await.unwrap();
+    client.put_blocks(vec![changed(&base, &new)]).await.unwrap();
     assert_eq!(get(&client, &new).await, new);
     assert_eq!(client.missing(&[key(&base)]).await.unwrap(), [key(&base)]);
 }
@@ -302,8 +302,8 @@ async fn a_server_of_an_older_version_gets_whole_blocks_and_is_asked_once() {
     let client = Client::connect(&endpoint).await.unwrap();
     let base = noise(1);
     let (first, second) = (rewritten(&base, 0, 2), rewritten(&base, 8192, 3));
-    client.patch_blocks(vec![changed(&base, &first)]).await.unwrap();
-    client.patch_blocks(vec![changed(&base, &second)]).await.unwrap();
+    client.put_blocks(vec![changed(&base, &first)]).await.unwrap();
+    client.put_blocks(vec![changed(&base, &second)]).await.unwrap();
     drop(client);
     let put = |content: &[u8]| format!("put {}", hex::encode(key(content).0));
     let expected = [BlockPatch::NAME.to_owned(), put(&first), put(&second)];
@@ -321,7 +321,7 @@ async fn both_encodings_carry_patches() {
         let client = Client::connect(&endpoint).await.unwrap();
         put(&client, &base).await;
         let new = rewritten(&base, 30_000, 10 + seed as u64);
-        client.patch_blocks(vec![changed(&base, &new)]).await.unwrap();
+        client.put_blocks(vec![changed(&base, &new)]).await.unwrap();
         assert_eq!(get(&client, &new).await, new);
         let wanted: Vec<Hex<32>> = Vec::new();
         let again = client

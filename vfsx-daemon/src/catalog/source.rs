@@ -289,6 +289,7 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
                 journal,
                 time_ns,
                 op: Op::try_from(row.op)?,
+                since: Vec::new(),
             });
             if end {
                 whole = batch.changes.len();

@@ -158,3 +158,40 @@ async fn the_limit_holds_and_can_be_changed_while_it_ships() {
     handle.set_limit(None);
     until(&handle, |s| s.limit.is_none()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_few_bytes_of_a_block_are_shipped_as_a_few_bytes_to_every_site() {
+    let pair = Pair::new(1);
+    let behind = Pair::with(pair.source.clone(), 2, "behind");
+    let mut random = Random::new(1);
+    let id = pair.source.create("a", 12, &mut random);
+    let handle = pair.start();
+    let handle_behind = behind.start();
+    pair.assert_equal(&handle).await;
+    behind.assert_equal(&handle_behind).await;
+    handle_behind.pause();
+    let sent = [pair.site.put_bytes(), behind.site.put_bytes()];
+    for _ in 0..60 {
+        let block = random.below(12);
+        pair.source.edit(id, block, &mut random);
+        pair.source.settle();
+        pair.assert_equal(&handle).await;
+    }
+    // One commit for all of it: each block from what this site has.
+    handle_behind.resume();
+    behind.assert_equal(&handle_behind).await;
+    for (pair, sent) in [&pair, &behind].into_iter().zip(sent) {
+        let (made, wanted) = (pair.site.calls("made"), pair.site.calls("wanted"));
+        let bytes = pair.site.put_bytes() - sent;
+        assert!(made > 3 && wanted < made, "{made} made, {wanted} wanted whole");
+        assert!(
+            bytes < wanted * 4600 + made * 500,
+            "{bytes} bytes for {made} and {wanted}"
+        );
+    }
+    assert_eq!(behind.site.calls("made") + behind.site.calls("wanted"), 12);
+    assert!(
+        pair.site.calls("wanted") > 0,
+        "differences that are wrong are part of this"
+    );
+}
