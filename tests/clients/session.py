@@ -158,6 +158,13 @@ class Client:
     def flush(self, handle):
         self.smb.flush(self.handles[handle])
 
+    def begin_flush(self, handle):
+        """Sends it, and leaves the answer where it is until `end_flush`."""
+        self.flushing = self.smb.send(smb2.FLUSH, smb2.flush(self.handles[handle]))
+
+    def end_flush(self):
+        self.smb.answer(self.flushing)
+
     def close(self, handle):
         self.smb.close(self.handles.pop(handle))
 

@@ -40,7 +40,11 @@ class Connection:
 
     def request(self, command, body, charge=1):
         """Sends one request and gives the body of its answer."""
-        answer = self.smb.recvSMB(self.send(command, body, charge))
+        return self.answer(self.send(command, body, charge))
+
+    def answer(self, number):
+        """Waits for the answer to a request that was sent; others may be sent and answered meanwhile."""
+        answer = self.smb.recvSMB(number)
         if answer["Status"] != 0:
             raise Refused(answer["Status"])
         return answer["Data"]
@@ -99,7 +103,7 @@ class Connection:
         self.request(CLOSE, close(file))
 
     def flush(self, file):
-        self.request(FLUSH, struct.pack("<HHI16s", 24, 0, 0, file))
+        self.request(FLUSH, flush(file))
 
     def write(self, file, content, offset, flags=0):
         self.request(WRITE, write(file, content, offset, flags), charge(content))
@@ -138,6 +142,10 @@ def create(path, access, share, disposition, options, attributes, oplock=0, cont
 
 def write(file, content, offset, flags=0):
     return struct.pack("<HHIQ16sIIHHI", 49, HEADER + 48, len(content), offset, file, 0, 0, 0, 0, flags) + content
+
+
+def flush(file):
+    return struct.pack("<HHI16s", 24, 0, 0, file)
 
 
 def close(file):

@@ -11,7 +11,7 @@ use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
 
 /// Of the share. Long enough that what is in time here is in time on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_millis(2500);
 /// How long a call is watched that must not return yet.
 const WATCHED: Duration = Duration::from_millis(400);
 /// What a call may take beside its wait.
@@ -77,13 +77,13 @@ fn is_complete(path: &Path, content: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|found| found == content)
 }
 
-/// (waits, fallbacks) of the status, once there are as many waits.
-fn told(lab: &TestLab, waits: u64) -> Result<(u64, u64)> {
+/// (waits, fallbacks) of the status, once there are as many of both.
+fn told(lab: &TestLab, least: (u64, u64)) -> Result<(u64, u64)> {
     let look = || {
         let status = lab.status().ok()?;
         let number = |name: &str| status.pointer(name).and_then(Value::as_u64);
-        let found = (number("/durability/waits")?, number("/durability/fallbacks")?);
-        (found.0 >= waits).then_some(found)
+        let (waits, fallbacks) = (number("/durability/waits")?, number("/durability/fallbacks")?);
+        (waits >= least.0 && fallbacks >= least.1).then_some((waits, fallbacks))
     };
     wait::until("the waits in the status", TOLD_WITHIN, look, || {
         format!("{:?}", lab.status())
@@ -92,7 +92,7 @@ fn told(lab: &TestLab, waits: u64) -> Result<(u64, u64)> {
 
 /// With `server` not answering: one call takes the limit, succeeds and is counted, and the next ones take no time.
 fn check_limit(lab: &TestLab, server: &Service, count: u64) -> Result<()> {
-    let (before, given_up) = told(lab, 0)?;
+    let (before, given_up) = told(lab, (0, 0))?;
     let mut session = Session::connect(lab, "data")?;
     let frozen = server.freeze()?;
     let (_, first) = timed(|| put(&mut session, "held-up-0", b"content"))?;
@@ -104,7 +104,7 @@ fn check_limit(lab: &TestLab, server: &Service, count: u64) -> Result<()> {
         "the first took {first:?}"
     );
     ensure!(rest < QUICK, "the other {} took {rest:?}", count - 1);
-    let (waits, fallbacks) = told(lab, before + count)?;
+    let (waits, fallbacks) = told(lab, (before + count, given_up + count))?;
     ensure!(
         fallbacks == given_up + count && waits == before + count,
         "{} of {} waits were given up, of {count}",
@@ -154,10 +154,51 @@ fn a_vfsxd_that_hangs_costs_a_client_the_limit_once() {
             timed(|| (0..8).try_for_each(|n| put(&mut session, &format!("without-{n}"), b"content")))?;
         ensure!(without < QUICK, "without vfsxd: {without:?}");
         lab.vfsxd.start()?;
-        told(lab, 8)?;
+        told(lab, (8, 8))?;
         drop(session);
         lab.settle()?;
         lab.check_replica("site1")
+    });
+}
+
+#[test]
+fn while_a_flush_waits_the_clients_other_requests_go_on() {
+    with_level("journal", |lab| {
+        let mut session = Session::connect(lab, "data")?;
+        let handle = session.create("flushed", "create")?;
+        session.write(handle, 0, b"content")?;
+        let frozen = lab.vfsxd.freeze()?;
+        session.begin_flush(handle)?;
+        let (_, others) = timed(|| {
+            let beside = session.create("beside", "create")?;
+            (0..20).try_for_each(|n| session.write(beside, n, b"more"))
+        })?;
+        ensure!(others < QUICK, "requests beside a flush took {others:?}");
+        std::thread::scope(|scope| {
+            let end = scope.spawn(|| session.end_flush());
+            std::thread::sleep(WATCHED);
+            let waits = !end.is_finished();
+            drop(frozen);
+            let (ended, after) = timed(|| end.join().map_err(|_| anyhow!("the client panicked")))?;
+            ended?;
+            ensure!(waits, "the flush returned while vfsxd stood still");
+            ensure!(
+                after < QUICK,
+                "the flush was not ended by vfsxd, but by its limit: {after:?}"
+            );
+            Ok(())
+        })?;
+        // Written through is a write and a flush in one.
+        let frozen = lab.vfsxd.freeze()?;
+        let (_, through) = timed(|| session.write_through(handle, 0, b"through"))?;
+        drop(frozen);
+        ensure!(
+            through >= LIMIT && through < LIMIT + LITTLE,
+            "a write through took {through:?}"
+        );
+        let found = told(lab, (2, 1))?;
+        ensure!(found == (2, 1), "{found:?}");
+        Ok(())
     });
 }
 
@@ -204,7 +245,7 @@ fn what_a_client_was_told_is_at_the_site_when_it_is_told() {
             "the flushed file is not at the site"
         );
 
-        let (waits, fallbacks) = told(lab, 21)?;
+        let (waits, fallbacks) = told(lab, (21, 0))?;
         ensure!(fallbacks == 0, "{fallbacks} of {waits} waits were given up");
         Ok(())
     });

@@ -188,6 +188,15 @@ impl Session {
         self.0.tell(&json!({ "do": "flush", "handle": handle }))
     }
 
+    /// Sends a flush; its answer is waited for by [`Session::end_flush`], and other requests may come between.
+    pub fn begin_flush(&mut self, handle: Handle) -> Result<()> {
+        self.0.tell(&json!({ "do": "begin_flush", "handle": handle.0 }))
+    }
+
+    pub fn end_flush(&mut self) -> Result<()> {
+        self.0.tell(&json!({ "do": "end_flush" }))
+    }
+
     pub fn close(&mut self, handle: Handle) -> Result<()> {
         self.0.tell(&json!({ "do": "close", "handle": handle }))
     }
