@@ -40,9 +40,8 @@ class Policy:
 
 
 def is_kept(path):
-    # A stream is named behind a colon: FILE:STREAM:$DATA. Clients do not tell upper from lower case.
-    name = path.rsplit(b"/", 1)[-1].split(b":", 1)[0]
-    return name.lower().endswith(b".keep")
+    # A stream is FILE//STREAM. Clients do not tell upper from lower case.
+    return path.split(b"//")[0].lower().endswith(b".keep")
 
 
 def refuse_if(condition):

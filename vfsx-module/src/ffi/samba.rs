@@ -29,7 +29,7 @@ impl File {
         unsafe { share_path(root((*self.0).conn), b"", name((*self.0).fsp_name)) }
     }
 
-    /// Name as the kernel has it now, with the stream's behind a colon. As smbd believes it where the kernel has none.
+    /// Name as the kernel has it now, with the stream's. As smbd believes it where the kernel has none.
     pub(super) fn current_path(self) -> Vec<u8> {
         let main = self.with_metadata();
         let mut path = match os::current_path_of(main.fd()) {
@@ -37,7 +37,7 @@ impl File {
             None => main.path_hint(),
         };
         // SAFETY: valid by `new`'s promise.
-        path.extend_from_slice(unsafe { stream((*self.0).fsp_name) });
+        unsafe { add_stream(&mut path, (*self.0).fsp_name) };
         path
     }
 
@@ -90,16 +90,19 @@ pub(super) unsafe fn name<'a>(name: *const sys::smb_filename) -> &'a [u8] {
     }
 }
 
-/// Name of the stream with the colon before it.
+/// Adds the name of the stream, if `name` is one's, behind two slashes, which no path has elsewhere: a colon, which smbd puts
+/// before it, may also be a part of a name on disk.
 ///
 /// # Safety
-/// `name` is NULL or valid, and the result is used within the callback.
-unsafe fn stream<'a>(name: *const sys::smb_filename) -> &'a [u8] {
+/// `name` is NULL or valid.
+unsafe fn add_stream(path: &mut Vec<u8>, name: *const sys::smb_filename) {
     if name.is_null() {
-        b""
-    } else {
-        // SAFETY: the caller's promise.
-        unsafe { bytes((*name).stream_name) }
+        return;
+    }
+    // SAFETY: the caller's promise.
+    if let [b':', stream @ ..] = unsafe { bytes((*name).stream_name) } {
+        path.extend_from_slice(b"//");
+        path.extend_from_slice(stream);
     }
 }
 
@@ -164,7 +167,7 @@ pub(super) unsafe fn current_path(
             // The share's root itself, which smbd names ".".
             Err(_) => name(path).to_vec(),
         };
-        current.extend_from_slice(stream(path));
+        add_stream(&mut current, path);
         current
     }
 }
