@@ -156,7 +156,7 @@ impl Work<'_> {
         if let Some(replaced) = replaced.filter(|r| *r != node) {
             self.bury(replaced)?;
             if let Some(id) = self.known(replaced)? {
-                self.displace(id, true)?;
+                self.name_lost(id, replaced)?;
             }
         }
         self.look_at_event(from, from_name);
@@ -170,12 +170,21 @@ impl Work<'_> {
             return Ok(());
         };
         if let Some(id) = self.known(node)?
-            && self.drop_entry(dir, name, id)?
+            && (self.drop_entry(dir, name, id)? || self.is_directory(id)?)
         {
-            self.displace(id, true)?;
+            self.name_lost(id, node)?;
         }
         self.look_later(dir, name, false);
         Ok(())
+    }
+
+    /// An event says that the inode lost a name for good. A directory has one name, so it is gone, wherever the catalog has it: what
+    /// other processes did in it before may be told later, and must not keep it.
+    fn name_lost(&mut self, id: ObjectId, node: &NodeRef) -> Result<(), CatalogError> {
+        if self.is_directory(id)? {
+            return self.forget_identity(id, node);
+        }
+        self.displace(id, true)
     }
 
     fn look_at_event(&mut self, dir: Option<ObjectId>, name: &[u8]) {

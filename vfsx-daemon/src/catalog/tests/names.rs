@@ -291,6 +291,29 @@ fn an_impossible_name_is_a_gap_and_no_standstill() {
     assert!(rig.catalog.status().gap.is_some());
 }
 
+/// Told in another order than it happened: a link in the directory after its unlink, and the directory was looked for before its
+/// removal was told. The name that nothing leads to must not keep the directory.
+#[test]
+fn a_removed_directory_does_not_stay_for_a_name_that_was_told_too_late() {
+    let rig = Rig::new();
+    rig.make_dir("", "d");
+    rig.make_file("", "f", b"linked");
+    rig.check();
+    let link = Body::Link {
+        dir: rig.dir("d"),
+        name: b"g".to_vec(),
+        node: rig.node("f"),
+    };
+    fs::hard_link(rig.path("f"), rig.path("d/g")).unwrap();
+    let unlink_link = unlink(&rig, "d", "g");
+    let remove = unlink(&rig, "", "d");
+    rig.feed(unlink_link);
+    rig.feed(link);
+    rig.wait("the directory is missed", |s| s.displaced == 1);
+    rig.feed(remove);
+    rig.check();
+}
+
 #[test]
 fn events_of_inodes_that_are_gone_do_no_harm() {
     let rig = Rig::new();
