@@ -15,9 +15,6 @@ pub struct SiteOptions {
     pub max_ops: usize,
     /// Most plain bytes of blocks in a commit. A single change that names more is still shipped whole.
     pub max_bytes: u64,
-    /// How long a batch that is not full waits for more changes. Every commit is a recovery point, so a longer time
-    /// means fewer of them, and more lag.
-    pub gather: Duration,
     /// Starts paused.
     pub paused: bool,
     /// How long [`crate::SiteHandle::stop`] waits for the commit that is under way. Whatever happens to that one, the
@@ -41,7 +38,6 @@ impl SiteOptions {
             concurrency: Self::DEFAULT_CONCURRENCY,
             max_ops: Self::DEFAULT_MAX_OPS,
             max_bytes: Self::DEFAULT_MAX_BYTES,
-            gather: Duration::ZERO,
             paused: false,
             stop_within: Self::DEFAULT_STOP_WITHIN,
         }

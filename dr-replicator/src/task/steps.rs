@@ -9,7 +9,7 @@ use crate::site::Commit;
 use crate::source::{BatchLimits, Cursor};
 use crate::status::Verified;
 use crate::trouble::Trouble;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// A commit whose blocks are at the site.
 #[derive(Debug)]
@@ -34,7 +34,6 @@ pub(super) struct Steps {
     pub(super) name: String,
     pub(super) max_ops: usize,
     pub(super) max_bytes: u64,
-    pub(super) gather: Duration,
 }
 
 impl Steps {
@@ -44,7 +43,6 @@ impl Steps {
             name: options.name.clone(),
             max_ops: options.max_ops.clamp(1, SiteOptions::MOST_OPS),
             max_bytes: options.max_bytes.max(1),
-            gather: options.gather,
         }
     }
 
@@ -70,9 +68,6 @@ impl Steps {
 
     /// Plans the changes after `after` and brings their blocks over. `None`: there are none.
     pub(super) async fn prepare(self, epoch: u64, after: u64) -> Result<Option<Prepared>, Trouble> {
-        if !self.gather.is_zero() {
-            tokio::time::sleep(self.gather).await;
-        }
         let limits = BatchLimits {
             max_ops: self.max_ops,
             max_bytes: self.max_bytes,
