@@ -95,11 +95,11 @@ impl Target {
         for example in ["vfsxd.toml", "restfs.toml"] {
             self.file(&packaging.join(example), &examples.join(example), TEXT)?;
         }
-        self.file(
-            &build::root().join("smb.conf.example"),
-            &examples.join("smb.conf.example"),
-            TEXT,
-        )?;
+        for example in ["smb.conf.example", "vfsx-module/examples/keep_handler.py"] {
+            let from = build::root().join(example);
+            let name = from.file_name().context("a file has a name")?;
+            self.file(&from, &examples.join(name), TEXT)?;
+        }
         self.tree(&pages_dir()?, &self.prefix.join("share"))
     }
 
