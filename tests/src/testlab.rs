@@ -7,6 +7,7 @@ use crate::loopfs::{FileSystem, LoopFs};
 use crate::wait;
 use crate::work::{self, SourceTree, Wanted};
 use anyhow::{Result, ensure};
+use serde_json::Value;
 use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
@@ -77,9 +78,14 @@ impl TestLab {
     pub fn start(change: impl FnOnce(&mut LabOptions)) -> Result<Self> {
         let mut options = LabOptions::new(Binaries::of_this_test()?);
         change(&mut options);
+        Self::start_with(&options)
+    }
+
+    /// For programs that are no tests and say where the binaries are.
+    pub fn start_with(options: &LabOptions) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("vfsx-test-").tempdir()?;
         let guard = Guard::new("", END_SERVERS, &[("LAB", dir.path().as_os_str())])?;
-        let lab = Lab::start(dir.path(), &options)?;
+        let lab = Lab::start(dir.path(), options)?;
         Ok(Self {
             lab,
             _guard: guard,
@@ -125,6 +131,22 @@ impl TestLab {
     /// Waits until one site has what was done before.
     pub fn settle_site(&self, site: &str) -> Result<()> {
         self.lab.settle(Some(site), SETTLE_LIMIT)
+    }
+
+    /// Everything that was done came by events: there is no gap, and the share was not walked but once at the first start of
+    /// vfsxd, when it had at most `before` directories.
+    pub fn check_captured(&self, before: u64) -> Result<()> {
+        let status = self.lab.status()?;
+        ensure!(
+            status.get("gap") == Some(&Value::Null),
+            "there is a gap: {status}"
+        );
+        let walked = status.pointer("/scan/directories").and_then(Value::as_u64);
+        ensure!(
+            walked.unwrap_or(0) <= before,
+            "the share was scanned again: {status}"
+        );
+        Ok(())
     }
 
     /// Restores share `data` from `site` and compares it with the share as it is.

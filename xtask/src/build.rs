@@ -39,6 +39,11 @@ impl Profile {
             Self::Release => "release",
         }
     }
+
+    /// What cargo is told.
+    pub fn flag(self) -> Option<&'static str> {
+        (self == Self::Release).then_some("--release")
+    }
 }
 
 /// Installs what building and running the lab need.
@@ -50,9 +55,7 @@ pub fn prepare() -> Result<()> {
 /// Builds every program and the module.
 pub fn everything(profile: Profile) -> Result<Binaries> {
     let mut arguments = vec!["build", "--workspace", "--lib", "--bins"];
-    if profile == Profile::Release {
-        arguments.push("--release");
-    }
+    arguments.extend(profile.flag());
     cargo(&arguments)?;
     binaries(profile)
 }

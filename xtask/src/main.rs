@@ -10,6 +10,7 @@ mod demo;
 mod install;
 mod lab;
 mod packages;
+mod parity;
 mod report;
 mod rights;
 mod samba_headers;
@@ -43,6 +44,12 @@ enum Command {
     Lab(lab::Arguments),
     /// Runs the benchmarks, each beside its peers in the same run, and prints a table.
     Bench(bench::Arguments),
+    /// Runs Samba's own test suites on a share with the module and on one without, and shows every difference.
+    ///
+    /// Installs smbtorture, starts private labs, runs each test on the share with vfsx and on two without, and again where
+    /// they differ; then compares the replica with the share. A test whose runs without vfsx differ is flaky and not judged.
+    /// Exit code 0 only when no test differs and every replica is identical.
+    Parity(parity::Arguments),
     /// Makes the headers of the installed Samba ready, which the module is built against.
     SambaHeaders,
     /// Installs the module, the programs, their units, manual pages, completions and example configurations.
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
         Command::Test => check::run(),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Parity(arguments) => parity::run(&arguments),
         Command::SambaHeaders => samba_headers::ensure().map(|dir| println!("{}", dir.display())),
         Command::Install(arguments) => install::run(&arguments),
     };

@@ -87,7 +87,12 @@ impl Lab {
         samba::check_installed()?;
         let shares = options.shares.clone().unwrap_or_else(|| dir.join("share"));
         let own = ["bin", "log", "run", "sites", "start"].map(|sub| dir.join(sub));
-        let places = ["data", "plain"].map(|share| shares.join(share));
+        let more = options.samba.more_shares.iter().map(|(name, _)| name.as_str());
+        let places: Vec<_> = ["data", "plain"]
+            .into_iter()
+            .chain(more)
+            .map(|share| shares.join(share))
+            .collect();
         for place in own.iter().chain(&places) {
             fs::create_dir_all(place).with_context(|| format!("create {}", place.display()))?;
         }
@@ -185,7 +190,12 @@ impl Lab {
     /// Starts smbd anew with other options. Connections of clients end.
     pub fn restart_samba(&self, options: &SambaOptions) -> Result<()> {
         self.smbd.stop()?;
-        smb_conf::write(&self.dir, &self.description.smb, &self.description.vfsxd.socket, options)?;
+        smb_conf::write(
+            &self.dir,
+            &self.description.smb,
+            &self.description.vfsxd.socket,
+            options,
+        )?;
         self.smbd.start()
     }
 

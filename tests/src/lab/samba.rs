@@ -81,7 +81,8 @@ pub(super) fn prepare(
     fs::set_permissions(dir.join("samba/private"), fs::Permissions::from_mode(0o700))?;
 
     let mut described = BTreeMap::new();
-    for (name, vfsx) in [("data", true), ("plain", false)] {
+    let more = options.more_shares.iter().map(|(name, _)| (name.as_str(), false));
+    for (name, vfsx) in [("data", true), ("plain", false)].into_iter().chain(more) {
         let path = shares.join(name);
         chown(&path, Some(user.uid), Some(user.gid))?;
         described.insert(name.to_owned(), ShareDescription { path, vfsx });

@@ -15,6 +15,8 @@ pub struct SambaOptions {
     pub global: Vec<String>,
     /// Further lines of the section of each share.
     pub share: Vec<String>,
+    /// Shares beside `data` and `plain`, which nobody replicates: name and `vfs objects`.
+    pub more_shares: Vec<(String, String)>,
 }
 
 impl Default for SambaOptions {
@@ -29,6 +31,7 @@ impl SambaOptions {
             vfs_objects: vfs_objects.to_owned(),
             global: Vec::new(),
             share: Vec::new(),
+            more_shares: Vec::new(),
         }
     }
 }
@@ -85,7 +88,11 @@ fn shares(smb: &SmbDescription, options: &SambaOptions) -> String {
     let words = || options.vfs_objects.split_whitespace();
     let mut text = String::new();
     for (name, share) in &smb.shares {
-        let objects: Vec<_> = words().filter(|word| share.vfsx || *word != "vfsx").collect();
+        let own = options.more_shares.iter().find(|(more, _)| more == name);
+        let objects: Vec<_> = match own {
+            Some((_, objects)) => vec![objects.as_str()],
+            None => words().filter(|word| share.vfsx || *word != "vfsx").collect(),
+        };
         text += &format!(
             "\n[{name}]\npath = {}\nread only = no\nvfs objects = {}\n{}",
             share.path.display(),

@@ -1,36 +1,23 @@
-//! `cargo xtask bench`: the benchmarks, each beside its peers in the same run.
+//! Requests of many clients at a RestFS server, beside redis.
 
+use super::process::{Server, free_port, output};
 use crate::build::{self, Profile};
 use crate::packages;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
 /// The load of the 2012 RestFS benchmark.
 const CLIENTS: u32 = 50;
 const REQUESTS: u32 = 100_000;
 const QUICK_REQUESTS: u32 = 10_000;
 const VALUE_BYTES: u32 = 256;
-/// How long a server may take until it answers.
-const READY_LIMIT: Duration = Duration::from_secs(20);
 const BUCKET: &str = "bench";
 
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// A tenth of the requests.
-    #[arg(long)]
-    quick: bool,
-    /// Also write the figures to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     name: &'static str,
     /// What an answer to `set` promises.
     durable: &'static str,
@@ -39,24 +26,26 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     clients: u32,
     requests: u32,
     value_bytes: u32,
     rows: Vec<Row>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
     packages::ensure(&["redis-server", "redis-tools"])?;
-    build::cargo(&["build", "--release", "-p", "restfs", "--bins"])?;
-    let requests = if arguments.quick { QUICK_REQUESTS } else { REQUESTS };
+    let mut build = vec!["build", "-p", "restfs", "--bins"];
+    build.extend(profile.flag());
+    build::cargo(&build)?;
+    let requests = if quick { QUICK_REQUESTS } else { REQUESTS };
     let scratch = tempfile::tempdir().context("scratch directory")?;
     let report = Report {
         clients: CLIENTS,
         requests,
         value_bytes: VALUE_BYTES,
         rows: vec![
-            restfs(scratch.path(), requests)?,
+            restfs(scratch.path(), requests, profile)?,
             redis(
                 scratch.path(),
                 requests,
@@ -74,11 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ],
     };
     print(&report);
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;
-    }
-    Ok(())
+    Ok(report)
 }
 
 fn print(report: &Report) {
@@ -106,8 +91,8 @@ fn print(report: &Report) {
     }
 }
 
-fn restfs(scratch: &Path, requests: u32) -> Result<Row> {
-    let programs = build::programs(Profile::Release)?;
+fn restfs(scratch: &Path, requests: u32, profile: Profile) -> Result<Row> {
+    let programs = build::programs(profile)?;
     let restfs = programs.join("restfs");
     let port = free_port()?;
     let data = scratch.join("restfs");
@@ -231,56 +216,4 @@ fn redis_figure(csv: &str, test: &str) -> Result<f64> {
         .and_then(|rest| rest.split('"').next())
         .and_then(|text| text.parse().ok());
     figure.with_context(|| format!("redis-benchmark printed no figure for {test}:\n{csv}"))
-}
-
-/// A server process that ends with this value.
-struct Server(Child);
-
-impl Server {
-    fn start(command: &mut Command, port: u16) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut server = Self(child.with_context(|| format!("start {name}"))?);
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if let Some(status) = server.0.try_wait()? {
-                bail!("{name} ended at its start ({status})");
-            }
-            if started.elapsed() > READY_LIMIT {
-                bail!("{name} does not answer on port {port}");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {name}"))?;
-    if !output.status.success() {
-        bail!(
-            "{name} failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
