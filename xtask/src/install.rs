@@ -81,6 +81,13 @@ impl Target {
         self.file(&binaries.vfsxctl, &self.prefix.join("bin/vfsxctl"), PROGRAM)?;
         self.file(&binaries.restfs, &self.prefix.join("bin/restfs"), PROGRAM)?;
 
+        // Holds the tokens of sites.
+        let etc = below_destdir(Path::new("/etc/vfsx"));
+        if !etc.exists() {
+            fs::create_dir_all(&etc).with_context(|| format!("create {}", etc.display()))?;
+            fs::set_permissions(&etc, fs::Permissions::from_mode(0o700))?;
+        }
+
         let packaging = build::root().join("packaging");
         for unit in ["vfsxd.service", "restfs.service"] {
             let text = fs::read_to_string(packaging.join(unit))?;
