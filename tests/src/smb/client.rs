@@ -21,6 +21,7 @@ pub struct SmbClient {
     unc: String,
     port: u16,
     auth: PathBuf,
+    options: &'static [&'static str],
 }
 
 impl SmbClient {
@@ -30,6 +31,15 @@ impl SmbClient {
             unc: format!("//{}/{share}", smb.host),
             port: smb.port,
             auth: lab.dir().join("samba/private/auth"),
+            options: &[],
+        }
+    }
+
+    /// By SMB1, which has commands for POSIX calls; smbd wants `server min protocol = NT1` for it.
+    pub fn by_smb1(self) -> Self {
+        Self {
+            options: &["-m", "NT1", "--option=client min protocol=NT1"],
+            ..self
         }
     }
 
@@ -112,7 +122,8 @@ impl SmbClient {
         // The machine's own smb.conf has no say here.
         command
             .args(["-s", "/dev/null", "-p", &self.port.to_string(), "-A"])
-            .arg(&self.auth);
+            .arg(&self.auth)
+            .args(self.options);
         command
     }
 }

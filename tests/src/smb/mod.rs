@@ -4,6 +4,8 @@
 mod client;
 mod program;
 mod session;
+mod unix1;
 
 pub use client::{SmbClient, quote};
 pub use session::{Basic, Descriptor, Entry, Handle, Open, Session};
+pub use unix1::{AclEntry, Unix1};

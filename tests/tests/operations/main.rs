@@ -1,0 +1,222 @@
+//! Everything that a client can change, by real clients on a real smbd: each action happens on the server's disk, each is captured
+//! by its own events, and what the site gives back is what the disk has.
+
+// A program has no outside: `pub` says what the other modules may use.
+#![allow(unreachable_pub)]
+
+mod client;
+mod content;
+mod disk;
+mod metadata;
+mod names;
+mod special;
+mod stage;
+mod streams;
+
+use anyhow::{Result, ensure};
+use stage::{SMB1, Stage, hooks};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use vfsx_tests::lab::LAB_USER;
+use vfsx_tests::loopfs::FileSystem;
+use vfsx_tests::testlab::{TestLab, with_lab_on};
+
+const CATIA: &str = "catia:mappings = 0x22:0xa8";
+// Good for all shares or for none.
+const COPYFILE: &str = "fruit:copyfile = yes";
+const RECOMMENDED: &str = "catia fruit streams_xattr acl_xattr shadow_copy2 full_audit vfsx";
+
+const EXT4: &[Stage] = &[
+    Stage {
+        name: "alone",
+        objects: "vfsx",
+        global: &[],
+        share: &[],
+        actions: &[content::ACTIONS, names::ACTIONS, metadata::ACTIONS],
+    },
+    Stage {
+        name: "acls",
+        objects: "acl_xattr full_audit vfsx",
+        global: &[],
+        share: &[],
+        actions: &[content::ACTIONS, names::ACTIONS, metadata::ACTIONS],
+    },
+    Stage {
+        name: "recommended",
+        objects: RECOMMENDED,
+        global: &[COPYFILE],
+        share: &[CATIA],
+        actions: &[
+            metadata::ACTIONS,
+            streams::ACTIONS,
+            streams::MAC,
+            special::TRANSLATED,
+        ],
+    },
+    Stage {
+        name: "recycled",
+        objects: "streams_xattr acl_xattr recycle shadow_copy2 vfsx",
+        global: &[],
+        share: &["recycle:keeptree = yes", "recycle:versions = yes"],
+        actions: &[names::ACTIONS, streams::ACTIONS, special::RECYCLED],
+    },
+    Stage {
+        name: "unix",
+        objects: "full_audit vfsx",
+        global: &[SMB1, "host msdfs = yes"],
+        share: &["admin users = vfsxlab", "msdfs root = yes"],
+        actions: &[special::UNIX, special::ADMIN],
+    },
+    Stage {
+        name: "strict",
+        objects: "full_audit vfsx",
+        global: &["min receivefile size = 16384"],
+        share: &[
+            "strict allocate = yes",
+            "posix locking = no",
+            "kernel share modes = no",
+        ],
+        actions: &[special::STRICT, special::RECEIVED, special::DURABLE],
+    },
+    Stage {
+        name: "mapped",
+        objects: "full_audit vfsx",
+        global: &["unix charset = ISO8859-1"],
+        share: &[
+            "store dos attributes = no",
+            "create mask = 0777",
+            "map archive = yes",
+            "map hidden = yes",
+            "map system = yes",
+            "veto files = /*.veto/",
+            "delete veto files = yes",
+        ],
+        actions: &[special::MAPPED, special::LATIN, special::VETOED],
+    },
+    Stage {
+        name: "heirs",
+        objects: "full_audit vfsx",
+        global: &[],
+        share: &["inherit owner = yes", "admin users = vfsxlab"],
+        actions: &[special::HEIRS],
+    },
+];
+
+const XFS: &[Stage] = &[
+    Stage {
+        name: "depot",
+        objects: "streams_depot acl_xattr full_audit vfsx",
+        global: &[],
+        share: &[],
+        actions: &[content::ACTIONS, names::ACTIONS, streams::ACTIONS],
+    },
+    Stage {
+        name: "fruit",
+        objects: "fruit streams_xattr acl_xattr vfsx",
+        global: &[COPYFILE],
+        share: &[],
+        actions: &[metadata::ACTIONS, streams::ACTIONS, streams::MAC],
+    },
+    Stage {
+        name: "threads",
+        objects: "full_audit vfsx aio_pthread",
+        global: &[],
+        share: &["aio_pthread:aio open = yes"],
+        actions: &[content::ACTIONS, names::ACTIONS],
+    },
+    Stage {
+        name: "bytes",
+        objects: "vfsx",
+        global: &[],
+        share: &[],
+        actions: &[special::BYTES],
+    },
+];
+
+const BTRFS: &[Stage] = &[
+    Stage {
+        name: "clones",
+        objects: "full_audit vfsx btrfs",
+        global: &[],
+        share: &[],
+        actions: &[
+            content::ACTIONS,
+            names::ACTIONS,
+            metadata::ACTIONS,
+            special::CLONED,
+        ],
+    },
+    Stage {
+        name: "rings",
+        objects: "fruit streams_xattr acl_xattr vfsx io_uring",
+        global: &[COPYFILE],
+        share: &[],
+        actions: &[content::ACTIONS, streams::ACTIONS, streams::MAC],
+    },
+];
+
+#[test]
+fn every_change_comes_back_from_ext4_and_every_hook_is_reached() {
+    with_lab_on(
+        FileSystem::Ext4,
+        |_| {},
+        |lab| {
+            let seen = stage::run(lab, EXT4, 1)?;
+            // A tree connect begins and ends with every session.
+            let unseen: Vec<_> = hooks()
+                .into_iter()
+                .filter(|hook| {
+                    !seen.contains(*hook) && !["connect", "disconnect", "create_dfs_pathat"].contains(hook)
+                })
+                .collect();
+            ensure!(unseen.is_empty(), "no action leads to {unseen:?}");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn every_change_comes_back_from_xfs() {
+    with_lab_on(
+        FileSystem::Xfs,
+        |options| options.vfsxd = false,
+        |lab| {
+            let directories = names_of_bytes(lab)?;
+            lab.vfsxd.start()?;
+            stage::run(lab, XFS, directories).map(drop)
+        },
+    );
+}
+
+#[test]
+fn every_change_comes_back_from_btrfs() {
+    with_lab_on(
+        FileSystem::Btrfs,
+        |_| {},
+        |lab| stage::run(lab, BTRFS, 1).map(drop),
+    );
+}
+
+/// A tree with names that are no UTF-8, which no client can have made. Returns how many directories the share has.
+fn names_of_bytes(lab: &TestLab) -> Result<u64> {
+    let user = nix::unistd::User::from_name(LAB_USER)?;
+    let user = user.as_ref().map(|user| (user.uid.as_raw(), user.gid.as_raw()));
+    let own = |path: &Path| std::os::unix::fs::chown(path, user.map(|user| user.0), user.map(|user| user.1));
+    let top = lab.share("data")?.join("bytes");
+    let odd = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
+    let holder = top.join("rename-what-holds-them/a");
+    let deep = holder.join(odd(b"caf\xe9"));
+    fs::create_dir_all(&deep)?;
+    for directory in deep
+        .ancestors()
+        .take_while(|path| *path != lab.share("data").unwrap_or(&top))
+    {
+        own(directory)?;
+    }
+    for file in [holder.join(odd(b"\xff\xfe.txt")), deep.join(odd(b"\xc3("))] {
+        fs::write(&file, "from another time")?;
+        own(&file)?;
+    }
+    Ok(5)
+}
