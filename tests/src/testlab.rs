@@ -125,7 +125,12 @@ impl TestLab {
 
     /// Waits until every site has what was done before.
     pub fn settle(&self) -> Result<()> {
-        self.lab.settle(None, SETTLE_LIMIT)
+        self.settle_within(SETTLE_LIMIT)
+    }
+
+    /// The same for more than tests move by default.
+    pub fn settle_within(&self, limit: Duration) -> Result<()> {
+        self.lab.settle(None, limit)
     }
 
     /// Waits until one site has what was done before.

@@ -170,6 +170,11 @@ impl Lab {
         site.with_context(|| format!("the lab has no site {name}"))
     }
 
+    /// Environment in which smbd finds the module, for who starts it another way than the lab.
+    pub fn smbd_environment(&self) -> [(&'static str, PathBuf); 2] {
+        samba::environment(&self.dir, &self.binaries)
+    }
+
     /// Every server of the lab, in the order of their starts.
     pub fn services(&self) -> Vec<&Service> {
         let sites = self.sites.iter().map(|site| &site.service);

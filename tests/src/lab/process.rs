@@ -15,6 +15,8 @@ use std::time::Duration;
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a server may take to end after SIGTERM before it is an error.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Linux's unit of times in `/proc`, the same on all architectures that Samba runs on.
+const TICKS_PER_SECOND: u64 = 100;
 /// Lines of the log that go into an error.
 const TAIL_LINES: usize = 15;
 
@@ -124,6 +126,15 @@ impl Service {
         self.start()
     }
 
+    /// Processes that the server has started and that have this name: of smbd, `smbd` gives one for each client.
+    pub fn children(&self, name: &str) -> Vec<Pid> {
+        let Some(leader) = self.pid() else {
+            return Vec::new();
+        };
+        let is_child = |stat: &Stat| stat.parent == leader.as_raw() && stat.name == name && stat.state != 'Z';
+        processes(is_child)
+    }
+
     /// Bytes the server has read by system calls since its start, from files, sockets and its databases: more than
     /// what it read of the share.
     pub fn bytes_read(&self) -> Result<u64> {
@@ -134,6 +145,23 @@ impl Service {
         let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
         read.and_then(|text| text.parse().ok())
             .context("no rchar in /proc/PID/io")
+    }
+
+    /// How many processes the server consists of.
+    pub fn processes(&self) -> usize {
+        self.pid().map_or(0, |leader| group_members(leader).len())
+    }
+
+    /// Processor time of the server and its children since its start, also of those that have ended.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let leader = self
+            .pid()
+            .with_context(|| format!("{} does not run", self.name))?;
+        let ticks: u64 = group_members(leader)
+            .into_iter()
+            .filter_map(|pid| ticks(pid.as_raw()))
+            .sum();
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
     /// The last lines of the log, indented.
@@ -203,32 +231,62 @@ fn quote_path(path: &Path) -> String {
 /// Processes whose process group is `leader`, the leader among them. A server is its group's leader because its
 /// script starts it by setsid.
 fn group_members(leader: Pid) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return vec![leader];
-    };
-    let mut members: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| stat_fields(*pid).is_some_and(|(_, group)| group == leader.as_raw()))
-        .map(Pid::from_raw)
-        .collect();
+    let mut members = processes(|stat| stat.group == leader.as_raw());
     if !members.contains(&leader) {
         members.push(leader);
     }
     members
 }
 
-/// A zombie has ended: nothing but its parent's wait is missing.
-fn runs(pid: i32) -> bool {
-    stat_fields(pid).is_some_and(|(state, _)| state != 'Z')
+fn processes(chosen: impl Fn(&Stat) -> bool) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| Stat::read(*pid).is_some_and(|stat| chosen(&stat)))
+        .map(Pid::from_raw)
+        .collect()
 }
 
-/// State and process group of a process from `/proc/PID/stat`.
-fn stat_fields(pid: i32) -> Option<(char, i32)> {
+/// A zombie has ended: nothing but its parent's wait is missing.
+fn runs(pid: i32) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.state != 'Z')
+}
+
+/// A part of `/proc/PID/stat`.
+struct Stat {
+    name: String,
+    state: char,
+    parent: i32,
+    group: i32,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (before, after) = stat.rsplit_once(") ")?;
+        let mut fields = after.split(' ');
+        Some(Self {
+            name: before.split_once('(')?.1.to_owned(),
+            state: fields.next()?.chars().next()?,
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// Whether the process waits for a disk.
+pub fn waits_for_disk(pid: Pid) -> bool {
+    Stat::read(pid.as_raw()).is_some_and(|stat| stat.state == 'D')
+}
+
+/// Processor time of a process and of its children that have ended: four fields of `/proc/PID/stat`, of which the state is
+/// field 3.
+fn ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(") ")?;
-    let mut fields = after_name.split(' ');
-    let state = fields.next()?.chars().next()?;
-    let group = fields.nth(1)?.parse().ok()?;
-    Some((state, group))
+    let times = after_name.split(' ').skip(14 - 3).take(4);
+    Some(times.filter_map(|field| field.parse::<u64>().ok()).sum())
 }

@@ -102,20 +102,13 @@ pub(super) fn prepare(
     set_password(&description)?;
 
     let smbd = service(dir, "smbd");
-    let preload = dir.join("bin/own_module.so");
-    compile_shim(&preload)?;
+    compile_shim(&preload(dir))?;
     // The start script makes the session, which smbd would not do twice.
-    let argv = [
-        "env",
-        &format!("LD_PRELOAD={}", preload.display()),
-        &format!("VFSX_LAB_MODULE={}", binaries.module.display()),
-        "smbd",
-        "--foreground",
-        "--no-process-group",
-        "--configfile",
-        &path_text(&description.conf),
-    ]
-    .map(str::to_owned);
+    let set = environment(dir, binaries).map(|(name, value)| format!("{name}={}", value.display()));
+    let mut argv = vec!["env".to_owned()];
+    argv.extend(set);
+    argv.extend(["smbd", "--foreground", "--no-process-group", "--configfile"].map(str::to_owned));
+    argv.push(path_text(&description.conf));
     let ready = format!(
         "smbclient //{HOST}/plain -p {} -s /dev/null -A {} -c quit",
         description.port,
@@ -123,6 +116,18 @@ pub(super) fn prepare(
     );
     smbd.write_script(&argv, &ready)?;
     Ok((description, smbd))
+}
+
+/// What lets smbd load the module from the lab.
+pub(super) fn environment(dir: &Path, binaries: &Binaries) -> [(&'static str, PathBuf); 2] {
+    [
+        ("LD_PRELOAD", preload(dir)),
+        ("VFSX_LAB_MODULE", binaries.module.clone()),
+    ]
+}
+
+fn preload(dir: &Path) -> PathBuf {
+    dir.join("bin/own_module.so")
 }
 
 /// Where smbclient finds user and password.
@@ -144,7 +149,7 @@ pub(super) fn stop(smbd: &Service, conf: &Path) -> Result<()> {
     )
 }
 
-/// Makes what lets smbd load the module from the lab.
+/// Makes what stands before the dynamic loader's own.
 fn compile_shim(to: &Path) -> Result<()> {
     let source = to.with_extension("c");
     fs::write(&source, SHIM)?;
