@@ -47,6 +47,7 @@ const FUNCTIONS: &[&str] = &[
     "lp_parm_bool",
     "lp_parm_const_string",
     "lp_parm_ulong",
+    "lp_case_sensitive",
     "lp_const_servicename",
     "lp_vfs_objects",
     "samba_version_string",

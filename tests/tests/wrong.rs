@@ -329,7 +329,7 @@ s.settimeout(10)
 try:
     s.connect(sys.argv[1])
     # The preamble of the protocol: enough to be asked who it is.
-    s.sendall(b"VFSX\x02\x00")
+    s.sendall(b"VFSX\x03\x00")
     got = b""
     while part := s.recv(4096):
         got += part

@@ -23,6 +23,8 @@ pub struct ShareReport {
     pub sites: Vec<SiteReport>,
     pub sessions: SessionsReport,
     pub durability: DurabilityReport,
+    /// `vfsx:exclude` as it is in force: `/pattern/pattern/`.
+    pub exclude: String,
     pub catalog: CatalogReport,
     pub scan: ScanReport,
 }
@@ -140,6 +142,7 @@ pub struct ShareFacts {
     /// Connected, awaited.
     pub sessions: (usize, usize),
     pub durability: DurabilityFacts,
+    pub exclude: String,
     pub now_ns: i64,
     pub catalog: catalog::Status,
     pub oldest_unapplied_ns: Option<i64>,
@@ -175,6 +178,7 @@ pub fn report(facts: ShareFacts) -> ShareReport {
             awaited: facts.sessions.1,
         },
         durability: durability_report(facts.durability),
+        exclude: facts.exclude.clone(),
         catalog: catalog_report(&facts.catalog),
         scan: scan_report(&facts.catalog.scan),
     }

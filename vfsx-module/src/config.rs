@@ -11,6 +11,9 @@ pub const DEFAULT_RING: usize = 16 * 1024 * 1024;
 /// A single event may be as large as a frame.
 pub const MIN_RING: usize = 512 * 1024;
 
+/// Bytes of `vfsx:exclude`: it goes to vfsxd in one message.
+pub const MAX_EXCLUDE: usize = 32 * 1024;
+
 /// A journal's sync takes milliseconds; what a busy disk needs at its worst is still well below what clients notice as a fault.
 pub const JOURNAL_WAIT_LIMIT: Duration = Duration::from_secs(1);
 /// A commit takes tens of milliseconds and the link's delay, and a large file its transfer.

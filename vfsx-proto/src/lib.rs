@@ -11,6 +11,6 @@ mod message;
 pub use event::{Changed, DirRef, Event, GapReason, NodeKind, NodeRef, Range, Stamped};
 pub use frame::{Decoder, FrameError, MAX_FRAME, decode, encode};
 pub use message::{
-    Durability, Hello, MAGIC, PREAMBLE, PROTOCOL_VERSION, PreambleError, Refusal, SessionId, ToDaemon,
-    ToModule, Waits, Welcome, check_preamble, preamble,
+    Durability, Exclude, Hello, MAGIC, PREAMBLE, PROTOCOL_VERSION, PreambleError, Refusal, SessionId,
+    ToDaemon, ToModule, Waits, Welcome, check_preamble, preamble,
 };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of a connection in each direction, followed by [`PROTOCOL_VERSION`] in little-endian, before any frame.
 pub const MAGIC: [u8; 4] = *b"VFSX";
 /// Raised with every change of an encoding. Both ends must have the same one.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 6;
 
@@ -54,6 +54,17 @@ pub struct Hello {
     /// Version of the module.
     pub module: String,
     pub durability: Durability,
+    pub exclude: Exclude,
+}
+
+/// Names that are not replicated, as the share's configuration says when the tree connect begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Exclude {
+    /// `/pattern/pattern/`, as `veto files` of `smb.conf`; empty: none.
+    pub patterns: Vec<u8>,
+    pub case_sensitive: bool,
+    /// When the configuration was read, nanoseconds since the epoch: the newest counts.
+    pub read_ns: i64,
 }
 
 /// What a client's FLUSH and CLOSE wait for.

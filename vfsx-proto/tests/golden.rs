@@ -56,9 +56,9 @@ fn check_event(event: Event, bytes: &str) {
 
 #[test]
 fn preamble_bytes() {
-    assert_eq!(preamble(), *b"VFSX\x02\x00");
-    assert_eq!(check_preamble(b"VFSX\x02\x00"), Ok(()));
-    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x00\x02", 512)] {
+    assert_eq!(preamble(), *b"VFSX\x03\x00");
+    assert_eq!(check_preamble(b"VFSX\x03\x00"), Ok(()));
+    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x02\x00", 2), (b"VFSX\x00\x02", 512)] {
         assert_eq!(check_preamble(version), Err(PreambleError::Version { peer }));
     }
     assert_eq!(check_preamble(b"HTTP/1"), Err(PreambleError::NotVfsx));
@@ -78,11 +78,16 @@ fn messages_of_the_module() {
             samba: "4.17".into(),
             module: "0.1".into(),
             durability,
+            exclude: Exclude {
+                patterns: b"/*/".to_vec(),
+                case_sensitive: true,
+                read_ns: -2,
+            },
         };
         check(
             &ToDaemon::Hello(hello),
             &format!(
-                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte}",
+                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03",
                 "ee".repeat(16)
             ),
         );

@@ -43,6 +43,16 @@ fn durability() -> impl Strategy<Value = Durability> {
     ]
 }
 
+fn exclude() -> impl Strategy<Value = Exclude> {
+    (vec(any::<u8>(), 0..40), any::<bool>(), any::<i64>()).prop_map(|(patterns, case_sensitive, read_ns)| {
+        Exclude {
+            patterns,
+            case_sensitive,
+            read_ns,
+        }
+    })
+}
+
 fn on_names() -> impl Strategy<Value = Event> {
     prop_oneof![
         (dir(), name(), node(), kind()).prop_map(|(dir, name, node, kind)| Event::Create {
@@ -120,8 +130,16 @@ fn message() -> impl Strategy<Value = ToDaemon> {
                 last_fallback_ns,
             })
         }),
-        (any::<[u8; 16]>(), ".*", any::<u32>(), ".*", ".*", durability()).prop_map(
-            |(session, share, pid, samba, module, durability)| {
+        (
+            any::<[u8; 16]>(),
+            ".*",
+            any::<u32>(),
+            ".*",
+            ".*",
+            durability(),
+            exclude()
+        )
+            .prop_map(|(session, share, pid, samba, module, durability, exclude)| {
                 ToDaemon::Hello(Hello {
                     session: SessionId(session),
                     share,
@@ -129,9 +147,9 @@ fn message() -> impl Strategy<Value = ToDaemon> {
                     samba,
                     module,
                     durability,
+                    exclude,
                 })
-            }
-        ),
+            }),
     ]
 }
 

@@ -6,6 +6,7 @@
 
 mod applier;
 mod dirt;
+mod exclude;
 mod feeder;
 mod open;
 mod options;
@@ -29,6 +30,7 @@ use shared::Shared;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use store::ExcludeRow;
 use tokio::sync::watch;
 
 /// Batches of records, parts of reads and requests that wait for the applier.
@@ -173,6 +175,40 @@ impl Catalog {
     /// `None`: the site has no cursor yet.
     pub fn site(&self, site: &str) -> Result<Option<SiteStatus>, CatalogError> {
         self.inner.shared.site(site)
+    }
+
+    /// Names that are not replicated: `text` is `/pattern/pattern/` as in `veto files`, from a tree connect that began at
+    /// `since_ns`; what an older one says than the newest does not count. A scan follows when they are others than before. Blocks
+    /// for a transaction.
+    pub fn set_exclude(
+        &self,
+        text: Vec<u8>,
+        case_sensitive: bool,
+        since_ns: i64,
+    ) -> Result<(), CatalogError> {
+        let row = ExcludeRow {
+            text,
+            case_sensitive,
+            since_ns,
+        };
+        if !row.replaces(&self.exclude_row()?, applier::now_ns()) {
+            return Ok(());
+        }
+        tracing::info!(
+            patterns = %String::from_utf8_lossy(&row.text),
+            "other names are excluded than before; the share is compared with the catalog"
+        );
+        self.ask(|reply| Request::Exclude(row, reply))
+    }
+
+    /// The patterns in force, for people.
+    pub fn excluded(&self) -> Result<String, CatalogError> {
+        Ok(String::from_utf8_lossy(&self.exclude_row()?.text).into_owned())
+    }
+
+    fn exclude_row(&self) -> Result<ExcludeRow, CatalogError> {
+        let kv = self.inner.shared.kv.read()?;
+        Ok(store::get(&*kv, &store::Key::meta("exclude"))?.unwrap_or_default())
     }
 
     /// Everything from journal records up to the first of these is in the changes up to the second.

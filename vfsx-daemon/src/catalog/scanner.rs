@@ -3,6 +3,7 @@
 //! share is.
 
 use super::applier::{BUCKET, Page, ReachError, Request, reach};
+use super::exclude::Exclude;
 use super::share::{Share, Type, list, open_pinned};
 use super::shared::Shared;
 use super::store::{Key, ListRow, NodeRow, Prefix, get, page};
@@ -59,6 +60,8 @@ pub(super) struct Scanner<'a> {
     /// There may be directories to list.
     wake: Receiver<()>,
     applier: Sender<Request>,
+    /// Names that are not looked at, and looked at when the catalog has them.
+    exclude: Exclude,
     /// Directories that could not be listed: when to try again, and how often it was tried.
     away: HashMap<ObjectId, (Instant, u32)>,
 }
@@ -69,6 +72,7 @@ impl<'a> Scanner<'a> {
             shared,
             wake,
             applier,
+            exclude: Exclude::default(),
             away: HashMap::new(),
         }
     }
@@ -108,6 +112,9 @@ impl<'a> Scanner<'a> {
         loop {
             let kv = self.shared.kv.read().map_err(CatalogError::from)?;
             let rows = page::<ListRow>(&*kv, Prefix::List, &[], after.as_ref(), DIRECTORIES)?;
+            // As of the same moment: a scan that other patterns have asked for is made with these.
+            let exclude = get(&*kv, &Key::meta("exclude"))?.unwrap_or_default();
+            self.exclude = Exclude::new(&exclude);
             drop(kv);
             let Some((last, _)) = rows.last() else { break };
             after = Some(last.clone());
@@ -183,6 +190,10 @@ impl<'a> Scanner<'a> {
             };
             after = Some(last.clone());
             for (name, child) in entries {
+                if self.exclude.matches(&name) {
+                    found.looks.push((dir, name, row));
+                    continue;
+                }
                 compare(
                     &*kv,
                     &self.shared.share,
@@ -227,6 +238,9 @@ impl<'a> Scanner<'a> {
         let kv = self.shared.kv.read().map_err(CatalogError::from)?;
         let tree = Tree::head(&*kv, BUCKET);
         for name in names {
+            if self.exclude.matches(&name) {
+                continue;
+            }
             if tree.lookup(dir, &name).map_err(CatalogError::from)?.is_none() {
                 found.looks.push((dir, name, row));
             }

@@ -1,6 +1,7 @@
 //! Puts the parts together: for each share journal, intake, catalog and one task per site; one intake socket for all.
 
 mod commits;
+mod exclude;
 mod pauses;
 mod records;
 mod settle;
@@ -85,6 +86,7 @@ impl Engine {
             share.start(intake.barriers())?;
             upkeep.spawn(keep_up(Arc::clone(share)));
             upkeep.spawn(commits::pass_on(Arc::clone(share)));
+            upkeep.spawn(exclude::pass_on(Arc::clone(share)));
         }
         Ok(Self {
             shares,

@@ -164,6 +164,13 @@ impl ShareEngine {
             .filter(move |site| only.is_none_or(|name| name == site.name))
     }
 
+    fn excluded(&self) -> String {
+        self.catalog.excluded().unwrap_or_else(|error| {
+            tracing::warn!(share = self.share.name, %error, "no patterns for status");
+            String::new()
+        })
+    }
+
     /// The newest change that one of the sites has: whichever is first.
     pub(super) fn first_site(&self) -> Option<u64> {
         let changes = self
@@ -217,6 +224,7 @@ impl ShareEngine {
             unapplied_gap: self.intake.gap_after(catalog.applied),
             sessions: self.intake.sessions(),
             durability: self.intake.durability(),
+            exclude: self.excluded(),
             now_ns: now_ns(),
             oldest_unapplied_ns: self.intake.oldest_after(catalog.applied),
             catalog,

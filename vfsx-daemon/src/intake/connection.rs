@@ -114,6 +114,7 @@ async fn greet(
 
 fn register(share: &ShareIntake, hello: Hello, id: u64) -> (Session, Registration) {
     let (session, durability) = (Session::from(hello.session), hello.durability);
+    share.note_exclude(hello.exclude);
     let started = Body::SessionStarted {
         pid: hello.pid,
         samba: hello.samba,

@@ -35,7 +35,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vfsx_proto::{Durability, Hello, SessionId, ToDaemon};
+use vfsx_proto::{Durability, Exclude, Hello, SessionId, ToDaemon};
 
 /// How often a share is tended.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -139,6 +139,7 @@ async fn probe(path: &Path) -> io::Result<()> {
         samba: String::new(),
         module: String::new(),
         durability: Durability::Noted,
+        exclude: Exclude::default(),
     };
     vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
     stream.write_all(&hello).await?;

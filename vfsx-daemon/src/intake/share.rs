@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use vfsx_proto::{Durability, Stamped, Waits};
+use vfsx_proto::{Durability, Exclude, Stamped, Waits};
 
 /// A session that was open when its connection was lost for a reason on this side has this long to come back before
 /// it counts as ended.
@@ -39,6 +39,8 @@ pub struct ShareIntake {
     /// Sessions that are expected back.
     pub(super) awaited: watch::Sender<usize>,
     pub(super) token: AtomicU64,
+    /// What the newest tree connect says of names that are not replicated.
+    pub(super) exclude: watch::Sender<Exclude>,
     /// Newest record that a module waits for the commit of.
     pub(super) wanted: watch::Sender<u64>,
     /// One `tend` at a time, or a flag would be noted twice.
@@ -105,6 +107,7 @@ impl ShareIntake {
             spool: left.spool,
             awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
+            exclude: watch::channel(Exclude::default()).0,
             wanted: watch::channel(0).0,
             tending: Mutex::default(),
             state: Mutex::new(State {
@@ -162,6 +165,23 @@ impl ShareIntake {
     /// Tells when the records from `sequence` on were noted, for those that were there before this start.
     pub fn note_backlog(&self, sequence: u64, time_ns: i64) {
         self.lock().arrivals.note(sequence, time_ns);
+    }
+
+    /// Names that are not replicated, as the newest tree connect says; changes when another one says so.
+    pub fn exclude(&self) -> watch::Receiver<Exclude> {
+        self.exclude.subscribe()
+    }
+
+    /// A tree connect says which names are not replicated.
+    pub(super) fn note_exclude(&self, exclude: Exclude) {
+        self.exclude.send_if_modified(|newest| {
+            // A clock that was set back would make the newest an old one; the catalog knows, too.
+            let newer = exclude.read_ns >= newest.read_ns || newest.read_ns > now_ns();
+            if newer {
+                *newest = exclude;
+            }
+            newer
+        });
     }
 
     /// Notes that changes may have been missed. Kept on disk at once, in the journal as soon as it can take it.

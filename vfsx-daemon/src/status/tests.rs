@@ -59,6 +59,7 @@ fn facts() -> ShareFacts {
         unapplied_gap: None,
         sessions: (1, 0),
         durability: Default::default(),
+        exclude: String::new(),
         now_ns: NOW,
         catalog: catalog::Status {
             applied: HEAD,

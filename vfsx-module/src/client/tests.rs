@@ -5,7 +5,9 @@ use super::*;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use vfsx_proto::{Decoder, Durability, NodeRef, PREAMBLE, SessionId, Stamped, Welcome, check_preamble};
+use vfsx_proto::{
+    Decoder, Durability, Exclude, NodeRef, PREAMBLE, SessionId, Stamped, Welcome, check_preamble,
+};
 
 /// Longer than anything here takes, so that a hang fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,6 +37,7 @@ pub(crate) fn hello() -> Hello {
         samba: "4.17".into(),
         module: "0".into(),
         durability: Durability::Noted,
+        exclude: Exclude::default(),
     }
 }
 

@@ -6,14 +6,17 @@ use super::host::{self, HOST};
 use super::shares::{self, Share};
 use super::waits;
 use crate::client::{Client, ERROR, NOTICE};
-use crate::config::{self, Config, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MIN_RING};
+use crate::config::{self, Config, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MAX_EXCLUDE, MIN_RING};
 use crate::hooks::{Capture, order};
 use crate::{os, sys};
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use vfsx_proto::{Durability, Hello, SessionId};
+use vfsx_proto::{Durability, Exclude, Hello, SessionId};
+
+/// smbd's `case sensitive = yes`. With `auto`, the default, SMB clients do not tell case.
+const CASE_SENSITIVE: c_int = 1;
 
 pub(super) unsafe extern "C" fn connect(
     handle: *mut sys::vfs_handle_struct,
@@ -98,7 +101,7 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
     let Some(watch) = (unsafe { Watch::new(handle, key) }) else {
         return host::log(ERROR, &format!("share {share} is not captured: no memory"));
     };
-    let config = config(snum, &share);
+    let (config, exclude) = (config(snum, &share), exclude(snum, &share));
     let hello = Hello {
         session,
         share,
@@ -106,6 +109,7 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
         samba,
         module: env!("CARGO_PKG_VERSION").to_owned(),
         durability: config.durability,
+        exclude,
     };
     let capture = Capture::new(Client::new(config, HOST, hello));
     shares::insert(key, Share { capture, watch });
@@ -139,6 +143,26 @@ fn config(snum: c_int, share: &str) -> Config {
         ring: ring.max(MIN_RING),
         durability,
         wait_limit: config::wait_limit(durability, wait_limit),
+    }
+}
+
+/// As the share's configuration is now: it is given to vfsxd, and nothing here depends on it.
+fn exclude(snum: c_int, share: &str) -> Exclude {
+    let mut patterns = path(snum, c"exclude", "").into_os_string().into_vec();
+    if patterns.len() > MAX_EXCLUDE {
+        host::log(
+            ERROR,
+            &format!(
+                "share {share}: vfsx:exclude is longer than {MAX_EXCLUDE} bytes and counts for nothing: all is replicated"
+            ),
+        );
+        patterns.clear();
+    }
+    Exclude {
+        patterns,
+        // SAFETY: smbd's own table of shares.
+        case_sensitive: unsafe { sys::lp_case_sensitive(snum) } == CASE_SENSITIVE,
+        read_ns: os::wall_clock(),
     }
 }
 

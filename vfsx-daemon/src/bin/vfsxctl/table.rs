@@ -32,6 +32,9 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
         bytes(journal.bytes_max),
         share.sessions.connected
     )?;
+    if !share.exclude.is_empty() {
+        writeln!(out, "  not replicated: names like {}", share.exclude)?;
+    }
     let durability = &share.durability;
     if durability.journal + durability.remote > 0 || durability.waits > 0 {
         writeln!(

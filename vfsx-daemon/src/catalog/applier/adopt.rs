@@ -129,6 +129,9 @@ impl Work<'_> {
         let Some(path) = components(path_hint) else {
             return Ok(None);
         };
+        if path.iter().any(|name| self.is_excluded(name)) {
+            return Ok(None);
+        }
         match self
             .share
             .pin(&path)

@@ -4,7 +4,7 @@ use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::store::{GapRow, IntentRow, Key, Prefix, delete, get, page, put};
-use crate::journal::{Body, DirRef, GapReason, NodeRef, Record, Session};
+use crate::journal::{Body, DirRef, GapReason, NodeKind, NodeRef, Record, Session};
 use restfs_lib::model::{Kind, ObjectId, valid_name};
 use rustix::fd::AsFd;
 
@@ -31,7 +31,12 @@ impl Work<'_> {
             *node = self.share.known_node(node);
         }
         match &body {
-            Body::Create { dir, name, node, .. } => self.create(dir, name, node),
+            Body::Create {
+                dir,
+                name,
+                node,
+                kind,
+            } => self.create(dir, name, node, *kind),
             Body::Link { dir, name, node } => self.link(dir, name, node),
             Body::Rename {
                 from,
@@ -81,8 +86,21 @@ impl Work<'_> {
         }
     }
 
-    fn create(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
-        let Some(dir) = self.find_dir(dir)? else {
+    fn create(
+        &mut self,
+        dir: &DirRef,
+        name: &[u8],
+        node: &NodeRef,
+        kind: NodeKind,
+    ) -> Result<(), CatalogError> {
+        let found = self.find_dir(dir)?;
+        if self.is_excluded(name) || found.is_none() && self.is_beyond(dir) {
+            return match kind {
+                NodeKind::Directory => self.bury(node),
+                _ => Ok(()),
+            };
+        }
+        let Some(dir) = found else {
             return Ok(());
         };
         match self.known(node)? {
@@ -108,7 +126,9 @@ impl Work<'_> {
         if let Ok(Some(seen)) = self.share.see(handle.as_fd(), name)
             && seen.node == *node
         {
-            self.adopt(dir, &handle, name, &seen, true)?;
+            // Of one that was excluded, or beyond, what is in it may have been passed over.
+            let fresh = !self.memory.graves.contains(node);
+            self.adopt(dir, &handle, name, &seen, fresh)?;
         }
         Ok(())
     }
@@ -117,7 +137,7 @@ impl Work<'_> {
         let Some(dir) = self.find_dir(dir)? else {
             return Ok(());
         };
-        if let Some(id) = self.known(node)? {
+        if let Some(id) = self.known(node)?.filter(|_| !self.is_excluded(name)) {
             self.put_entry(dir, name, id)?;
             self.one_more_name(id)?;
         }
@@ -142,20 +162,31 @@ impl Work<'_> {
         replaced: Option<&NodeRef>,
     ) -> Result<(), CatalogError> {
         let from = self.find_dir(from)?;
-        let to = self.find_dir(to)?;
+        let found = self.find_dir(to)?;
+        let excluded = self.is_excluded(to_name) || found.is_none() && self.is_beyond(to);
+        let to = found;
         if let Some(id) = self.known(node)? {
             let same = from == to && from_name == to_name;
             if let (Some(from), false) = (from, same) {
                 self.drop_entry(from, from_name, id)?;
             }
             match to {
+                _ if excluded => self.exclude(id)?,
                 Some(to) => self.put_entry(to, to_name, id)?,
                 None => self.displace(id, false)?,
             }
         }
+        if excluded {
+            // A directory that nobody knows yet: what was done in it before concerns nobody.
+            self.bury(node)?;
+        }
         if let Some(replaced) = replaced.filter(|r| *r != node) {
             self.bury(replaced)?;
             if let Some(id) = self.known(replaced)? {
+                // One that comes from an excluded name is not known, and has not taken the place yet.
+                if let Some(to) = to {
+                    self.drop_entry(to, to_name, id)?;
+                }
                 self.name_lost(id, replaced)?;
             }
         }
@@ -207,8 +238,10 @@ impl Work<'_> {
                 Ok(None)
             }
             None => {
-                if !self.memory.graves.contains(&dir.node) {
+                if !self.is_beyond(dir) {
                     self.lose(dir.node)?;
+                } else {
+                    self.bury(&dir.node)?;
                 }
                 Ok(None)
             }

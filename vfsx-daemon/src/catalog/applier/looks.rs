@@ -192,6 +192,9 @@ impl Work<'_> {
         if !self.is_directory(look.dir)? {
             return Ok(Outcome::Settled);
         }
+        if self.is_excluded(&look.name) {
+            return self.leave_out(look);
+        }
         let found = match self.dir(look.dir) {
             Ok(Some(handle)) => self
                 .share
@@ -209,6 +212,15 @@ impl Work<'_> {
                 Ok(Outcome::Failed)
             }
         }
+    }
+
+    /// Whatever an excluded name leads to: not in the catalog.
+    fn leave_out(&mut self, look: &Look) -> Result<Outcome, CatalogError> {
+        if let Some(id) = self.lookup(look.dir, &look.name)? {
+            self.drop_entry(look.dir, &look.name, id)?;
+            self.exclude(id)?;
+        }
+        Ok(Outcome::Settled)
     }
 
     fn settle(&mut self, look: &Look, dir: &OwnedFd, seen: Option<Seen>) -> Result<Outcome, CatalogError> {

@@ -2,9 +2,10 @@
 
 use super::unread::{Class, DirtyIndex};
 use crate::catalog::CatalogError;
+use crate::catalog::exclude::Exclude;
 use crate::catalog::store::{
-    DirtRow, DisplacedRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow, Prefix, Row, ScanRow,
-    get, page,
+    DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow, Prefix,
+    Row, ScanRow, get, page,
 };
 use crate::journal::NodeRef;
 use lru::LruCache;
@@ -22,6 +23,9 @@ pub(super) struct Memory {
     pub(super) head: HeadRow,
     pub(super) gap: Option<GapRow>,
     pub(super) scan: ScanRow,
+    /// Names that are not entered, and the row that says so.
+    pub(super) exclude: Exclude,
+    pub(super) exclude_row: ExcludeRow,
     pub(super) dirty: DirtyIndex,
     /// Journal sequences that are not covered because something of them waits: dirt, looks, lists, lost directories.
     pub(super) holds: Holds,
@@ -51,6 +55,8 @@ impl Default for Memory {
             head: HeadRow::default(),
             gap: None,
             scan: ScanRow::default(),
+            exclude: Exclude::default(),
+            exclude_row: ExcludeRow::default(),
             dirty: DirtyIndex::default(),
             holds: Holds::default(),
             looks: BTreeMap::new(),
@@ -70,10 +76,13 @@ impl Default for Memory {
 
 impl Memory {
     pub(super) fn load(kv: &dyn KvRead) -> Result<Self, CatalogError> {
+        let exclude_row = get(kv, &Key::meta("exclude"))?.unwrap_or_default();
         let mut memory = Self {
             head: get(kv, &Key::meta("head"))?.unwrap_or_default(),
             gap: get(kv, &Key::meta("gap"))?,
             scan: get(kv, &Key::meta("scan"))?.unwrap_or_default(),
+            exclude: Exclude::new(&exclude_row),
+            exclude_row,
             ..Self::default()
         };
         let now = Instant::now();

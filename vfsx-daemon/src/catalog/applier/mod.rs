@@ -5,6 +5,7 @@ mod adopt;
 mod dirs;
 mod dirty;
 mod events;
+mod excluded;
 mod lists;
 mod log;
 mod looks;
@@ -23,6 +24,7 @@ pub(super) use scans::Page;
 pub(super) use work::{BUCKET, Rules};
 
 use crate::catalog::CatalogError;
+use crate::catalog::store::ExcludeRow;
 use crate::journal::Record;
 use crossbeam_channel::Sender;
 use restfs_lib::model::{BlockRef, ObjectId};
@@ -51,6 +53,8 @@ pub(super) enum Request {
     },
     /// The replicator cannot find the object where the catalog believes it to be.
     Away(ObjectId),
+    /// Names that are not to be entered.
+    Exclude(ExcludeRow, Reply<()>),
     /// See [`crate::catalog::Catalog::hurry`].
     Hurry,
     /// Have the cursors on disk; they are with every transaction.

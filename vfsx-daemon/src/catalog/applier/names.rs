@@ -1,5 +1,6 @@
 //! Names of objects, and objects that lose theirs.
 
+use super::excluded::EXCLUDED;
 use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::store::{DisplacedRow, Key, ListRow, NodeRow, Prefix, ScanPhase, delete, get, page, put};
@@ -106,7 +107,7 @@ impl Work<'_> {
     }
 
     /// `scan`: when that one has finished without finding it, it is nowhere.
-    fn displace_until(&mut self, id: ObjectId, dead: bool, scan: u64) -> Result<(), CatalogError> {
+    pub(super) fn displace_until(&mut self, id: ObjectId, dead: bool, scan: u64) -> Result<(), CatalogError> {
         let Some(row) = self.node_row(id)? else {
             return Ok(());
         };
@@ -132,7 +133,7 @@ impl Work<'_> {
             self.memory.displaced += 1;
         }
         let row = DisplacedRow {
-            since_ns: self.now_ns,
+            since_ns: if scan == EXCLUDED { 0 } else { self.now_ns },
             dead: dead || old.is_some_and(|o| o.dead),
             scan,
             relist: old.is_some_and(|o| o.relist) || self.forget_looks(id)? > 0,
@@ -240,8 +241,12 @@ impl Work<'_> {
                 dir: id,
                 name: name.clone(),
             })?;
-            // What would have been moved out of it, the same scan would have found.
-            self.displace_until(*child, false, row.scan)?;
+            if row.scan == EXCLUDED {
+                self.exclude(*child)?;
+            } else {
+                // What would have been moved out of it, the same scan would have found.
+                self.displace_until(*child, false, row.scan)?;
+            }
         }
         if self.is_empty(id)? {
             self.drop_object(id)?;

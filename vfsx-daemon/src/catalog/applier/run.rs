@@ -280,6 +280,11 @@ impl Applier {
                 Request::Away(object) => work.suspect(object)?,
                 // Done at the end.
                 Request::Hurry => {}
+                Request::Exclude(row, reply) => {
+                    let done = work.set_exclude(row);
+                    waiting.push(Waiting::Done(reply));
+                    done?;
+                }
             }
         }
         work.resume_looks();

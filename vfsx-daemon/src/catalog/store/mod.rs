@@ -8,7 +8,7 @@ mod table;
 pub(super) use change::{LogRow, OpRow};
 pub(super) use key::{Key, Prefix};
 pub(super) use row::{
-    CursorRow, DevicesRow, DirtRow, DisplacedRow, GapRow, HeadRow, IntentRow, ListRow, LookRow, LostRow,
+    CursorRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, ListRow, LookRow, LostRow,
     NodeRow, ScanPhase, ScanRow, SourceRow,
 };
 pub(super) use table::{Row, delete, get, page, put};

@@ -53,6 +53,16 @@ pub(in crate::catalog) struct GapRow {
     pub(in crate::catalog) newest: u64,
 }
 
+/// `M exclude`: names that are not replicated.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct ExcludeRow {
+    /// `/pattern/pattern/`.
+    pub(in crate::catalog) text: Vec<u8>,
+    pub(in crate::catalog) case_sensitive: bool,
+    /// When the tree connect began that brought them. What an older one says counts no more.
+    pub(in crate::catalog) since_ns: i64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::catalog) enum ScanPhase {
     #[default]
@@ -81,6 +91,14 @@ pub(in crate::catalog) struct ScanRow {
     pub(in crate::catalog) files: u64,
     pub(in crate::catalog) bytes: u64,
     pub(in crate::catalog) differences: u64,
+}
+
+impl ExcludeRow {
+    /// Whether these are to be in force instead. The clock may have been set back since the others were brought.
+    pub(in crate::catalog) fn replaces(&self, old: &Self, now_ns: i64) -> bool {
+        let same = (&self.text, self.case_sensitive) == (&old.text, old.case_sensitive);
+        !same && (self.since_ns >= old.since_ns || old.since_ns > now_ns)
+    }
 }
 
 impl ScanRow {
@@ -208,6 +226,7 @@ rows! {
     HeadRow 1 "head row",
     CursorRow 1 "cursor row",
     GapRow 1 "gap row",
+    ExcludeRow 1 "exclude row",
     ScanRow 1 "scan row",
     NodeRow 1 "node row",
     DirtRow 1 "dirt row",

@@ -106,6 +106,14 @@ fn rows_are_what_the_page_draws() {
     );
     let scan = ScanRow {
         phase: ScanPhase::Walking,
+    golden(
+        ExcludeRow {
+            text: b"/*/".to_vec(),
+            case_sensitive: true,
+            since_ns: -2,
+        },
+        "01032f2a2f0103",
+    );
         number: 1,
         again: true,
         directories: 2,

@@ -2,6 +2,7 @@
 
 mod content;
 mod crash;
+mod exclude;
 mod names;
 mod random;
 mod rig;

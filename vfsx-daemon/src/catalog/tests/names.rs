@@ -27,13 +27,13 @@ impl Rename {
     }
 }
 
-fn rename(rig: &Rig, from: (&str, &str), to: (&str, &str)) -> Body {
+pub(super) fn rename(rig: &Rig, from: (&str, &str), to: (&str, &str)) -> Body {
     let event = Rename::prepare(rig, from, to);
     fs::rename(rig.path(&join(from.0, from.1)), rig.path(&join(to.0, to.1))).unwrap();
     event.body
 }
 
-fn unlink(rig: &Rig, dir: &str, name: &str) -> Body {
+pub(super) fn unlink(rig: &Rig, dir: &str, name: &str) -> Body {
     let path = join(dir, name);
     let event = Body::Unlink {
         dir: rig.dir(dir),

@@ -373,3 +373,20 @@ proptest! {
         rig.check();
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases().div_ceil(2), max_shrink_time: 60_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn excluded_names_are_left_out_whatever_order_events_come_in(steps in steps()) {
+        let rig = Rig::new();
+        rig.exclude("/n5/n6/");
+        let mut clients = Clients::new(&rig);
+        for step in &steps {
+            clients.act(step);
+        }
+        clients.deliver_all(steps.len());
+        rig.check();
+        prop_assert!(rig.catalog.status().gap.is_none());
+    }
+}

@@ -1,5 +1,6 @@
 //! A share in a scratch directory, its catalog, and a journal that the test writes.
 
+use crate::catalog::exclude::Exclude;
 use crate::catalog::share::{Type, see_raw as see};
 use crate::catalog::{Catalog, Options, RecordSource, RecordsError, SiteStatus, Status};
 use crate::journal::{Body, DirRef, NodeKind, NodeRef, Range, Record, Session};
@@ -343,11 +344,22 @@ impl Rig {
         block_on(self.catalog.changes(after, limits)).unwrap().changes
     }
 
+    /// Names that the catalog is to leave out from now on, after the scan that this makes.
+    pub(super) fn exclude(&self, patterns: &str) {
+        let since_ns = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+        self.catalog
+            .set_exclude(patterns.into(), false, since_ns)
+            .unwrap();
+        self.settle();
+    }
+
+    /// But for names that are excluded.
     pub(super) fn check_disk(&self) {
+        let exclude = Exclude::new(&self.catalog.exclude_row().unwrap());
         let kv = self.catalog.shared().kv.read().unwrap();
         let tree = Tree::head(&*kv, crate::catalog::applier::BUCKET);
         let mut seen = BTreeMap::new();
-        check_dir(&tree, ObjectId::ROOT, self.share.path(), &mut seen);
+        check_dir(&tree, ObjectId::ROOT, self.share.path(), &exclude, &mut seen);
         assert_eq!(
             tree.totals().unwrap().objects,
             seen.len() as u64,
@@ -425,7 +437,13 @@ pub(super) fn node_of(path: &Path) -> NodeRef {
 }
 
 /// Compares a directory of the catalog with the disk. `seen`: inode -> object, so that hard links are one object.
-fn check_dir(tree: &Tree<'_>, id: ObjectId, path: &Path, seen: &mut BTreeMap<u64, ObjectId>) {
+fn check_dir(
+    tree: &Tree<'_>,
+    id: ObjectId,
+    path: &Path,
+    exclude: &Exclude,
+    seen: &mut BTreeMap<u64, ObjectId>,
+) {
     check_object(tree, id, path, seen);
     let mut on_disk: Vec<String> = std::fs::read_dir(path)
         .unwrap()
@@ -441,9 +459,10 @@ fn check_dir(tree: &Tree<'_>, id: ObjectId, path: &Path, seen: &mut BTreeMap<u64
     for (name, (_, child)) in names.iter().zip(entries) {
         let path = path.join(name);
         if path.symlink_metadata().unwrap().is_dir() {
-            check_dir(tree, child, &path, seen);
+            check_dir(tree, child, &path, exclude, seen);
         } else {
             check_object(tree, child, &path, seen);
+        .filter(|name| !exclude.matches(name.as_bytes()))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use vfsx_proto::{
-    Decoder, Durability, Event, Hello, NodeRef, PREAMBLE, SessionId, Stamped, ToDaemon, ToModule,
+    Decoder, Durability, Event, Exclude, Hello, NodeRef, PREAMBLE, SessionId, Stamped, ToDaemon, ToModule,
     check_preamble, encode, preamble,
 };
 
@@ -27,6 +27,7 @@ pub(crate) fn greeting(share: &str, n: u8) -> Hello {
         samba: "4.17".into(),
         module: "0".into(),
         durability: Durability::Noted,
+        exclude: Exclude::default(),
     }
 }
 
