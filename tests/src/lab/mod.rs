@@ -16,7 +16,7 @@ pub use binaries::Binaries;
 pub use description::{
     Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription,
 };
-pub use process::{Frozen, READY_LIMIT, Service, tail};
+pub use process::{Frozen, READY_LIMIT, Service, tail, waits_for_disk};
 pub use site::Site;
 pub use smb_conf::SambaOptions;
 
