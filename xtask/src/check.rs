@@ -6,8 +6,24 @@ use anyhow::Result;
 
 /// Crate whose tests run smbd and so need root.
 const END_TO_END: &str = "vfsx-tests";
+/// Its tests that take long: ignored otherwise.
+const LONG: &str = "endurance";
 
-pub fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only the tests that take minutes, one after another, with what they measure. They need 2 GiB of disk space and more than
+    /// a million free inodes in the directory for temporary files (TMPDIR).
+    #[arg(long)]
+    long: bool,
+    /// Of those, the ones with this in their names.
+    #[arg(requires = "long")]
+    name: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.long {
+        return long(arguments.name.as_deref());
+    }
     cargo(&["fmt", "--all", "--check"])?;
     build::prepare()?;
     cargo(&[
@@ -26,15 +42,30 @@ pub fn run() -> Result<()> {
         return cargo(&["test", "--workspace", "--no-fail-fast"]);
     }
     cargo(&["test", "--workspace", "--exclude", END_TO_END, "--no-fail-fast"])?;
+    as_root(&["test", "--package", END_TO_END, "--no-fail-fast"])
+}
+
+fn long(name: Option<&str>) -> Result<()> {
+    build::prepare()?;
+    build::everything(Profile::Dev)?;
+    let mut words = vec!["test", "--package", END_TO_END, "--test", LONG, "--"];
+    words.extend(["--ignored", "--nocapture", "--test-threads=1"]);
+    words.extend(name);
+    if rights::is_root() {
+        return cargo(&words);
+    }
+    as_root(&words)
+}
+
+/// Runs cargo, whose test programs run as root by sudo.
+fn as_root(words: &[&str]) -> Result<()> {
     let runner = format!(
         "CARGO_TARGET_{}_RUNNER",
         host()?.to_uppercase().replace(['-', '.'], "_")
     );
-    println!("$ cargo test --package {END_TO_END}, by sudo");
+    println!("$ cargo {}, by sudo", words.join(" "));
     let mut command = build::command();
-    command
-        .args(["test", "--package", END_TO_END, "--no-fail-fast"])
-        .env(runner, "sudo");
+    command.args(words).env(runner, "sudo");
     packages::run(&mut command, "the end-to-end tests")
 }
 
