@@ -104,8 +104,6 @@ fn rows_are_what_the_page_draws() {
         },
         "01010377687909",
     );
-    let scan = ScanRow {
-        phase: ScanPhase::Walking,
     golden(
         ExcludeRow {
             text: b"/*/".to_vec(),
@@ -114,6 +112,8 @@ fn rows_are_what_the_page_draws() {
         },
         "01032f2a2f0103",
     );
+    let scan = ScanRow {
+        phase: ScanPhase::Walking,
         number: 1,
         again: true,
         directories: 2,

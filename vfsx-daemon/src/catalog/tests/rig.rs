@@ -448,6 +448,7 @@ fn check_dir(
     let mut on_disk: Vec<String> = std::fs::read_dir(path)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !exclude.matches(name.as_bytes()))
         .collect();
     on_disk.sort();
     let entries = tree.entries(id, None, usize::MAX >> 1).unwrap();
@@ -462,7 +463,6 @@ fn check_dir(
             check_dir(tree, child, &path, exclude, seen);
         } else {
             check_object(tree, child, &path, seen);
-        .filter(|name| !exclude.matches(name.as_bytes()))
         }
     }
 }
