@@ -39,7 +39,7 @@ enum Command {
     /// JSON object. Exit code 0 only when the replica is identical.
     Demo(demo::Arguments),
     /// Installs what is missing, builds and runs every test: format, lints, unit, end to end on a real smbd.
-    Test,
+    Test(check::Arguments),
     /// Starts a private stack in DIR and leaves it running; `DIR/lab.json` says where everything is.
     Lab(lab::Arguments),
     /// Runs the benchmarks, each beside its peers in the same run, and prints a table.
@@ -59,7 +59,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Test => check::run(),
+        Command::Test(arguments) => check::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
