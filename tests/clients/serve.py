@@ -3,6 +3,8 @@
 import json
 import sys
 
+from impacket.nmb import NetBIOSError, NetBIOSTimeout
+
 
 def serve(make_client):
     """The first line is {"user": .., "password": ..}; `make_client` gets host, port, share and that. A request's `do` names a
@@ -15,6 +17,8 @@ def serve(make_client):
         operation = getattr(client, request.pop("do"))
         try:
             answer = {"ok": operation(**request) or {}}
+        except (OSError, NetBIOSError, NetBIOSTimeout) as error:
+            sys.exit(f"SMB client: the connection is lost: {error}")
         except Exception as error:
             if "STATUS" not in str(error):
                 raise

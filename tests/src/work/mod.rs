@@ -1,10 +1,12 @@
 //! What people do on a share: a real tree copied in, a day's work on it, many small files.
 
+mod behind;
 mod changes;
 mod lag;
 mod random;
 mod source;
 
+pub use behind::{Behind, MARK, Marks, mark_at};
 pub use changes::{Counts, work};
 pub use lag::Lag;
 pub use random::random_file;

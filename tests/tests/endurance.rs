@@ -1,0 +1,334 @@
+//! Work that goes on for long, or on much: each test in a short form, and in a long one that `cargo xtask test --long` runs.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, chown};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use vfsx_tests::lab::{BUCKET, LAB_USER};
+use vfsx_tests::rpc::Rpc;
+use vfsx_tests::smb::{Handle, Session, SmbClient};
+use vfsx_tests::testlab::{TestLab, with_lab};
+use vfsx_tests::wait;
+use vfsx_tests::work::{Behind, Marks, mark_at};
+
+/// A site is never further behind, whatever clients do.
+const LIMIT: Duration = Duration::from_secs(5);
+const BLOCK: u64 = 64 << 10;
+
+/// Works with `work` while the site's file `path` is looked at, and gives the worst of the looks. Nothing on the way may be
+/// further behind than [`LIMIT`].
+fn never_far_behind(lab: &TestLab, path: &str, work: impl FnOnce(&Marks) -> Result<()>) -> Result<Behind> {
+    let (marks, over) = (Marks::default(), AtomicBool::new(false));
+    let site = lab.site("site1")?;
+    let behind = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| marks.watch(lab, site, path, &over));
+        let worked = work(&marks);
+        over.store(true, Ordering::Relaxed);
+        let behind = watch
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the watch panicked")));
+        worked.and(behind)
+    })?;
+    println!(
+        "worst of {} looks: {:?} seen, {:?} told by vfsxd",
+        behind.looks, behind.seen, behind.told
+    );
+    ensure!(behind.newest > 0, "the site never had a mark");
+    ensure!(
+        behind.seen <= LIMIT && behind.told <= LIMIT,
+        "too far behind: {behind:?}"
+    );
+    Ok(behind)
+}
+
+/// Blocks of the file, of which one after another gets a mark.
+const PLACES: u64 = 500;
+/// Between two marks.
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// A file that a client keeps open and writes all the time, as a database does.
+fn file_that_stays_open(time: Duration) {
+    with_lab(
+        |_| {},
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            let file = session.create("database", "create")?;
+            session.fill(file, 0, (PLACES + 1) * BLOCK, 1)?;
+            session.write(file, 0, &Marks::content(0))?;
+            lab.settle()?;
+            never_far_behind(lab, "database", |marks| {
+                write_for(lab, time, &mut session, file, marks)
+            })?;
+            session.close(file)?;
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+fn write_for(
+    lab: &TestLab,
+    time: Duration,
+    session: &mut Session,
+    file: Handle,
+    marks: &Marks,
+) -> Result<()> {
+    let mut rpc = Rpc::connect(lab.site("site1")?)?;
+    let start = Instant::now();
+    let mut written = Vec::new();
+    while start.elapsed() < time {
+        let mark = written.len() as u64 + 1;
+        session.write(file, place(mark), &Marks::content(mark))?;
+        session.write(file, 0, &Marks::content(mark))?;
+        marks.wrote(mark);
+        written.push(Instant::now());
+        check_places(&mut rpc, &written)?;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn place(mark: u64) -> u64 {
+    (1 + mark % PLACES) * BLOCK
+}
+
+/// What is older than the limit must be at the site wherever in the file it is; one place is looked at, another one each time.
+fn check_places(rpc: &mut Rpc, written: &[Instant]) -> Result<()> {
+    let old = written.partition_point(|when| when.elapsed() > LIMIT) as u64;
+    let looked = old.saturating_sub(written.len() as u64 * 7 % PLACES);
+    if looked == 0 {
+        return Ok(());
+    }
+    let found = mark_at(rpc, "database", place(looked))?.context("the site's file ends too early")?;
+    // A later mark may be at the place by now; what was there before all marks is random and far greater.
+    ensure!(
+        found >= looked && found <= written.len() as u64,
+        "mark {looked} is older than {LIMIT:?} and not at the site, which has {found}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_file_that_stays_open_for_20_s_is_never_5_s_behind() {
+    file_that_stays_open(Duration::from_secs(20));
+}
+
+#[test]
+#[ignore = "10 minutes: cargo xtask test --long"]
+fn a_file_that_stays_open_for_10_minutes_is_never_5_s_behind() {
+    file_that_stays_open(Duration::from_secs(600));
+}
+
+/// Names that go round, each over one that is there: every object that was replaced is gone at the site, and no change waits for
+/// another.
+fn names_that_go_round(rounds: u64) {
+    with_lab(
+        |_| {},
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            for name in ["a", "b", "c"] {
+                let handle = session.create(name, "create")?;
+                session.write(handle, 0, &Marks::content(0))?;
+                session.close(handle)?;
+            }
+            lab.settle()?;
+            let start = Instant::now();
+            never_far_behind(lab, "b", |marks| {
+                (1..=rounds).try_for_each(|round| go_round(&mut session, round, marks))
+            })?;
+            println!("{rounds} rounds in {:?}", start.elapsed());
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+fn go_round(session: &mut Session, round: u64, marks: &Marks) -> Result<()> {
+    for (from, to) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        let handle = session.create(from, "open")?;
+        session.rename_open(handle, to, true)?;
+        session.close(handle)?;
+    }
+    for name in ["c", "b"] {
+        let handle = session.create(name, "create")?;
+        session.write(handle, 0, &Marks::content(round))?;
+        session.close(handle)?;
+    }
+    marks.wrote(round);
+    Ok(())
+}
+
+#[test]
+fn names_that_go_round_300_times_do_not_pile_up() {
+    names_that_go_round(300);
+}
+
+#[test]
+#[ignore = "minutes: cargo xtask test --long"]
+fn names_that_go_round_10000_times_do_not_pile_up() {
+    names_that_go_round(10_000);
+}
+
+/// On the wire, for the rename of a directory with any number of files.
+const RENAME_BYTES: u64 = 1024;
+/// In the journal: the begin of the client's session, the rename, the end of the session.
+const RENAME_RECORDS: u64 = 3;
+/// One in so many files has content.
+const FULL: u64 = 100;
+
+/// A directory with that many files, brought over before a client renames it.
+fn directory_of_many_files(files: u64, limit: Duration, then: impl FnOnce(&TestLab) -> Result<()>) {
+    with_lab(
+        |options| options.vfsxd = false,
+        |lab| {
+            let big = lab.share("data")?.join("big");
+            make_files(&big, files)?;
+            let start = Instant::now();
+            lab.vfsxd.start()?;
+            lab.settle_within(limit)?;
+            println!("{files} files at the site after {:?}", start.elapsed());
+
+            let before = (lab.wire_bytes("site1")?, records(lab)?);
+            let start = Instant::now();
+            SmbClient::new(lab, "data").run(&["rename big renamed"])?;
+            lab.settle_within(limit)?;
+            let (wire, records) = (lab.wire_bytes("site1")? - before.0, records(lab)? - before.1);
+            println!(
+                "renamed at the site after {:?}: {wire} bytes on the wire, {records} records",
+                start.elapsed()
+            );
+            ensure!(wire < RENAME_BYTES, "{wire} bytes on the wire");
+            ensure!(records == RENAME_RECORDS, "{records} records in the journal");
+            then(lab)
+        },
+    );
+}
+
+/// The last file is where it belongs, and nowhere else.
+fn check_last_file(lab: &TestLab, files: u64) -> Result<()> {
+    let mut rpc = Rpc::connect(lab.site("site1")?)?;
+    let mut stat = |directory: &str| {
+        let path = format!("/{directory}/file {}", files - 1);
+        rpc.call(
+            "object.stat",
+            json!({ "bucket": BUCKET, "object": { "path": path } }),
+        )
+    };
+    ensure!(
+        stat("renamed")?.is_ok() && stat("big")?.is_err(),
+        "the file is not where it belongs"
+    );
+    Ok(())
+}
+
+fn make_files(dir: &Path, files: u64) -> Result<()> {
+    fs::create_dir(dir)?;
+    let user = nix::unistd::User::from_name(LAB_USER)?.context("the lab has made its user")?;
+    chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    for number in 0..files {
+        let file = File::create(dir.join(format!("file {number}")))?;
+        if number.is_multiple_of(FULL) {
+            file.write_all_at(&number.to_le_bytes(), 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// In vfsxd's journal.
+fn records(lab: &TestLab) -> Result<u64> {
+    let status = lab.status()?;
+    let head = status.pointer("/journal/head").and_then(Value::as_u64);
+    head.with_context(|| format!("status without journal: {status}"))
+}
+
+#[test]
+fn the_rename_of_a_directory_with_20000_files_is_one_record() {
+    directory_of_many_files(20_000, Duration::from_secs(120), |lab| {
+        check_last_file(lab, 20_000)
+    });
+}
+
+#[test]
+#[ignore = "minutes, and a million inodes: cargo xtask test --long"]
+fn the_rename_of_a_directory_with_a_million_files_is_one_record() {
+    directory_of_many_files(1_000_000, Duration::from_secs(3600), |lab| {
+        let start = Instant::now();
+        lab.check_replica("site1")?;
+        println!("restored and compared in {:?}", start.elapsed());
+        Ok(())
+    });
+}
+
+const TORN: u64 = 4 << 20;
+
+/// smbd processes that are killed while their clients write: whatever was written is found by comparing the file.
+fn kills_in_writes(rounds: u64) {
+    with_lab(
+        |_| {},
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            let file = session.create("torn", "create")?;
+            session.fill(file, 0, TORN, 1)?;
+            drop(session);
+            lab.settle()?;
+            for round in 1..=rounds {
+                kill_in_write(lab, round).with_context(|| format!("round {round}"))?;
+            }
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+fn kill_in_write(lab: &TestLab, round: u64) -> Result<()> {
+    let mut session = Session::connect(lab, "data")?;
+    let file = session.create("torn", "open")?;
+    let before = (on_disk(lab)?, lab.share_bytes_read()?);
+    let client = std::thread::spawn(move || session.random_writes(file, TORN / 4096, 4096, TORN, round));
+    // Some more writes each time, so that the kill meets different moments.
+    let begun = || {
+        let changed =
+            on_disk(lab).is_ok_and(|now| blocks_that_differ(&before.0, &now) > (round % 20) as usize);
+        changed.then_some(())
+    };
+    wait::until("writes on the disk", LIMIT, begun, String::new)?;
+    for process in lab.smbd.children("smbd") {
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL)?;
+    }
+    let written = client.join().map_err(|_| anyhow!("the client panicked"))?;
+    ensure!(written.is_err(), "the client was done before the kill");
+    lab.settle()?;
+    let read = lab.share_bytes_read()? - before.1;
+    ensure!(read >= TORN, "the file was not compared whole: {read} bytes read");
+    ensure!(at_site(lab)? == on_disk(lab)?, "the site has something else");
+    Ok(())
+}
+
+fn on_disk(lab: &TestLab) -> Result<Vec<u8>> {
+    Ok(fs::read(lab.share("data")?.join("torn"))?)
+}
+
+fn at_site(lab: &TestLab) -> Result<Vec<u8>> {
+    Ok(lab.site("site1")?.restfs_output(&["cat", "data:/torn"])?.stdout)
+}
+
+fn blocks_that_differ(a: &[u8], b: &[u8]) -> usize {
+    let pairs = a.chunks(4096).zip(b.chunks(4096));
+    pairs.filter(|(a, b)| a != b).count()
+}
+
+#[test]
+fn smbd_killed_6_times_in_writes_leaves_equal_files() {
+    kills_in_writes(6);
+}
+
+#[test]
+#[ignore = "minutes: cargo xtask test --long"]
+fn smbd_killed_200_times_in_writes_leaves_equal_files() {
+    kills_in_writes(200);
+}
