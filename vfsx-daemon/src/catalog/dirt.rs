@@ -4,9 +4,12 @@ use super::store::DirtRow;
 use rangemap::RangeSet;
 use std::ops::Range;
 
-/// Ranges kept of one object. Beyond, they are widened until they merge: reading a little more costs less than keeping
-/// a list that is written anew with every event.
-const MAX_RANGES: usize = 4096;
+/// Ranges kept of one object: what a client writes at random in a second or two. Beyond, they are widened until enough of
+/// them merge: shipping and reading a little more costs less than a list without end that is written anew with every
+/// event.
+const MAX_RANGES: usize = 16_384;
+/// They are widened to pages first, then further: in smaller parts nothing is written that is scattered so much.
+const WIDENED: u64 = 4096;
 
 /// All of a file, however long it gets.
 pub(super) const WHOLE: Range<u64> = 0..u64::MAX;
@@ -26,10 +29,10 @@ impl Dirt {
         }
     }
 
-    /// A range in whole blocks of `block` bytes, metadata with it: content never changes without the times.
-    pub(super) fn of(range: Range<u64>, block: u32) -> Self {
+    /// A range, metadata with it: content never changes without the times.
+    pub(super) fn of(range: Range<u64>) -> Self {
         let mut dirt = Self::touched();
-        dirt.add(range, u64::from(block));
+        dirt.add(range);
         dirt
     }
 
@@ -41,21 +44,34 @@ impl Dirt {
         !self.ranges.is_empty()
     }
 
+    #[cfg(test)]
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
         self.ranges.iter().cloned()
     }
 
-    pub(super) fn add(&mut self, range: Range<u64>, grain: u64) {
+    /// The ranges in whole blocks of `block` bytes, apart.
+    pub(super) fn blocks(&self, block: u64) -> Vec<Range<u64>> {
+        let wide: RangeSet<u64> = self.ranges.iter().map(|range| widen(range, block)).collect();
+        wide.into_iter().collect()
+    }
+
+    /// What of the set lies within a range.
+    pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let cut = move |r: &Range<u64>| r.start.max(range.start)..r.end.min(range.end);
+        self.ranges.overlapping(range.clone()).map(cut)
+    }
+
+    pub(super) fn add(&mut self, range: Range<u64>) {
         if range.start < range.end {
-            self.ranges.insert(widen(&range, grain.max(1)));
+            self.ranges.insert(range);
         }
-        self.bound(grain);
+        self.bound();
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.touched |= other.touched;
         self.ranges.extend(other.ranges.iter().cloned());
-        self.bound(1);
+        self.bound();
     }
 
     /// These bytes have been read.
@@ -73,11 +89,11 @@ impl Dirt {
             .sum()
     }
 
-    fn bound(&mut self, grain: u64) {
-        let mut grain = grain.max(4096);
+    fn bound(&mut self) {
+        let mut grain = WIDENED;
         while self.ranges.len() > MAX_RANGES {
-            grain = grain.saturating_mul(2);
             self.ranges = self.ranges.iter().map(|r| widen(r, grain)).collect();
+            grain = grain.saturating_mul(2);
         }
     }
 }
@@ -114,29 +130,43 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_write_across_a_boundary_dirties_both_blocks() {
-        let dirt = Dirt::of(4095..4097, 4096);
-        assert!(dirt.ranges().eq(std::iter::once(0..8192)));
-        assert_eq!(dirt.bytes(5000), 5000);
+    fn a_write_across_a_boundary_dirties_both_blocks_and_no_more_of_them_than_it_wrote() {
+        let dirt = Dirt::of(4095..4097);
+        let both: Vec<_> = std::iter::once(0..8192).collect();
+        assert_eq!(dirt.blocks(4096), both);
+        assert!(dirt.within(0..4096).eq(std::iter::once(4095..4096)));
+        assert!(dirt.within(4096..8192).eq(std::iter::once(4096..4097)));
+        assert_eq!(dirt.bytes(5000), 2);
     }
 
     #[test]
     fn an_empty_write_and_the_last_byte_there_can_be_are_no_trouble() {
-        assert!(!Dirt::of(8192..8192, 4096).has_ranges());
-        let last = Dirt::of(u64::MAX - 1..u64::MAX, 4096);
-        assert!(last.ranges().eq(std::iter::once(u64::MAX - 4095..u64::MAX)));
+        assert!(!Dirt::of(8192..8192).has_ranges());
+        let last = Dirt::of(u64::MAX - 1..u64::MAX);
+        let wide: Vec<_> = std::iter::once(u64::MAX - 4095..u64::MAX).collect();
+        assert_eq!(last.blocks(4096), wide);
     }
 
     #[test]
     fn scattered_writes_without_end_stay_a_bounded_list() {
         let mut dirt = Dirt::default();
         for i in 0..20_000u64 {
-            dirt.add(i * 1_000_000..i * 1_000_000 + 1, 4096);
+            dirt.add(i * 100_000..i * 100_000 + 1);
         }
         assert!(dirt.ranges().count() <= MAX_RANGES);
         for i in 0..20_000u64 {
-            assert!(dirt.ranges().any(|r| r.contains(&(i * 1_000_000))));
+            assert!(dirt.ranges().any(|r| r.contains(&(i * 100_000))));
         }
+    }
+
+    #[test]
+    fn a_few_ranges_too_many_are_widened_to_pages_and_not_to_blocks() {
+        let mut dirt = Dirt::default();
+        for i in 0..=MAX_RANGES as u64 {
+            dirt.add(i * 200..i * 200 + 100);
+        }
+        let pages = (MAX_RANGES as u64 * 200 + 100).div_ceil(WIDENED);
+        assert_eq!(dirt.bytes(u64::MAX), pages * WIDENED);
     }
 
     proptest! {
@@ -148,11 +178,8 @@ mod tests {
             let mut model = [false; 128];
             for (write, start, length) in steps {
                 if write {
-                    dirt.add(start..start + length, 4);
-                    if length > 0 {
-                        let end = (start + length).next_multiple_of(4);
-                        model[(start - start % 4) as usize..end as usize].fill(true);
-                    }
+                    dirt.add(start..start + length);
+                    model[start as usize..(start + length) as usize].fill(true);
                 } else {
                     dirt.remove(start..start + length);
                     model[start as usize..(start + length) as usize].fill(false);
@@ -160,6 +187,18 @@ mod tests {
             }
             for (at, dirty) in model.iter().enumerate() {
                 prop_assert_eq!(dirt.ranges().any(|r| r.contains(&(at as u64))), *dirty);
+            }
+            let blocks = dirt.blocks(16);
+            prop_assert!(blocks.windows(2).all(|pair| pair[0].end < pair[1].start));
+            for (block, bytes) in (0u64..).zip(model.chunks(16)) {
+                let start = block * 16;
+                let wanted = blocks.iter().any(|r| r.contains(&start) && r.contains(&(start + 15)));
+                prop_assert_eq!(wanted, bytes.contains(&true));
+                let mut within = [false; 16];
+                for range in dirt.within(start..start + 16) {
+                    within[(range.start - start) as usize..(range.end - start) as usize].fill(true);
+                }
+                prop_assert_eq!(&within[..], bytes);
             }
         }
     }

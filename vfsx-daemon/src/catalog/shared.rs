@@ -1,6 +1,6 @@
 //! What the catalog's threads and its callers share.
 
-use super::reader::Cache;
+use super::reader::{Cache, Clones};
 use super::share::Share;
 use super::status::{SiteStatus, Status};
 use crate::catalog::CatalogError;
@@ -21,6 +21,7 @@ pub(super) struct Shared {
     pub(super) kv: Box<dyn Kv>,
     pub(super) share: Share,
     pub(super) cache: Cache,
+    pub(super) clones: Clones,
     pub(super) source: [u8; 16],
     /// Bytes read from the share's files since the start.
     pub(super) bytes_read: AtomicU64,
@@ -55,6 +56,7 @@ impl Shared {
             kv,
             share,
             cache,
+            clones: Clones::default(),
             source,
             bytes_read: AtomicU64::new(0),
             unread: AtomicU64::new(now.status.dirty_objects),
@@ -108,11 +110,15 @@ impl Shared {
     pub(super) fn publish(&self, status: Status, exact: bool) {
         let head = status.head;
         self.unread.store(status.dirty_objects, Ordering::Relaxed);
-        {
+        let shipped = {
             let mut now = self.now();
             now.status = status;
             now.exact = exact;
-        }
+            now.cursors
+                .values()
+                .all(|cursor| cursor.epoch > 0 && cursor.sequence >= head)
+        };
+        self.clones.tidy(shipped);
         self.head
             .send_if_modified(|old| std::mem::replace(old, head) != head);
         self.bump_progress();

@@ -1,13 +1,14 @@
 //! The catalog as the replicator sees it.
 
 use super::applier::{BUCKET, Before, BlockAnswer, Request};
-use super::reader::{Context, read_block};
+use super::reader::{Context, read_block, read_kept};
 use super::shared::Shared;
-use super::store::{HeadRow, Key, LogRow, Prefix, get, page};
+use super::store::{HeadRow, Key, LogRow, OpRow, Prefix, SinceRow, get, page};
 use super::{Catalog, CatalogError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dr_replicator::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
+use restfs_lib::content::Difference;
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::{BlockRef, Digest, Kind, Layout, ObjectId, Op, RowKey};
 use restfs_lib::tree::Tree;
@@ -181,9 +182,13 @@ impl Catalog {
             kv: &*shared.kv,
             share: &shared.share,
             cache: &shared.cache,
+            clones: &shared.clones,
             bytes_read: &shared.bytes_read,
         };
         let index = layout.block_at(place.segment, place.position);
+        if let Some(content) = read_kept(&context, place.object, &layout, index, now) {
+            return Ok(Some(read(expected, now, content)));
+        }
         let found = read_block(&context, place.object, &layout, index, before.size)
             .map_err(|e| SourceError::Failed(format!("object {}: {e}", place.object)))?;
         let Some(found) = found else { return Ok(None) };
@@ -288,8 +293,8 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
                 sequence,
                 journal,
                 time_ns,
+                since: differences(&*kv, sequence, &row.op)?,
                 op: Op::try_from(row.op)?,
-                since: Vec::new(),
             });
             if end {
                 whole = batch.changes.len();
@@ -302,6 +307,16 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
     let last = batch.changes.last().map_or(after, |c| c.sequence);
     batch.exact = exact == Some(last);
     Ok(batch)
+}
+
+/// How the blocks that a change puts differ from those before.
+fn differences(kv: &dyn KvRead, sequence: u64, op: &OpRow) -> Result<Vec<(u32, Difference)>, CatalogError> {
+    match op {
+        OpRow::PutBlocks { .. } => Ok(get::<SinceRow>(kv, &Key::Since(sequence))?
+            .map(Vec::from)
+            .unwrap_or_default()),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn log_page(kv: &dyn KvRead, after: u64) -> Result<Vec<(u64, LogRow)>, CatalogError> {

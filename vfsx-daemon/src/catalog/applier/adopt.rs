@@ -76,7 +76,7 @@ impl Work<'_> {
             } else {
                 self.now
             };
-            self.add_dirt(id, &Dirt::of(WHOLE, 1), seen.size(), due)?;
+            self.add_dirt(id, &Dirt::of(WHOLE), seen.size(), due)?;
         }
         Ok(())
     }

@@ -85,6 +85,7 @@ impl Work<'_> {
             flight.urgent = true;
             return;
         }
+        self.memory.dirty.come_to_rest(id);
         if self
             .memory
             .dirty

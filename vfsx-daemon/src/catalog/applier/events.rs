@@ -263,7 +263,7 @@ impl Work<'_> {
         };
         let mut dirt = Dirt::touched();
         for range in ranges {
-            dirt.add(range.clone(), u64::from(object.layout.block_size));
+            dirt.add(range.clone());
         }
         let written = ranges.iter().map(|r| r.end).filter(|end| *end < u64::MAX).max();
         let size = object.size.max(written.unwrap_or_default());
@@ -275,7 +275,7 @@ impl Work<'_> {
         match self.object(id)? {
             Some(o) if o.kind == Kind::File => {
                 let due = self.now + self.rules.flush_age;
-                self.add_dirt(id, &Dirt::of(WHOLE, 1), o.size, due)
+                self.add_dirt(id, &Dirt::of(WHOLE), o.size, due)
             }
             Some(_) => {
                 self.touched.insert(id);

@@ -44,6 +44,7 @@ impl Work<'_> {
         let to = keep_from.min(from + DROPS);
         for sequence in from..to {
             delete(self.kv, &Key::Log(sequence))?;
+            delete(self.kv, &Key::Since(sequence))?;
         }
         self.memory.head.oldest = to.max(from);
         Ok(to < keep_from)

@@ -319,7 +319,7 @@ impl Work<'_> {
             return Ok(());
         }
         let now = self.now;
-        self.add_dirt(id, &Dirt::of(WHOLE, 1), seen.size(), now)
+        self.add_dirt(id, &Dirt::of(WHOLE), seen.size(), now)
     }
 
     /// The object that the inode is. One of another kind is not it: the inode's number, and its birth time too, were

@@ -88,7 +88,7 @@ impl Work<'_> {
         self.note_seen(id, seen, content)?;
         if !content && seen.size() != old.size {
             let changed = seen.size().min(old.size)..u64::MAX;
-            let dirt = Dirt::of(changed, old.layout.block_size);
+            let dirt = Dirt::of(changed);
             let now = self.now;
             self.add_dirt(id, &dirt, seen.size(), now)?;
         }

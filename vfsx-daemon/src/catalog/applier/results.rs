@@ -5,7 +5,7 @@ use super::work::{Cause, Work};
 use super::{Before, BlockAnswer};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
-use crate::catalog::reader::{Ending, Part, Slice};
+use crate::catalog::reader::{Ending, FoundBlock, Part, Slice};
 use crate::catalog::share::{Details, Seen};
 use crate::catalog::store::DirtRow;
 use restfs_lib::model::{BlockRef, Kind, Layout, Object, ObjectId, Op};
@@ -47,6 +47,10 @@ impl Work<'_> {
                 unsteady,
             }) => self.finish(id, &seen, details, read, unsteady),
             Some(Ending::Away) => self.away(id),
+            Some(Ending::Later(due)) => {
+                self.memory.dirty.put_off(id, due);
+                Ok(())
+            }
             Some(Ending::Failed(text)) => {
                 self.memory
                     .note_error(format!("object {id} cannot be read: {text}"));
@@ -67,7 +71,7 @@ impl Work<'_> {
         let mut dirt = Dirt::from_row(&row);
         if let Some(range) = moved_end {
             // The catalog has the new size now, so a read that begins anew could not know.
-            dirt.add(range, 1);
+            dirt.add(range);
         }
         for range in slice.into_iter().flat_map(|s| &s.covered) {
             dirt.remove(range.clone());
@@ -154,6 +158,7 @@ impl Work<'_> {
         {
             return Ok(BlockAnswer::Changed);
         }
+        let found = found.map(|block| FoundBlock { block, since: None });
         self.put_blocks(id, segment, BTreeMap::from([(position, found)]))?;
         Ok(BlockAnswer::Taken)
     }
@@ -167,7 +172,7 @@ impl Work<'_> {
         let mut moved_end = None;
         if object.size != slice.size {
             let nearer = object.size.min(slice.size);
-            moved_end = Some(nearer - nearer % u64::from(layout.block_size)..u64::MAX);
+            moved_end = Some(nearer..u64::MAX);
             self.emit(Op::PutObject {
                 id,
                 object: Object {
@@ -177,9 +182,10 @@ impl Work<'_> {
             })?;
         }
         let mut wanted: Wanted = BTreeMap::new();
-        for (index, block) in &slice.blocks {
+        for (index, found) in &slice.blocks {
             let (segment, position) = layout.place_of(*index);
-            wanted.entry(segment).or_default().insert(position, Some(*block));
+            let found = Some(found.clone());
+            wanted.entry(segment).or_default().insert(position, found);
         }
         for range in &slice.covered {
             self.find_holes(id, &layout, range, &mut wanted)?;
@@ -223,7 +229,7 @@ impl Work<'_> {
         &mut self,
         id: ObjectId,
         segment: u64,
-        wanted: BTreeMap<u32, Option<BlockRef>>,
+        wanted: BTreeMap<u32, Option<FoundBlock>>,
     ) -> Result<(), CatalogError> {
         let row = self
             .tree()
@@ -231,16 +237,28 @@ impl Work<'_> {
             .map(|(row, _)| row)
             .unwrap_or_default();
         let now: BTreeMap<u32, BlockRef> = row.blocks.into_iter().map(|(p, block, _)| (p, block)).collect();
-        let blocks: Vec<_> = wanted
-            .into_iter()
-            .filter(|(p, block)| now.get(p) != block.as_ref())
-            .collect();
+        let (mut blocks, mut differences) = (Vec::new(), Vec::new());
+        for (position, found) in wanted {
+            let before = now.get(&position);
+            let block = found.as_ref().map(|found| found.block);
+            if before == block.as_ref() {
+                continue;
+            }
+            blocks.push((position, block));
+            // A difference from another block than the one that is there now says nothing to a site.
+            let since = found.and_then(|found| found.since);
+            differences.extend(
+                since
+                    .filter(|since| before.is_some_and(|before| before.key == since.base))
+                    .map(|since| (position, since)),
+            );
+        }
         if !blocks.is_empty() {
-            self.emit(Op::PutBlocks { id, segment, blocks })?;
+            self.emit_since(Op::PutBlocks { id, segment, blocks }, differences)?;
         }
         Ok(())
     }
 }
 
 /// Segment -> position -> what is to be there.
-type Wanted = BTreeMap<u64, BTreeMap<u32, Option<BlockRef>>>;
+type Wanted = BTreeMap<u64, BTreeMap<u32, Option<FoundBlock>>>;

@@ -347,6 +347,7 @@ impl Applier {
                 object,
                 flight,
                 dirt: Dirt::from_row(&row),
+                rest: self.memory.dirty.rests(object).then_some(row.last_ns),
             };
             if self.channels.jobs[class as usize].try_send(job).is_err() {
                 self.memory.dirty.fail(object, now);

@@ -60,6 +60,8 @@ pub(super) struct DirtyObject {
     pub(super) failures: u32,
     /// It changed while it was read, and is read once more for that.
     pub(super) again: bool,
+    /// A client has closed or flushed it since it was read last.
+    rests: bool,
     pub(super) flight: Option<Flight>,
 }
 
@@ -121,6 +123,7 @@ impl DirtyIndex {
                 class,
                 failures: 0,
                 again: false,
+                rests: false,
                 flight: None,
             },
         };
@@ -182,14 +185,35 @@ impl DirtyIndex {
         failures
     }
 
+    /// The read has ended with nothing read, and is to begin anew.
+    pub(super) fn put_off(&mut self, id: ObjectId, due: Instant) {
+        if let Some(mut object) = self.take(id) {
+            object.flight = None;
+            object.due = due;
+            self.insert(id, object);
+        }
+    }
+
     /// The read has ended. What was being read.
     pub(super) fn end(&mut self, id: ObjectId, due: Instant) -> Option<Flight> {
         let mut object = self.take(id)?;
         let flight = object.flight.take();
         object.due = due;
         object.failures = 0;
+        object.rests = false;
         self.insert(id, object);
         flight
+    }
+
+    /// A client has closed or flushed the file: what is read of it next is to be one moment's content.
+    pub(super) fn come_to_rest(&mut self, id: ObjectId) {
+        if let Some(object) = self.objects.get_mut(&id) {
+            object.rests = true;
+        }
+    }
+
+    pub(super) fn rests(&self, id: ObjectId) -> bool {
+        self.objects.get(&id).is_some_and(|object| object.rests)
     }
 
     /// Notes whether the object is to be read once more; what was noted before.

@@ -6,8 +6,9 @@ use super::memory::Memory;
 use super::unread::Class;
 use crate::catalog::CatalogError;
 use crate::catalog::share::Share;
-use crate::catalog::store::{Key, LogRow, NodeRow, OpRow, get, put};
+use crate::catalog::store::{Key, LogRow, NodeRow, OpRow, SinceRow, get, put};
 use crate::journal::NodeRef;
+use restfs_lib::content::Difference;
 use restfs_lib::kv::KvWrite;
 use restfs_lib::model::{BucketId, Layout, Object, ObjectId, Op};
 use restfs_lib::tree::{self, History, Tree};
@@ -69,7 +70,7 @@ pub(super) struct Work<'a> {
     /// `covered` and the oldest unread change before this transaction.
     covered: u64,
     oldest_ns: Option<i64>,
-    changes: Vec<LogRow>,
+    changes: Vec<(LogRow, Vec<(u32, Difference)>)>,
 }
 
 impl<'a> Work<'a> {
@@ -149,6 +150,11 @@ impl<'a> Work<'a> {
 
     /// Applies an op to the tree, and notes it as a change when it was one.
     pub(super) fn emit(&mut self, op: Op) -> Result<bool, CatalogError> {
+        self.emit_since(op, Vec::new())
+    }
+
+    /// The same for an op that puts blocks. `since`: how those at these positions differ from the ones there before.
+    pub(super) fn emit_since(&mut self, op: Op, since: Vec<(u32, Difference)>) -> Result<bool, CatalogError> {
         let sequence = self.memory.head.change + 1;
         let applied = tree::apply(self.kv, BUCKET, sequence, History::HeadOnly, &op)?;
         if !applied.changed() {
@@ -156,7 +162,7 @@ impl<'a> Work<'a> {
         }
         let op = OpRow::from(op);
         let named = op.bytes();
-        self.changes.push(LogRow {
+        let row = LogRow {
             journal: self.cause.journal,
             time_ns: self.cause.time_ns,
             covered: self.covered,
@@ -166,7 +172,8 @@ impl<'a> Work<'a> {
             bytes: self.memory.head.bytes,
             end: false,
             op,
-        });
+        };
+        self.changes.push((row, since));
         self.memory.head.change = sequence;
         self.memory.head.bytes += named;
         Ok(true)
@@ -175,12 +182,15 @@ impl<'a> Work<'a> {
     /// Writes the changes to the log.
     pub(super) fn write_changes(&mut self) -> Result<(), CatalogError> {
         let mut changes = std::mem::take(&mut self.changes);
-        if let Some(last) = changes.last_mut() {
+        if let Some((last, _)) = changes.last_mut() {
             last.end = true;
         }
         let first = self.memory.head.change + 1 - changes.len() as u64;
-        for (sequence, row) in (first..).zip(&changes) {
+        for (sequence, (row, since)) in (first..).zip(&changes) {
             put(self.kv, &Key::Log(sequence), row)?;
+            if !since.is_empty() {
+                put(self.kv, &Key::Since(sequence), &SinceRow::from(&since[..]))?;
+            }
         }
         Ok(())
     }

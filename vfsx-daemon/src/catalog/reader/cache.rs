@@ -26,6 +26,11 @@ impl Cache {
         }
     }
 
+    /// Bytes of blocks that it holds.
+    pub(in crate::catalog) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(in crate::catalog) fn put(&self, key: BlockKey, content: Bytes) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.bytes += content.len();
@@ -46,6 +51,16 @@ impl Cache {
             .unwrap_or_else(PoisonError::into_inner)
             .blocks
             .get(key)
+            .cloned()
+    }
+
+    /// As [`Self::get`], but it stays no longer for it.
+    pub(super) fn peek(&self, key: &BlockKey) -> Option<Bytes> {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .blocks
+            .peek(key)
             .cloned()
     }
 }

@@ -1,16 +1,17 @@
 //! Reading a file's blocks.
 
+use super::before::Before;
 use super::cache::Cache;
-use super::{Ending, Job, Part, Slice};
+use super::clones::{Clones, is_short};
+use super::{FoundBlock, Job, Part, Sink, Slice, Stopped};
 use crate::catalog::CatalogError;
 use crate::catalog::applier::{ReachError, reach};
 use crate::catalog::dirt::Dirt;
-use crate::catalog::share::{Details, Seen, Share, Type, details, open_pinned};
+use crate::catalog::share::{Share, Type, open_pinned};
 use bytes::Bytes;
 use restfs_lib::content::hash_block;
 use restfs_lib::kv::Kv;
 use restfs_lib::model::{BlockRef, Layout, Object, ObjectId};
-use restfs_lib::tree::Tree;
 use rustix::fd::AsFd;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -30,95 +31,24 @@ pub(in crate::catalog) struct Context<'a> {
     pub(in crate::catalog) kv: &'a dyn Kv,
     pub(in crate::catalog) share: &'a Share,
     pub(in crate::catalog) cache: &'a Cache,
+    pub(in crate::catalog) clones: &'a Clones,
     pub(in crate::catalog) bytes_read: &'a AtomicU64,
 }
 
-/// The receiver is gone: the catalog stops.
-pub(super) struct Stopped;
-
-/// Reads what the job asks for and sends it.
-pub(super) fn run(
-    context: &Context<'_>,
-    job: Job,
-    send: &mut dyn FnMut(Part) -> Result<(), Stopped>,
-) -> Result<(), Stopped> {
-    let (object, flight) = (job.object, job.flight);
-    let ending = match start(context, &job) {
-        Ok(Some((found, file))) => {
-            let size = found.seen.size();
-            let mut reading = Reading {
-                context,
-                object,
-                flight,
-                file,
-                size,
-                content: 0,
-                extent: 0,
-                send,
-            };
-            match reading.run(found, job.dirt) {
-                Ok(last) => return (reading.send)(last),
-                Err(ReadError::Stopped) => return Err(Stopped),
-                Err(ReadError::Io(e)) => Ending::Failed(e.to_string()),
-            }
-        }
-        Ok(None) => Ending::Away,
-        Err(e) => Ending::Failed(e.to_string()),
-    };
-    send(Part {
-        object,
-        flight,
-        slice: None,
-        ending: Some(ending),
-    })
-}
-
-struct Found {
-    seen: Seen,
-    details: Details,
-    object: Object,
-}
-
-/// The object as it is now, with its content open when it is a file.
-fn start(context: &Context<'_>, job: &Job) -> Result<Option<(Found, Option<File>)>, ReachError> {
-    let kv = context.kv.read().map_err(CatalogError::from)?;
-    let Some((pin, ..)) = reach(&*kv, context.share, job.object)? else {
-        return Ok(None);
-    };
-    let tree = Tree::head(&*kv, crate::catalog::applier::BUCKET);
-    let Some((object, _)) = tree.object(job.object).map_err(CatalogError::from)? else {
-        return Ok(None);
-    };
-    drop(kv);
-    let seen = context.share.see_handle(pin.as_fd())?;
-    if !seen.kind.is(&object.kind) {
-        return Ok(None);
-    }
-    let details = details(pin.as_fd(), seen.kind == Type::Symlink)?;
-    let file = match seen.kind {
-        Type::File if job.dirt.has_ranges() || seen.size() != object.size => {
-            Some(open_pinned(pin.as_fd(), false)?)
-        }
-        _ => None,
-    };
-    Ok(Some((
-        Found {
-            seen,
-            details,
-            object,
-        },
-        file,
-    )))
-}
-
-enum ReadError {
+pub(super) enum ReadError {
     Stopped,
-    Io(io::Error),
+    Failed(String),
 }
 
 impl From<io::Error> for ReadError {
     fn from(e: io::Error) -> Self {
-        Self::Io(e)
+        Self::Failed(e.to_string())
+    }
+}
+
+impl From<CatalogError> for ReadError {
+    fn from(e: CatalogError) -> Self {
+        Self::Failed(e.to_string())
     }
 }
 
@@ -128,47 +58,86 @@ impl From<Stopped> for ReadError {
     }
 }
 
-struct Reading<'a, 'b> {
+/// Reads what is dirty of a file, once or several times.
+pub(super) struct Pass<'a> {
     context: &'a Context<'a>,
-    object: ObjectId,
+    pub(super) object: ObjectId,
     flight: u64,
-    file: Option<File>,
+    layout: Layout,
+    /// Of the file as the catalog has it.
+    known: u64,
+    /// What is to be read: what the job asked for, and what a changed size adds.
+    pub(super) dirt: Dirt,
+    before: Before,
+    /// Bytes of the file.
     size: u64,
+    /// The file is a clone.
+    clone: bool,
     /// Bytes of content in the part that is being filled, and bytes of the file that it covers.
     content: u64,
     extent: u64,
-    send: &'b mut dyn FnMut(Part) -> Result<(), Stopped>,
 }
 
-impl Reading<'_, '_> {
-    /// Sends all parts but the last and returns that one.
-    fn run(&mut self, found: Found, mut dirt: Dirt) -> Result<Part, ReadError> {
-        let Found {
-            seen,
-            details,
-            object,
-        } = found;
-        let block = u64::from(object.layout.block_size);
-        if seen.kind == Type::File && seen.size() != object.size {
-            // The block that holds the nearer end changes its length, and what is beyond it is new or gone.
-            dirt.add(seen.size().min(object.size)..u64::MAX, block);
+impl<'a> Pass<'a> {
+    pub(super) fn new(context: &'a Context<'a>, job: &Job, object: &Object) -> Self {
+        Self {
+            context,
+            object: job.object,
+            flight: job.flight,
+            layout: object.layout,
+            known: object.size,
+            dirt: job.dirt.clone(),
+            before: Before::new(job.object),
+            size: 0,
+            clone: false,
+            content: 0,
+            extent: 0,
         }
+    }
+
+    /// Bytes of a block.
+    pub(super) fn block(&self) -> u64 {
+        self.layout.block_size.into()
+    }
+
+    /// Bytes to be read of a file that is this long.
+    pub(super) fn bytes(&self, size: u64) -> u64 {
+        let mut dirt = self.dirt.clone();
+        add_moved_end(&mut dirt, self.known, size);
+        let blocks = dirt.blocks(self.block()).into_iter();
+        blocks
+            .map(|range| range.end.min(size).saturating_sub(range.start))
+            .sum()
+    }
+
+    /// Sends all parts but the last, whose slice it returns.
+    pub(super) fn read(
+        &mut self,
+        file: &File,
+        size: u64,
+        send: &mut Sink<'_>,
+    ) -> Result<Option<Slice>, ReadError> {
+        self.size = size;
+        (self.content, self.extent) = (0, 0);
+        add_moved_end(&mut self.dirt, self.known, size);
         let mut slice = self.slice();
-        let mut unsteady = false;
-        if let Some(file) = self.file.take() {
-            for range in dirt.ranges().collect::<Vec<_>>() {
-                let aligned = range.start - range.start % block..range.end.min(self.size);
-                self.read_range(&file, &object.layout, aligned, &mut slice)?;
-            }
-            unsteady = self.context.share.see_handle(file.as_fd())?.stamp != seen.stamp;
+        for range in self.dirt.blocks(self.block()) {
+            self.read_range(file, range.start..range.end.min(size), &mut slice, send)?;
         }
-        let ending = Ending::Read {
-            seen,
-            details,
-            read: dirt,
-            unsteady,
-        };
-        Ok(self.part(slice, Some(ending)))
+        Ok((!slice.covered.is_empty()).then_some(slice))
+    }
+
+    /// As [`Self::read`], with an end when clients may soon lack the space that the clone takes from them.
+    pub(super) fn read_clone(
+        &mut self,
+        clone: &File,
+        size: u64,
+        send: &mut Sink<'_>,
+    ) -> Result<Option<Slice>, ReadError> {
+        self.clone = true;
+        let read = self.read(clone, size, send);
+        self.clone = false;
+        read
     }
 
     fn slice(&self) -> Slice {
@@ -179,24 +148,14 @@ impl Reading<'_, '_> {
         }
     }
 
-    fn part(&self, slice: Slice, ending: Option<Ending>) -> Part {
-        let slice = (!slice.covered.is_empty()).then_some(slice);
-        Part {
-            object: self.object,
-            flight: self.flight,
-            slice,
-            ending,
-        }
-    }
-
     fn read_range(
         &mut self,
         file: &File,
-        layout: &Layout,
         range: Range<u64>,
         slice: &mut Slice,
+        send: &mut Sink<'_>,
     ) -> Result<(), ReadError> {
-        let block = u64::from(layout.block_size);
+        let block = self.block();
         let mut at = range.start;
         while at < range.end {
             let hole_end = hole_end(file, at, range.end)?;
@@ -207,46 +166,74 @@ impl Reading<'_, '_> {
             };
             if hole_end > at {
                 let end = hole_end.min(at.saturating_add(PART_EXTENT));
-                self.cover(slice, at..end)?;
+                self.cover(file, slice, at..end, send)?;
                 at = end;
                 continue;
             }
-            let index = layout.block_of(at);
-            if let Some(found) = self.read_block(file, layout, index)? {
-                self.content += u64::from(found.length);
+            let index = self.layout.block_of(at);
+            if let Some(found) = self.read_block(file, index)? {
+                self.content += u64::from(found.block.length);
                 slice.blocks.push((index, found));
             }
             let end = at.saturating_add(block).min(range.end);
-            self.cover(slice, at..end)?;
+            self.cover(file, slice, at..end, send)?;
             at = end;
         }
         Ok(())
     }
 
-    fn cover(&mut self, slice: &mut Slice, range: Range<u64>) -> Result<(), ReadError> {
+    fn cover(
+        &mut self,
+        file: &File,
+        slice: &mut Slice,
+        range: Range<u64>,
+        send: &mut Sink<'_>,
+    ) -> Result<(), ReadError> {
         self.extent = self.extent.saturating_add(range.end - range.start);
         match slice.covered.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => slice.covered.push(range),
         }
-        if self.content >= PART_BYTES || self.extent >= PART_EXTENT {
-            (self.content, self.extent) = (0, 0);
-            let full = std::mem::replace(slice, self.slice());
-            let part = self.part(full, None);
-            (self.send)(part)?;
+        if self.content < PART_BYTES && self.extent < PART_EXTENT {
+            return Ok(());
         }
-        Ok(())
+        (self.content, self.extent) = (0, 0);
+        let full = std::mem::replace(slice, self.slice());
+        send(Part {
+            object: self.object,
+            flight: self.flight,
+            slice: Some(full),
+            ending: None,
+        })?;
+        match self.clone && is_short(file) {
+            true => Err(ReadError::Failed(
+                "space has become too short for a clone".to_owned(),
+            )),
+            false => Ok(()),
+        }
     }
 
-    fn read_block(&self, file: &File, layout: &Layout, index: u64) -> Result<Option<BlockRef>, ReadError> {
+    fn read_block(&mut self, file: &File, index: u64) -> Result<Option<FoundBlock>, ReadError> {
+        let (context, layout) = (self.context, self.layout);
         let length = layout.expected_length(index, self.size) as usize;
-        let content = read_at(self.context, file, layout.offset_of(index), length)?;
+        let content = read_at(context, file, layout.offset_of(index), length)?;
         if content.is_empty() {
             return Ok(None);
         }
-        let found = hash_block(&content, layout.hash);
-        self.context.cache.put(found.key, content);
-        Ok(Some(found))
+        let block = hash_block(&content, layout.hash);
+        let found = (&block, &content[..]);
+        let since = self
+            .before
+            .difference(context, &layout, index, found, &self.dirt)?;
+        context.cache.put(block.key, content);
+        Ok(Some(FoundBlock { block, since }))
+    }
+}
+
+/// The block that holds the nearer end changes its length, and what is beyond it is new or gone.
+fn add_moved_end(dirt: &mut Dirt, before: u64, now: u64) {
+    if before != now {
+        dirt.add(before.min(now)..u64::MAX);
     }
 }
 
@@ -280,6 +267,23 @@ pub(in crate::catalog) fn read_block(
     let found = hash_block(&content, layout.hash);
     context.cache.put(found.key, content.clone());
     Ok(Some(Some((found, content))))
+}
+
+/// A block of the catalog as the clone has it that the file was read from; `None`: there is none, or it has not.
+pub(in crate::catalog) fn read_kept(
+    context: &Context<'_>,
+    object: ObjectId,
+    layout: &Layout,
+    index: u64,
+    block: BlockRef,
+) -> Option<Bytes> {
+    let clone = context.clones.kept(object)?;
+    let content = read_at(context, &clone, layout.offset_of(index), block.length as usize).ok()?;
+    if hash_block(&content, layout.hash) != block {
+        return None;
+    }
+    context.cache.put(block.key, content.clone());
+    Some(content)
 }
 
 /// Where the next data begins, at `at` or behind it; `limit` when that is further or there is none.

@@ -1,7 +1,8 @@
 //! The threads.
 
-use super::content::{Context, Stopped, run};
-use super::{Job, Part};
+use super::content::Context;
+use super::run::run;
+use super::{Job, Part, Stopped};
 use crate::catalog::shared::Shared;
 use crossbeam_channel::{Receiver, Sender, never, select_biased};
 use std::io;
@@ -35,6 +36,7 @@ fn read_all(shared: &Shared, jobs: &[Receiver<Job>; 2], parts: &Sender<Part>) {
         kv: &*shared.kv,
         share: &shared.share,
         cache: &shared.cache,
+        clones: &shared.clones,
         bytes_read: &shared.bytes_read,
     };
     while let Some(job) = next(jobs) {

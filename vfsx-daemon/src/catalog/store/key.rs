@@ -16,6 +16,7 @@ pub(in crate::catalog) enum Prefix {
     Lost = b'U' as isize,
     List = b'S' as isize,
     Log = b'L' as isize,
+    Since = b'H' as isize,
     Meta = b'M' as isize,
 }
 
@@ -46,6 +47,8 @@ pub(in crate::catalog) enum Key {
     List(ObjectId),
     /// Change.
     Log(u64),
+    /// Change -> how blocks that it put differ from those that were there.
+    Since(u64),
     Meta(Vec<u8>),
 }
 
@@ -73,7 +76,7 @@ impl Key {
                 out.extend_from_slice(&session.0);
                 out.extend_from_slice(&handle.to_be_bytes());
             }
-            Self::Log(sequence) => out.extend_from_slice(&sequence.to_be_bytes()),
+            Self::Log(sequence) | Self::Since(sequence) => out.extend_from_slice(&sequence.to_be_bytes()),
             Self::Meta(name) => out.extend_from_slice(name),
         }
         out
@@ -90,6 +93,7 @@ impl Key {
             Self::Lost(_) => Prefix::Lost,
             Self::List(_) => Prefix::List,
             Self::Log(_) => Prefix::Log,
+            Self::Since(_) => Prefix::Since,
             Self::Meta(_) => Prefix::Meta,
         }
     }
@@ -108,6 +112,7 @@ impl Key {
             b'Q' => Self::Look(fields.id()?, fields.rest()),
             b'W' => Self::Intent(Session(fields.take()?), u64::from_be_bytes(fields.take()?)),
             b'L' => Self::Log(u64::from_be_bytes(fields.take()?)),
+            b'H' => Self::Since(u64::from_be_bytes(fields.take()?)),
             b'M' => Self::Meta(fields.rest()),
             _ => return None,
         };

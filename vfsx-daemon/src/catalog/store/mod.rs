@@ -3,6 +3,7 @@
 mod change;
 mod key;
 mod row;
+mod since;
 mod table;
 
 pub(super) use change::{LogRow, OpRow};
@@ -11,6 +12,7 @@ pub(super) use row::{
     CursorRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, ListRow, LookRow, LostRow,
     NodeRow, ScanPhase, ScanRow, SourceRow,
 };
+pub(super) use since::SinceRow;
 pub(super) use table::{Row, delete, get, page, put};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::journal::{NodeRef, Session};
+use restfs_lib::content::Difference;
 use restfs_lib::kv::{Kv, MemoryKv};
 use restfs_lib::model::{
     BlockKey, BlockRef, Compression, Hash, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, Time,
@@ -36,6 +37,7 @@ fn keys_are_what_the_page_draws() {
             "57070707070707070707070707070707070000000000000009",
         ),
         (Key::Log(3), "4c0000000000000003"),
+        (Key::Since(3), "480000000000000003"),
         (Key::meta("head"), "4d68656164"),
     ];
     for (key, bytes) in golden {
@@ -175,6 +177,15 @@ fn rows_are_what_the_page_draws() {
         "010104",
     );
     golden(ListRow { journal: 1, scan: 2 }, "010102");
+}
+
+#[test]
+fn differences_are_what_the_page_draws_and_come_back() {
+    let since = Difference::new(BlockKey([1; 32]), vec![0..4096, 65_000..65_536]);
+    let differences = vec![(3, since)];
+    let row = SinceRow::from(&differences[..]);
+    golden(row.clone(), &format!("010103{}0200802 0e8fb03808004", "01".repeat(32)).replace(' ', ""));
+    assert_eq!(Vec::from(row), differences);
 }
 
 fn change(op: Op) -> LogRow {

@@ -9,7 +9,7 @@ use restfs_lib::content::hash_block;
 use restfs_lib::kv::{
     Kv, KvError, KvRead, KvTransaction, KvWrite, MemoryKv, Pair, SqliteKv, SqliteOptions, Synchronous,
 };
-use restfs_lib::model::{Digest, Kind, Object, ObjectId};
+use restfs_lib::model::{Digest, Kind, Object, ObjectId, Op};
 use restfs_lib::tree::{self, History, Tree};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -404,11 +404,25 @@ fn replay(changes: &[Change]) -> Digest {
         .unwrap()
         .id;
     for (point, change) in (1..).zip(changes) {
+        check_bases(&Tree::head(&*txn, bucket), change);
         tree::apply(&mut *txn, bucket, point, History::Keep, &change.op).unwrap();
     }
     txn.commit().unwrap();
     let kv = kv.read().unwrap();
     Tree::head(&*kv, bucket).digest().unwrap()
+}
+
+/// What a block is said to differ from is what is in its place before the change.
+fn check_bases(tree: &Tree<'_>, change: &Change) {
+    for (position, since) in &change.since {
+        let Op::PutBlocks { id, segment, blocks } = &change.op else {
+            panic!("{change:?} puts no blocks")
+        };
+        assert!(blocks.iter().any(|(p, block)| p == position && block.is_some()));
+        let row = tree.segment(*id, *segment).unwrap().map(|(row, _)| row);
+        let before = row.and_then(|row| row.block_at(*position));
+        assert_eq!(before.map(|block| block.key), Some(since.base), "{change:?}");
+    }
 }
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -1,6 +1,7 @@
 use super::rig::{BLOCK, Rig, block_on};
 use bytes::Bytes;
 use dr_replicator::{BatchLimits, ChangeSource, ReadBlock, SourceError};
+use restfs_lib::content::{cut, hash_block, patch};
 use restfs_lib::kv::{Kv, MemoryKv};
 use restfs_lib::model::{BlockRef, ObjectId, Op, RowKey};
 use restfs_lib::tree::{self, History, Tree};
@@ -40,6 +41,86 @@ fn a_block_that_was_just_read_is_not_read_again() {
         assert!(matches!(read(&rig, block), ReadBlock::Same(content) if content[..] == [5; BLOCK as usize]));
     }
     assert_eq!(rig.catalog.status().bytes_read, before);
+}
+
+/// The one block that changed after `head`: by what it is said to be made, the new content out of the old.
+fn difference(rig: &Rig, head: u64, old: &[u8], new: &[u8]) -> Option<u64> {
+    let changed = rig.changes(head).into_iter().find_map(|change| match change.op {
+        Op::PutBlocks { blocks, .. } => Some((blocks, change.since)),
+        _ => None,
+    });
+    let (blocks, since) = changed.expect("a block has changed");
+    assert_eq!(blocks.len(), 1);
+    let (_, since) = since.first()?;
+    let (ranges, bytes) = cut(new, since.ranges());
+    let made = patch(old, new.len(), &ranges, &bytes).expect("a block");
+    assert_eq!(
+        blocks[0].1.map(|b| b.key),
+        Some(hash_block(&made, Default::default()).key)
+    );
+    Some(since.bytes())
+}
+
+#[test]
+fn the_log_says_what_of_a_block_a_client_wrote() {
+    let mut rig = Rig::new();
+    let mut content: Vec<u8> = (0..3 * BLOCK).map(|i| (i * i % 251) as u8).collect();
+    rig.make_file("", "f", &content);
+    rig.check();
+    let block = BLOCK as usize..2 * BLOCK as usize;
+    for cached in [false, true] {
+        if !cached {
+            without_cache(&mut rig);
+        }
+        let (head, old) = (rig.catalog.status().head, content.clone());
+        let at = BLOCK + if cached { 100 } else { 2000 };
+        content[at as usize..at as usize + 50].fill(9);
+        rig.write_at("f", at, &[9; 50]);
+        // What is in memory is compared: then it is no matter how much is said to be written.
+        let told = if cached { BLOCK..2 * BLOCK } else { at..at + 50 };
+        rig.written("f", told);
+        rig.check();
+        let bytes = difference(&rig, head, &old[block.clone()], &content[block.clone()]);
+        assert!(
+            bytes.is_some_and(|bytes| (50..=128).contains(&bytes)),
+            "{bytes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_or_grew_ships_the_difference_at_its_end() {
+    let mut rig = Rig::new();
+    let old: Vec<u8> = (0..BLOCK).map(|i| (i % 251) as u8).collect();
+    rig.make_file("", "f", &old[..3000]);
+    rig.check();
+    let file = fs::File::options().write(true).open(rig.path("f")).unwrap();
+    for (from, to) in [(3000, 1000), (1000, 3500)] {
+        without_cache(&mut rig);
+        let head = rig.catalog.status().head;
+        file.set_len(to).unwrap();
+        if to > from {
+            rig.write_at("f", from, &old[from as usize..to as usize]);
+        }
+        rig.written("f", from.min(to)..u64::MAX);
+        rig.check();
+        let bytes = difference(&rig, head, &old[..from as usize], &old[..to as usize]);
+        assert_eq!(bytes, Some(to.saturating_sub(from)));
+    }
+}
+
+#[test]
+fn of_a_file_written_whole_or_new_no_difference_is_told() {
+    let mut rig = Rig::new();
+    rig.make_file("", "f", &[5; 3 * BLOCK as usize]);
+    rig.check();
+    assert!(rig.changes(0).iter().all(|change| change.since.is_empty()));
+    without_cache(&mut rig);
+    let head = rig.catalog.status().head;
+    rig.write_at("f", 0, &[6; 3 * BLOCK as usize]);
+    rig.written("f", 0..3 * BLOCK);
+    rig.check();
+    assert!(rig.changes(head).iter().all(|change| change.since.is_empty()));
 }
 
 #[test]
