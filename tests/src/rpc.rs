@@ -35,8 +35,13 @@ impl Rpc {
 
     /// Up to `length` bytes from the beginning of the bucket's file at `path`, `None` while the site has no such file.
     pub fn read(&mut self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
+        self.read_at(path, 0, length)
+    }
+
+    /// The same from `offset` on.
+    pub fn read_at(&mut self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
         let object = json!({ "path": format!("/{path}") });
-        let params = json!({ "bucket": BUCKET, "object": object, "offset": 0, "length": length });
+        let params = json!({ "bucket": BUCKET, "object": object, "offset": offset, "length": length });
         let Ok(found) = self.call("object.read", params)? else {
             return Ok(None);
         };

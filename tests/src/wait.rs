@@ -10,6 +10,17 @@ const STEP: Duration = Duration::from_millis(20);
 pub fn until<T>(
     what: &str,
     limit: Duration,
+    condition: impl FnMut() -> Option<T>,
+    why: impl FnOnce() -> String,
+) -> Result<T> {
+    until_often(STEP, what, limit, condition, why)
+}
+
+/// The same with a time between two questions that is the caller's to choose: where the time itself is measured.
+pub fn until_often<T>(
+    step: Duration,
+    what: &str,
+    limit: Duration,
     mut condition: impl FnMut() -> Option<T>,
     why: impl FnOnce() -> String,
 ) -> Result<T> {
@@ -21,6 +32,6 @@ pub fn until<T>(
         if start.elapsed() >= limit {
             bail!("{what}: not within {} s: {}", limit.as_secs_f32(), why());
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(step);
     }
 }

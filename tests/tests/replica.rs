@@ -1,8 +1,10 @@
 //! What clients do on a share comes back identical: content, owner, mode, times, links, attributes, ACLs.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use std::fs;
 use std::process::Command;
-use vfsx_tests::smb::Session;
+use vfsx_tests::lab::SambaOptions;
+use vfsx_tests::smb::SmbClient;
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::work;
 
@@ -32,46 +34,34 @@ fn every_kind_of_change_comes_back_and_so_does_an_earlier_point() {
 }
 
 #[test]
-fn streams_and_nt_acls_come_back_through_a_stack_of_modules() {
+fn a_wrong_order_of_modules_is_said_with_the_right_one() {
+    let wrong = "io_uring vfsx streams_xattr acl_xattr recycle";
+    let right = "streams_xattr acl_xattr recycle vfsx io_uring";
     with_lab(
-        |options| options.samba.vfs_objects = "catia fruit streams_xattr acl_xattr vfsx".to_owned(),
+        |options| options.samba.vfs_objects = wrong.to_owned(),
         |lab| {
-            lab.source_tree(200, 4)?.copy_in(lab, "data")?;
-            streams(lab)?;
-            work::work(lab, "data", 0, &mut |_| {})?;
-            lab.settle()?;
-            lab.check_replica("site1")?;
-            let stored = stored_attributes(lab)?;
+            let client = SmbClient::new(lab, "data");
+            client.run(&["ls"])?;
+            let said = log(lab)?;
             ensure!(
-                stored.contains("user.DosStream.note"),
-                "the stream is not kept in an attribute: {stored}"
+                said.contains("share data: changes are missed"),
+                "nothing is said: {said}"
             );
+            // What is said can be pasted.
+            ensure!(said.contains(&format!("set: vfs objects = {right}\n")), "{said}");
+
+            lab.restart_samba(&SambaOptions::with_objects(right))?;
+            client.run(&["ls"])?;
+            let more = log(lab)?.split_off(said.len());
             ensure!(
-                stored.contains("security.NTACL"),
-                "the ACL is not kept in an attribute: {stored}"
+                !more.contains("vfs objects"),
+                "the right order is complained about: {more}"
             );
             Ok(())
         },
     );
 }
 
-/// A file with an alternate stream and an ACL of its own.
-fn streams(lab: &TestLab) -> Result<()> {
-    let mut session = Session::connect(lab, "data")?;
-    let file = session.create("noted", "create")?;
-    session.write(file, 0, b"main stream")?;
-    session.grant(file, "S-1-1-0", 0x0012_0089)?;
-    let stream = session.create("noted:note", "create")?;
-    session.write(stream, 0, b"beside it")?;
-    session.close(stream)?;
-    session.close(file)
-}
-
-fn stored_attributes(lab: &TestLab) -> Result<String> {
-    let file = lab.share("data")?.join("noted");
-    let output = Command::new("getfattr")
-        .args(["--match=-", "--absolute-names"])
-        .arg(file)
-        .output();
-    Ok(String::from_utf8_lossy(&output.context("run getfattr (package attr)")?.stdout).into_owned())
+fn log(lab: &TestLab) -> Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(&lab.smbd.log)?).into_owned())
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vfsx_tests::lab::Lab;
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
@@ -43,17 +43,19 @@ fn run_until(command: &mut Command, limit: Duration) -> Result<Output> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let start = Instant::now();
-    while child.try_wait()?.is_none() {
-        if start.elapsed() > limit {
-            child.kill()?;
-            let output = child.wait_with_output()?;
-            bail!(
-                "still running after {limit:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let ended = wait::until(
+        "the end of the program",
+        limit,
+        || child.try_wait().ok().flatten(),
+        String::new,
+    );
+    if ended.is_err() {
+        child.kill()?;
+        let output = child.wait_with_output()?;
+        bail!(
+            "still running after {limit:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(child.wait_with_output()?)
 }

@@ -1,10 +1,9 @@
 //! How far a site is behind a client that writes all the time: seen from outside, and as vfsxd tells it.
 
-use crate::lab::{BUCKET, Lab, Site};
+use crate::lab::{Lab, Site};
 use crate::rpc::Rpc;
 use anyhow::{Context, Result};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -82,12 +81,7 @@ impl Marks {
 
 /// The mark at `offset` of the site's file; `None` when there is no such file, or it ends before.
 pub fn mark_at(rpc: &mut Rpc, path: &str, offset: u64) -> Result<Option<u64>> {
-    let params = json!({ "bucket": BUCKET, "object": { "path": format!("/{path}") }, "offset": offset, "length": MARK });
-    let Ok(answer) = rpc.call("object.read", params)? else {
-        return Ok(None);
-    };
-    let content = answer.get("content").and_then(Value::as_str);
-    let content = STANDARD.decode(content.context("object.read without content")?)?;
+    let content = rpc.read_at(path, offset, MARK)?.unwrap_or_default();
     Ok(content.try_into().ok().map(u64::from_le_bytes))
 }
 

@@ -3,7 +3,8 @@
 use crate::lab::{Lab, Site};
 use crate::rpc::Rpc;
 use crate::smb::Session;
-use anyhow::{Context, Result, bail};
+use crate::wait;
+use anyhow::Result;
 use std::time::{Duration, Instant};
 
 /// Bytes of each file.
@@ -34,7 +35,7 @@ impl Lag {
             session.write(handle, 0, &content)?;
             session.close(handle)?;
             let closed = Instant::now();
-            wait_for(&mut rpc, &path, &content, closed).with_context(|| format!("lag of {path}"))?;
+            wait_for(&mut rpc, &path, &content)?;
             sorted.push(closed.elapsed());
         }
         sorted.sort();
@@ -58,14 +59,12 @@ impl Lag {
     }
 }
 
-fn wait_for(rpc: &mut Rpc, path: &str, content: &[u8], since: Instant) -> Result<()> {
-    while rpc.read(path, content.len())?.as_deref() != Some(content) {
-        if since.elapsed() > LIMIT {
-            bail!("not at the site after {} s", LIMIT.as_secs());
-        }
-        std::thread::sleep(STEP);
-    }
-    Ok(())
+fn wait_for(rpc: &mut Rpc, path: &str, content: &[u8]) -> Result<()> {
+    let there = || match rpc.read(path, content.len()) {
+        Ok(found) => (found.as_deref() == Some(content)).then_some(Ok(())),
+        Err(error) => Some(Err(error)),
+    };
+    wait::until_often(STEP, &format!("{path} at the site"), LIMIT, there, String::new)?
 }
 
 #[cfg(test)]

@@ -40,7 +40,12 @@ const EXT4: &[Stage] = &[
         objects: "acl_xattr full_audit vfsx",
         global: &[],
         share: &[],
-        actions: &[content::ACTIONS, names::ACTIONS, metadata::ACTIONS],
+        actions: &[
+            content::ACTIONS,
+            names::ACTIONS,
+            metadata::ACTIONS,
+            special::KEPT_ACLS,
+        ],
     },
     Stage {
         name: "recommended",

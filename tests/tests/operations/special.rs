@@ -442,6 +442,25 @@ pub const BYTES: &[Action] = &[Action {
     calls: &[],
 }];
 
+/// With `acl_xattr`: what a client sets is kept as it is.
+pub const KEPT_ACLS: &[Action] = &[Action {
+    name: "rights as they were given",
+    before: |c| c.noise("f", 1000),
+    act: |c| {
+        c.with("f", "open", |session, handle| {
+            session.grant(handle, "S-1-1-0", 0x0012_0089)
+        })
+    },
+    happened: |d| {
+        ensure!(
+            d.attribute("f", "security.NTACL")?.is_some(),
+            "the rights are not kept"
+        );
+        Ok(())
+    },
+    calls: &["fset_nt_acl", "fsetxattr"],
+}];
+
 /// With `catia`: clients see other characters than the disk has.
 pub const TRANSLATED: &[Action] = &[Action {
     name: "characters that Windows does not take",
