@@ -11,7 +11,7 @@ pub const DEFAULT_RING: usize = 16 * 1024 * 1024;
 /// A single event may be as large as a frame.
 pub const MIN_RING: usize = 512 * 1024;
 
-/// Bytes of `vfsx:exclude`: it goes to vfsxd in one message.
+/// `vfsx:exclude`: names that are not replicated. At most so many bytes: it goes to vfsxd in one message.
 pub const MAX_EXCLUDE: usize = 32 * 1024;
 
 /// A journal's sync takes milliseconds; what a busy disk needs at its worst is still well below what clients notice as a fault.
