@@ -70,7 +70,6 @@ const CONSTANTS: &[&str] = &[
     "SMB_VFS_INTERFACE_VERSION",
     "SAMBA_VERSION_MAJOR",
     "SAMBA_VERSION_MINOR",
-    "FNUM_FIELD_INVALID",
     "VFSX_.*",
 ];
 

@@ -47,10 +47,11 @@ impl File {
         unsafe { share_path(root((*self.0).conn), b"", path) }
     }
 
-    /// A client has it open, rather than smbd on the way to something.
+    /// A client has it open, or a stream of it, rather than smbd on the way to something. The close of a stream that is kept as an
+    /// attribute ends above this module; smbd's own open file of what it belongs to is closed after it.
     pub(super) fn is_clients(self) -> bool {
         // SAFETY: valid by `new`'s promise.
-        unsafe { (*self.0).fnum != u64::from(sys::FNUM_FIELD_INVALID) }
+        unsafe { (*self.0).fsp_flags.is_fsa() }
     }
 
     pub(super) fn is_stream(self) -> bool {
