@@ -162,9 +162,8 @@ impl Work<'_> {
         replaced: Option<&NodeRef>,
     ) -> Result<(), CatalogError> {
         let from = self.find_dir(from)?;
-        let found = self.find_dir(to)?;
-        let excluded = self.is_excluded(to_name) || found.is_none() && self.is_beyond(to);
-        let to = found;
+        let (hint, to) = (to, self.find_dir(to)?);
+        let excluded = self.is_excluded(to_name) || to.is_none() && self.is_beyond(hint);
         if let Some(id) = self.known(node)? {
             let same = from == to && from_name == to_name;
             if let (Some(from), false) = (from, same) {
@@ -175,6 +174,9 @@ impl Work<'_> {
                 Some(to) => self.put_entry(to, to_name, id)?,
                 None => self.displace(id, false)?,
             }
+        } else if let (Some(to), false) = (to, excluded) {
+            // It had an excluded name, or is not known yet: it takes its place before what was there goes.
+            self.look_now(to, to_name)?;
         }
         if excluded {
             // A directory that nobody knows yet: what was done in it before concerns nobody.
@@ -183,10 +185,6 @@ impl Work<'_> {
         if let Some(replaced) = replaced.filter(|r| *r != node) {
             self.bury(replaced)?;
             if let Some(id) = self.known(replaced)? {
-                // One that comes from an excluded name is not known, and has not taken the place yet.
-                if let Some(to) = to {
-                    self.drop_entry(to, to_name, id)?;
-                }
                 self.name_lost(id, replaced)?;
             }
         }
