@@ -43,14 +43,17 @@ impl Marks {
         mark.to_le_bytes()
     }
 
-    /// Looks at the mark at the beginning of the site's file `path` until it is `over`. A file that is not there is no news.
-    pub fn watch(&self, lab: &Lab, site: &Site, path: &str, over: &AtomicBool) -> Result<Behind> {
+    /// Looks for the newest mark at the beginning of one of the site's files `paths` until it is `over`. A file that is not there
+    /// is no news.
+    pub fn watch(&self, lab: &Lab, site: &Site, paths: &[&str], over: &AtomicBool) -> Result<Behind> {
         let mut rpc = Rpc::connect(site)?;
         let mut behind = Behind::default();
         let mut asked = Instant::now();
         while !over.load(Ordering::Relaxed) {
             let now = Instant::now();
-            behind.newest = behind.newest.max(mark_at(&mut rpc, path, 0)?.unwrap_or(0));
+            for path in paths {
+                behind.newest = behind.newest.max(mark_at(&mut rpc, path, 0)?.unwrap_or(0));
+            }
             behind.seen = behind.seen.max(self.oldest_after(behind.newest, now));
             behind.looks += 1;
             if asked.elapsed() > ASK_STEP {

@@ -7,11 +7,15 @@
 mod client;
 mod content;
 mod disk;
+mod handles;
+mod mac;
 mod metadata;
 mod names;
+mod space;
 mod special;
 mod stage;
 mod streams;
+mod unix;
 
 use anyhow::{Result, ensure};
 use stage::{SMB1, Stage, hooks};
@@ -33,7 +37,12 @@ const EXT4: &[Stage] = &[
         objects: "vfsx",
         global: &[],
         share: &[],
-        actions: &[content::ACTIONS, names::ACTIONS, metadata::ACTIONS],
+        actions: &[
+            content::ACTIONS,
+            space::ACTIONS,
+            names::ACTIONS,
+            metadata::ACTIONS,
+        ],
     },
     Stage {
         name: "acls",
@@ -42,6 +51,7 @@ const EXT4: &[Stage] = &[
         share: &[],
         actions: &[
             content::ACTIONS,
+            space::ACTIONS,
             names::ACTIONS,
             metadata::ACTIONS,
             special::KEPT_ACLS,
@@ -55,7 +65,7 @@ const EXT4: &[Stage] = &[
         actions: &[
             metadata::ACTIONS,
             streams::ACTIONS,
-            streams::MAC,
+            mac::ACTIONS,
             special::TRANSLATED,
         ],
     },
@@ -71,7 +81,7 @@ const EXT4: &[Stage] = &[
         objects: "full_audit vfsx",
         global: &[SMB1, "host msdfs = yes"],
         share: &["admin users = vfsxlab", "msdfs root = yes"],
-        actions: &[special::UNIX, special::ADMIN],
+        actions: &[unix::ACTIONS, unix::ADMIN],
     },
     Stage {
         name: "strict",
@@ -82,7 +92,7 @@ const EXT4: &[Stage] = &[
             "posix locking = no",
             "kernel share modes = no",
         ],
-        actions: &[special::STRICT, special::RECEIVED, special::DURABLE],
+        actions: &[special::STRICT, special::RECEIVED, handles::ACTIONS],
     },
     Stage {
         name: "mapped",
@@ -104,7 +114,7 @@ const EXT4: &[Stage] = &[
         objects: "full_audit vfsx",
         global: &[],
         share: &["inherit owner = yes", "admin users = vfsxlab"],
-        actions: &[special::HEIRS],
+        actions: &[unix::HEIRS],
     },
 ];
 
@@ -114,21 +124,21 @@ const XFS: &[Stage] = &[
         objects: "streams_depot acl_xattr full_audit vfsx",
         global: &[],
         share: &[],
-        actions: &[content::ACTIONS, names::ACTIONS, streams::ACTIONS],
+        actions: &[content::ACTIONS, space::ACTIONS, names::ACTIONS, streams::ACTIONS],
     },
     Stage {
         name: "fruit",
         objects: "fruit streams_xattr acl_xattr vfsx",
         global: &[COPYFILE],
         share: &[],
-        actions: &[metadata::ACTIONS, streams::ACTIONS, streams::MAC],
+        actions: &[metadata::ACTIONS, streams::ACTIONS, mac::ACTIONS],
     },
     Stage {
         name: "threads",
         objects: "full_audit vfsx aio_pthread",
         global: &[],
         share: &["aio_pthread:aio open = yes"],
-        actions: &[content::ACTIONS, names::ACTIONS],
+        actions: &[content::ACTIONS, space::ACTIONS, names::ACTIONS],
     },
     Stage {
         name: "bytes",
@@ -147,6 +157,7 @@ const BTRFS: &[Stage] = &[
         share: &[],
         actions: &[
             content::ACTIONS,
+            space::ACTIONS,
             names::ACTIONS,
             metadata::ACTIONS,
             special::CLONED,
@@ -157,7 +168,7 @@ const BTRFS: &[Stage] = &[
         objects: "fruit streams_xattr acl_xattr vfsx io_uring",
         global: &[COPYFILE],
         share: &[],
-        actions: &[content::ACTIONS, streams::ACTIONS, streams::MAC],
+        actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS, mac::ACTIONS],
     },
 ];
 

@@ -174,10 +174,10 @@ pub const ACTIONS: &[Action] = &[
         before: |c| c.noise("f", 1000),
         act: |c| {
             c.with("f", "open", |session, handle| {
-                session.grant(handle, EVERYONE, READ)
+                session.grant(handle, EVERYONE, FULL)
             })
         },
-        happened: |d| d.attribute("f", ACL).map(drop),
+        happened: |d| has_acl(d, "f", ACL),
         calls: &["fset_nt_acl", "sys_acl_set_fd"],
     },
     Action {
