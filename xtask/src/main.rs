@@ -14,6 +14,7 @@ mod parity;
 mod report;
 mod rights;
 mod samba_headers;
+mod smb_client;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,25 +1,42 @@
 //! `cargo xtask bench`: the benchmarks, each beside its peers in the same run.
 
+mod module;
 mod process;
 mod rpc;
 
-use crate::build::Profile;
+use crate::build::{self, Profile};
+use crate::{packages, rights};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::Serialize;
 use std::fs;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A tenth of the load.
+    /// A tenth of the load, fewer rounds.
     #[arg(long)]
     quick: bool,
+    /// One of the benchmarks.
+    #[arg(long, value_enum)]
+    only: Option<Benchmark>,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Unoptimized programs: to try the command, not for figures.
     #[arg(long, hide = true)]
     dev: bool,
+    /// The programs are built already.
+    #[arg(long, hide = true)]
+    built: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    /// Requests of many clients at a RestFS server, beside redis.
+    Rpc,
+    /// What the module costs a share, beside one without and one with full_audit.
+    Module,
 }
 
 /// What `--json` writes.
@@ -27,7 +44,9 @@ pub struct Arguments {
 struct Figures {
     /// Its fields stand at the top.
     #[serde(flatten)]
-    rpc: rpc::Report,
+    rpc: Option<rpc::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<module::Report>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -36,8 +55,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         Profile::Release
     };
+    let wants = |benchmark| arguments.only.is_none_or(|only| only == benchmark);
+    if !arguments.built {
+        packages::ensure(&[rpc::PACKAGES, module::PACKAGES].concat())?;
+        build::prepare()?;
+        build::everything(profile)?;
+    }
+    if wants(Benchmark::Module) {
+        rights::go_on_as_root("--built")?;
+    }
     let figures = Figures {
-        rpc: rpc::run(arguments.quick, profile)?,
+        rpc: wants(Benchmark::Rpc)
+            .then(|| rpc::run(arguments.quick, profile))
+            .transpose()?,
+        module: wants(Benchmark::Module)
+            .then(|| module::run(arguments.quick, profile))
+            .transpose()?,
     };
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&figures)?;

@@ -1,9 +1,13 @@
 //! Programs that benchmarks run.
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use vfsx_tests::wait;
 
 /// How long a server may take until it answers.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -39,6 +43,70 @@ impl Drop for Server {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// A program that counts what another does, from now until it is told to stop.
+pub(super) struct Counter(Child);
+
+impl Counter {
+    /// Starts it and waits until it says `ready` in the file `said`.
+    pub(super) fn start(command: &mut Command, said: &Path, ready: &str) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(said)?)
+            .spawn();
+        let counter = Self(child.with_context(|| format!("run {name}"))?);
+        let text = || fs::read_to_string(said).unwrap_or_default();
+        wait::until(&name, READY_LIMIT, || text().contains(ready).then_some(()), text)?;
+        Ok(counter)
+    }
+
+    /// Tells it to end, so that it writes what it has.
+    pub(super) fn stop(mut self) -> Result<()> {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM)?;
+        }
+        wait::until(
+            "end of a counter",
+            READY_LIMIT,
+            || self.0.try_wait().ok().flatten(),
+            String::new,
+        )
+        .map(drop)
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Waits until `server` listens on a port of loopback, without connecting to it.
+pub(super) fn wait_until_listening(server: &mut Child, port: u16) -> Result<()> {
+    wait::until(
+        "a listening server",
+        READY_LIMIT,
+        || (listens(port) || !matches!(server.try_wait(), Ok(None))).then_some(()),
+        || format!("port {port}"),
+    )?;
+    match server.try_wait()? {
+        None => Ok(()),
+        Some(status) => bail!("the server ended at its start ({status})"),
+    }
+}
+
+/// From the kernel's list: local address and state (0A: listening) are the second and fourth word of a line.
+fn listens(port: u16) -> bool {
+    let address = format!(":{port:04X}");
+    let list = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    list.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|local| local.ends_with(&address)) && words.nth(1) == Some("0A")
+    })
 }
 
 /// Standard output of a program that must succeed.

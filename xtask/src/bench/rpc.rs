@@ -2,7 +2,6 @@
 
 use super::process::{Server, free_port, output};
 use crate::build::{self, Profile};
-use crate::packages;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::fs;
@@ -33,11 +32,9 @@ pub(super) struct Report {
     rows: Vec<Row>,
 }
 
+pub(super) const PACKAGES: &[&str] = &["redis-server", "redis-tools"];
+
 pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
-    packages::ensure(&["redis-server", "redis-tools"])?;
-    let mut build = vec!["build", "-p", "restfs", "--bins"];
-    build.extend(profile.flag());
-    build::cargo(&build)?;
     let requests = if quick { QUICK_REQUESTS } else { REQUESTS };
     let scratch = tempfile::tempdir().context("scratch directory")?;
     let report = Report {

@@ -4,50 +4,64 @@ use super::judge::Round;
 use super::torture::Torture;
 use anyhow::{Context, Result};
 use vfsx_tests::lab::{Binaries, LabOptions};
+use vfsx_tests::loopfs::{FileSystem, LoopFs};
 use vfsx_tests::testlab::TestLab;
 
 pub(super) const HOST: &str = "127.0.0.1";
-/// Stack below which NT ACLs and streams are as a client expects them.
-const OBJECTS: &str = "streams_xattr acl_xattr";
-/// The share without the module that the lab does not have by itself.
-const AGAIN: &str = "again";
-/// What the suites expect of a server that is not told otherwise: durable handles need locks and oplocks to be Samba's own.
+/// Share with the module, shares without.
+const VFSX: &str = "data";
+const PLAIN: [&str; 2] = ["plain", "again"];
+/// Below them NT ACLs and streams are as a client expects them; `btrfs` clones and compresses on that file system.
+const ABOVE: &str = "streams_xattr acl_xattr";
+const BELOW: &str = "btrfs";
+/// What the suites expect of a share. Durable handles need locks and oplocks to be Samba's own.
 const SHARE: &[&str] = &[
     "kernel oplocks = no",
     "kernel share modes = no",
     "posix locking = no",
-    "durable handles = yes",
-    "inherit owner = no",
     "create mask = 0777",
     "directory mask = 0777",
     "map archive = no",
     "map hidden = no",
     "map system = no",
     "map readonly = no",
+    "hide files = /hidefile/",
 ];
-const GLOBAL: &[&str] = &["smb2 leases = yes", "server multi channel support = yes"];
+/// Changes that other processes make would be told to clients twice. Requests of the suites' own make smbd lose answers, which
+/// shows how clients come back.
+const GLOBAL: &[&str] = &["kernel change notify = no", "smbd:FSCTL_SMBTORTURE = yes"];
 
 pub(super) struct Arena {
+    // Before the file system: fields are dropped in this order.
     lab: TestLab,
     torture: Torture,
+    _disk: LoopFs,
 }
 
 impl Arena {
+    /// On btrfs, since it has all that the suites ask for, and keeps attributes out of a file's allocated size.
     pub(super) fn open(binaries: &Binaries) -> Result<Self> {
+        let disk = LoopFs::make(FileSystem::Btrfs)?;
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
         let mut options = LabOptions::new(binaries.clone());
-        options.samba.vfs_objects = format!("{OBJECTS} vfsx");
-        options.samba.more_shares = vec![(AGAIN.to_owned(), OBJECTS.to_owned())];
-        options.samba.share = SHARE.iter().map(|line| (*line).to_owned()).collect();
-        options.samba.global = GLOBAL.iter().map(|line| (*line).to_owned()).collect();
+        options.shares = Some(disk.path());
+        options.samba.vfs_objects = format!("{ABOVE} vfsx {BELOW}");
+        options.samba.more_shares = vec![(PLAIN[1].to_owned(), format!("{ABOVE} {BELOW}"))];
+        options.samba.share = lines(SHARE);
+        options.samba.global = lines(GLOBAL);
         let lab = TestLab::start_with(&options).context("start of a lab")?;
         let torture = Torture::new(&lab)?;
-        Ok(Self { lab, torture })
+        Ok(Self {
+            lab,
+            torture,
+            _disk: disk,
+        })
     }
 
     /// Runs a test on all three shares at the same time, so that what else happens on the machine happens to all of them.
     pub(super) fn run(&self, test: &str) -> Result<Round> {
-        let [plain, again, vfsx] = ["plain", AGAIN, "data"].map(|share| self.torture.start(share, test));
-        let (plain, again, vfsx) = (plain?, again?, vfsx?);
+        let start = |share| self.torture.start(share, self.lab.share(share)?, test);
+        let (plain, again, vfsx) = (start(PLAIN[0])?, start(PLAIN[1])?, start(VFSX)?);
         let [plain, again, vfsx] = [plain.outcome()?, again.outcome()?, vfsx.outcome()?];
         Ok(Round {
             plain: [plain, again],

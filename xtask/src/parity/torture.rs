@@ -1,6 +1,7 @@
 //! One run of smbtorture.
 
 use super::outcome::Outcome;
+use crate::smb_client;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,14 @@ use std::time::{Duration, Instant};
 use vfsx_tests::lab::Lab;
 use vfsx_tests::wait;
 
-/// How long a test may take. The longest try out every number of a request or wait for lease breaks that never come: about a
-/// minute. Some need a server that is set up for them alone, and wait for ever.
-const TEST_LIMIT: Duration = Duration::from_secs(120);
+/// How long a test may take. The longest try out every number of a request or open all the files that they can: a minute or
+/// two. Some need a server that is set up for them alone, and wait for ever.
+const TEST_LIMIT: Duration = Duration::from_secs(200);
 /// smbtorture's own time for tests that run for a given time, in seconds.
 const LOAD_SECONDS: &str = "3";
+
+/// What some tests want to be told.
+const OPTIONS: [&str; 3] = ["filename=parity.dat", "offset=4096", "beyond_final_zero=8192"];
 
 /// smbtorture with the client's configuration in a directory of its own.
 pub(super) struct Torture {
@@ -26,21 +30,16 @@ impl Torture {
     pub(super) fn new(lab: &Lab) -> Result<Self> {
         let dir = lab.dir().join("torture");
         fs::create_dir(&dir)?;
-        let state = dir.display();
-        let conf = format!(
-            "[global]\nworkgroup = VFSXLAB\nprivate dir = {state}\nlock directory = {state}\nstate directory = {state}\n\
-             cache directory = {state}\npid directory = {state}\n"
-        );
-        fs::write(dir.join("client.conf"), conf)?;
+        smb_client::configure(&dir, "")?;
         Ok(Self {
             dir,
             port: lab.description.smb.port,
-            auth: lab.dir().join("samba/private/auth"),
+            auth: smb_client::credentials(lab),
         })
     }
 
-    /// Starts `test` on `share`.
-    pub(super) fn start(&self, share: &str, test: &str) -> Result<Running> {
+    /// Starts `test` on `share`, whose directory is `dir`.
+    pub(super) fn start(&self, share: &str, dir: &Path, test: &str) -> Result<Running> {
         let output = self.dir.join(format!("{share}.out"));
         let file = fs::File::create(&output)?;
         let child = Command::new("smbtorture")
@@ -56,6 +55,8 @@ impl Torture {
                 format!("--smb-ports={}", self.port),
                 format!("--timelimit={LOAD_SECONDS}"),
             ])
+            .args(OPTIONS.map(|option| format!("--option=torture:{option}")))
+            .arg(format!("--option=torture:localdir={}", dir.display()))
             .arg("--authentication-file")
             .arg(&self.auth)
             .args([&format!("//{}/{share}", super::arena::HOST), test])

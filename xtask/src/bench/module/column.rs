@@ -1,0 +1,89 @@
+//! The shares that are compared.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use vfsx_tests::lab::{Binaries, LabOptions};
+use vfsx_tests::testlab::TestLab;
+
+/// A share, with what is loaded into it. Another one is one more line.
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    vfs_objects: &'static str,
+    /// Further lines of the share's section.
+    lines: &'static [&'static str],
+}
+
+/// The first is what the others are held against.
+pub(super) const COLUMNS: &[Column] = &[
+    Column {
+        name: "without",
+        vfs_objects: "",
+        lines: &[],
+    },
+    Column {
+        name: "vfsx",
+        vfs_objects: "vfsx",
+        lines: &[],
+    },
+    Column {
+        name: "full_audit",
+        vfs_objects: "full_audit",
+        lines: AUDIT,
+    },
+];
+
+/// Every change is logged, as someone does who wants to know what happened to a file. Into smbd's log: a machine may have no
+/// syslog.
+const AUDIT: &[&str] = &[
+    "full_audit:success = connect disconnect create_file mkdirat openat close pwrite pwrite_recv ftruncate fallocate renameat \
+     unlinkat linkat fchmod fchown fntimes fsetxattr fremovexattr fset_nt_acl sys_acl_set_fd offload_write_recv",
+    "full_audit:failure = none",
+    "full_audit:syslog = false",
+];
+/// NBENCH speaks SMB1.
+const GLOBAL: &[&str] = &["server min protocol = NT1"];
+pub(super) const SHARE: &str = "data";
+
+/// A column's lab: an smbd of its own, and with vfsx also vfsxd and a recovery site, since they work on the same machine while
+/// the client does.
+pub(super) struct Stand {
+    column: &'static Column,
+    pub(super) lab: TestLab,
+}
+
+impl Stand {
+    pub(super) fn start(column: &'static Column, binaries: &Binaries) -> Result<Self> {
+        let mut options = LabOptions::new(binaries.clone());
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        options.samba.vfs_objects = column.vfs_objects.to_owned();
+        options.samba.share = lines(column.lines);
+        options.samba.global = lines(GLOBAL);
+        options.vfsxd = column.has_module();
+        let lab = TestLab::start_with(&options).with_context(|| format!("lab of {}", column.name))?;
+        Ok(Self { column, lab })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.column.name
+    }
+
+    /// The share's directory.
+    pub(super) fn dir(&self) -> Result<PathBuf> {
+        Ok(self.lab.share(SHARE)?.to_owned())
+    }
+
+    /// Waits until nothing of the load is left to be done, so that the next does not pay for it.
+    pub(super) fn settle(&self) -> Result<()> {
+        if self.column.has_module() {
+            self.lab.settle()?;
+        }
+        rustix::fs::sync();
+        Ok(())
+    }
+}
+
+impl Column {
+    fn has_module(&self) -> bool {
+        self.vfs_objects.split_whitespace().any(|word| word == "vfsx")
+    }
+}

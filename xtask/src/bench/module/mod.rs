@@ -1,0 +1,112 @@
+//! What the module costs a share: the same loads on shares with it, without it, and with other modules, side by side.
+
+mod client;
+mod column;
+mod load;
+mod operations;
+mod table;
+
+pub(super) use table::Report;
+
+use crate::build::{self, Profile};
+use crate::report::Report as Progress;
+use anyhow::{Context, Result};
+use client::Client;
+use column::{COLUMNS, Stand};
+use load::{Load, Run};
+use std::path::Path;
+use table::Row;
+
+pub(super) const PACKAGES: &[&str] = &[
+    "dbench",
+    "libsmbclient-dev",
+    "pkg-config",
+    "samba-testsuite",
+    "strace",
+    "valgrind",
+];
+/// Runs of every load on every share. The median of five is not moved by two that something else disturbed.
+const ROUNDS: usize = 5;
+const QUICK_ROUNDS: usize = 3;
+
+/// What is measured by the clock.
+fn loads(quick: bool) -> Vec<Load> {
+    let part = if quick { 10 } else { 1 };
+    let client = |name, unit, kind, count: u64, size, span| Load::Client {
+        name,
+        unit,
+        kind,
+        count: count / part,
+        size,
+        span,
+    };
+    vec![
+        Load::Nbench {
+            name: "dbench load, 4 clients",
+            seconds: 40 / part,
+        },
+        client("1 MiB sequential writes", "MiB/s", "sequential", 1000, 1 << 20, 0),
+        client(
+            "4 KiB random writes",
+            "writes/s",
+            "random",
+            50_000,
+            4096,
+            256 << 20,
+        ),
+        client("10,000 small files", "files/s", "files", 10_000, 4096, 0),
+        client("10,000 renames", "renames/s", "renames", 10_000, 0, 0),
+    ]
+}
+
+pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
+    let scratch = tempfile::tempdir().context("scratch directory")?;
+    let client = Client::build(scratch.path())?;
+    let binaries = build::binaries(profile)?;
+    let stands = COLUMNS
+        .iter()
+        .map(|column| Stand::start(column, &binaries))
+        .collect::<Result<Vec<_>>>()?;
+    let rounds = if quick { QUICK_ROUNDS } else { ROUNDS };
+    let progress = Progress::new();
+    progress.section(&format!("shares side by side, {rounds} rounds of every load"));
+    let mut rows = Vec::new();
+    for load in loads(quick) {
+        let runs = measure(&load, &stands, &client, rounds)?;
+        let row = Row::new(&load, &runs);
+        progress.line(row.line());
+        rows.push(row);
+    }
+    progress.section("instructions and system calls of smbd for one operation more");
+    let operations = operations::measure(&stands, &client, scratch.path(), &mut |text| progress.line(text))?;
+    let report = Report {
+        rounds,
+        rows,
+        operations,
+    };
+    report.print();
+    Ok(report)
+}
+
+/// Runs of one load: for each column its rounds. Columns take turns, each round beginning with another, so that what changes
+/// with time changes for all.
+fn measure(load: &Load, stands: &[Stand], client: &Client, rounds: usize) -> Result<Vec<Vec<Run>>> {
+    let mut runs = vec![Vec::new(); stands.len()];
+    for round in 0..rounds {
+        for turn in 0..stands.len() {
+            let column = (round + turn) % stands.len();
+            if let (Some(stand), Some(runs)) = (stands.get(column), runs.get_mut(column)) {
+                let run = load
+                    .run(stand, client)
+                    .with_context(|| format!("{} on {}", load.name(), stand.name()))?;
+                runs.push(run);
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// A directory of its own for each run, so that none finds what another left.
+fn remove(dir: &Path) -> Result<()> {
+    std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
+}
