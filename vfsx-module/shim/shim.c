@@ -1,5 +1,6 @@
 #include "shim.h"
 #include "lib/global_contexts.h"
+#include "smbd/globals.h"
 #include "librpc/gen_ndr/auth.h"
 #include "lib/util/tevent_unix.h"
 #include "lib/util/tevent_ntstatus.h"
@@ -32,6 +33,11 @@ void vfsx_shim_log(int level, const char *text)
 bool vfsx_shim_times_are_all_omitted(const struct smb_file_time *ft)
 {
 	return is_omit_timespec(&ft->mtime) && is_omit_timespec(&ft->atime) && is_omit_timespec(&ft->create_time);
+}
+
+bool vfsx_shim_client_is_lost(void)
+{
+	return global_smbXsrv_client != NULL && smbXsrv_client_valid_connections(global_smbXsrv_client) == 0;
 }
 
 const char *vfsx_shim_user(const struct vfs_handle_struct *handle)

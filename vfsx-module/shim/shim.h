@@ -40,6 +40,9 @@ struct tevent_req *vfsx_shim_pwrite_refused(struct vfs_handle_struct *handle, TA
 struct tevent_req *vfsx_shim_offload_write_refused(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx,
 	struct tevent_context *ev, int error);
 
+/* Nobody hears this process's answers any more. */
+bool vfsx_shim_client_is_lost(void);
+
 /* Unix name of the user whose request is being served, NULL where smbd knows none. */
 const char *vfsx_shim_user(const struct vfs_handle_struct *handle);
 

@@ -12,8 +12,8 @@ pub const MAX_OPS: usize = 10_000;
 pub const MAX_BLOCKS: usize = 4_096;
 /// Pieces of one patch. A sender of ours joins near ones long before.
 pub const MAX_PIECES: usize = 1_024;
-/// Plain bytes of the blocks that one `block.patch` makes: as much work for the server as the longest message with
-/// whole blocks, however short this one is.
+/// Plain bytes of the blocks that one `block.patch` makes: as much to store as the longest message with whole blocks,
+/// however short this one is. Their bases are read whole, whatever the length of a result.
 pub const MAX_PATCHED: usize = MAX_MESSAGE;
 /// Rows of one answer that lists something.
 pub const MAX_PAGE: usize = 10_000;

@@ -165,7 +165,7 @@ fn parse(path: PathBuf) -> io::Result<Flag> {
 }
 
 /// The file's name.
-fn session(path: &Path) -> Option<Session> {
+pub(super) fn session(path: &Path) -> Option<Session> {
     let bytes = hex::decode(path.file_name()?.to_str()?).ok()?;
     bytes.try_into().ok().map(Session)
 }

@@ -23,6 +23,8 @@ pub struct PendingGap {
 pub(super) struct GapReserve {
     file: File,
     pending: Option<PendingGap>,
+    /// What is pending stands in the file, too.
+    kept: bool,
 }
 
 impl GapReserve {
@@ -39,13 +41,18 @@ impl GapReserve {
         if file.metadata()?.len() < SIZE as u64 {
             file.write_all_at(&[0; SIZE], 0)?;
             file.sync_all()?;
-            return Ok(Self { file, pending: None });
+            return Ok(Self {
+                file,
+                pending: None,
+                kept: true,
+            });
         }
         let mut page = vec![0; SIZE];
         file.read_exact_at(&mut page, 0)?;
         Ok(Self {
             pending: parse(&page),
             file,
+            kept: true,
         })
     }
 
@@ -56,7 +63,8 @@ impl GapReserve {
     /// Keeps the gap; the earliest time and the first reason stay. In memory it is kept even when this fails.
     pub(super) fn raise(&mut self, gap: PendingGap) -> io::Result<()> {
         let merged = match self.pending {
-            Some(old) if old.since_ns <= gap.since_ns => return Ok(()),
+            Some(old) if old.since_ns <= gap.since_ns && self.kept => return Ok(()),
+            Some(old) if old.since_ns <= gap.since_ns => old,
             Some(old) => PendingGap {
                 since_ns: gap.since_ns,
                 ..old
@@ -64,9 +72,12 @@ impl GapReserve {
             None => gap,
         };
         self.pending = Some(merged);
+        self.kept = false;
         let mut page = serde_json::to_vec(&merged)?;
         page.resize(SIZE, 0);
-        self.write(&page)
+        self.write(&page)?;
+        self.kept = true;
+        Ok(())
     }
 
     /// The gap is in the journal, synced.

@@ -49,8 +49,7 @@ impl ShareIntake {
         };
         for path in files {
             match File::open(&path) {
-                // Its process may still write to files.
-                Ok(file) if file.try_lock().is_err() => {}
+                Ok(file) if file.try_lock().is_err() => self.expect_back(&path),
                 Ok(file) => self.take_spool_file(&path, &file, until),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a spool file cannot be opened")
@@ -59,6 +58,20 @@ impl ShareIntake {
             if Instant::now() > until {
                 return;
             }
+        }
+    }
+
+    /// The file's process may still write to files. Until it has ended the session counts as one that comes back, so nobody calls
+    /// the share settled.
+    fn expect_back(&self, path: &Path) {
+        let Some(session) = flags::session(path) else {
+            return;
+        };
+        let mut state = self.lock();
+        if !state.connections.contains_key(&session) {
+            let back_by = Instant::now() + super::COMES_BACK_WITHIN;
+            state.awaited.insert(session, back_by);
+            self.publish_awaited(&state);
         }
     }
 
@@ -73,6 +86,9 @@ impl ShareIntake {
                     .metadata()
                     .map_or(0, |m| m.mtime().saturating_mul(1_000_000_000));
                 self.raise_gap(modified, GapReason::Unknown);
+                if !self.settle_pending_gap() {
+                    return;
+                }
                 None
             }
         };

@@ -142,7 +142,7 @@ impl ShareIntake {
     }
 
     /// Brings a pending gap into the journal; false when it is still pending.
-    fn settle_pending_gap(&self) -> bool {
+    pub(super) fn settle_pending_gap(&self) -> bool {
         let Some(gap) = self.lock().reserve.pending() else {
             return true;
         };

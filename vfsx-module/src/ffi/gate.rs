@@ -127,8 +127,14 @@ pub(super) unsafe fn asked_or<R>(
     };
     if asks {
         let before = os::errno();
-        // SAFETY: the caller's promise.
-        let refused = ask(key, &unsafe { samba::user(handle) }, &operation());
+        let question = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the caller's promise.
+            (unsafe { samba::user(handle) }, operation())
+        }));
+        let refused = match &question {
+            Ok((user, operation)) => ask(key, user, operation),
+            Err(_) => with(key, |gate| gate.handler.without_answer()).and_then(Answer::errno),
+        };
         os::set_errno(before);
         if let Some(errno) = refused {
             leave(key);

@@ -31,7 +31,11 @@ pub(super) unsafe extern "C" fn connect(
     }
     let key = shares::new_key();
     // SAFETY: smbd's arguments.
-    if let Some(errno) = unsafe { gate::open(handle, key, user) } {
+    let refused = catch_unwind(AssertUnwindSafe(|| unsafe { gate::open(handle, key, user) }));
+    if let Some(errno) = refused.unwrap_or_else(|_| {
+        host::log(ERROR, "the handler was not asked about a tree connect");
+        None
+    }) {
         os::set_errno(errno);
         return -1;
     }
@@ -123,7 +127,7 @@ fn end(key: u64) {
         if catch_unwind(AssertUnwindSafe(|| capture.finish())).is_err() {
             host::log(ERROR, "the end of a tree connect was not reported");
         }
-        waits::finish(&mut capture);
+        let _ = catch_unwind(AssertUnwindSafe(|| waits::finish(&mut capture)));
     }
     gate::close(key);
     os::set_errno(errno);

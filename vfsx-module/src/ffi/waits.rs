@@ -22,7 +22,9 @@ pub(super) unsafe extern "C" fn close(handle: Handle, fsp: Fsp) -> c_int {
     if is_clients {
         let errno = os::errno();
         shares::with(key, |share| {
-            if share.capture.waits() {
+            // Of a lost client every open file is closed, and until that is done it cannot come back to them.
+            // SAFETY: looks at smbd's state on its main thread.
+            if share.capture.waits() && !unsafe { sys::vfsx_shim_client_is_lost() } {
                 share.capture.wait_after_close();
                 event_loop::follow(share);
             }

@@ -13,7 +13,6 @@ impl Capture {
     /// A client's FLUSH has ended, outside of any other call. It is to return at most after this time, or when its ticket is
     /// among [`Capture::take_ended_waits`]; at once when there is `None`.
     pub fn begin_wait(&mut self, ticket: u64) -> Option<Duration> {
-        self.unwaited = false;
         let limit = self.client.begin_wait(ticket);
         // vfsxd may have to be asked for the commit.
         self.send();
@@ -49,6 +48,8 @@ impl Capture {
 
     /// Blocks, up to the limit, until everything noted is durable.
     pub fn wait_here(&mut self) {
+        // A FLUSH that stays open leaves this as it is: the close of another file is not to return before it.
+        self.unwaited = false;
         if self.begin_wait(HERE).is_none() {
             return;
         }
@@ -106,5 +107,29 @@ mod tests {
         capture.leave();
         assert!(time(&mut capture) >= LIMIT, "nobody has acknowledged it");
         assert!(time(&mut capture) < LIMIT, "nothing new");
+    }
+
+    #[test]
+    fn a_close_waits_for_what_a_flush_that_is_still_open_waits_for() {
+        let scratch = tempfile::tempdir().expect("scratch directory");
+        let daemon = Daemon::start(scratch.path());
+        let config = Config {
+            durability: Durability::Journal,
+            wait_limit: LIMIT,
+            ..config(scratch.path(), 1 << 20)
+        };
+        let client = Client::new(config, host(), hello());
+        let mut connection = daemon.accept();
+        connection.welcome(0);
+        let mut capture = Capture::new(client);
+        capture.readable();
+        let root = scratch.path().as_os_str().as_bytes();
+        let open = File::open(scratch.path()).expect("open");
+        let place = Place::new(open.as_raw_fd(), root, b"gone", root).expect("place");
+        capture.unlinked(Name::look(place), Outcome::Unknown);
+        assert!(capture.begin_wait(7).is_some(), "another file's flush");
+        let start = Instant::now();
+        capture.wait_after_close();
+        assert!(start.elapsed() >= LIMIT / 2, "nobody has acknowledged the name");
     }
 }

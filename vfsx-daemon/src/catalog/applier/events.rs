@@ -163,7 +163,7 @@ impl Work<'_> {
     ) -> Result<(), CatalogError> {
         let from = self.find_dir(from)?;
         let (hint, to) = (to, self.find_dir(to)?);
-        let excluded = self.is_excluded(to_name) || to.is_none() && self.is_beyond(hint);
+        let excluded = self.is_excluded(to_name) || to.is_none() && self.leads_through_excluded(hint);
         if let Some(id) = self.known(node)? {
             let same = from == to && from_name == to_name;
             if let (Some(from), false) = (from, same) {

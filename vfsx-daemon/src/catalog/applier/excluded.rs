@@ -31,8 +31,12 @@ impl Work<'_> {
     /// A directory that is not known is no riddle: it is excluded, or lies in one that is, as far as the module knew its path, or
     /// it was removed or excluded lately.
     pub(super) fn is_beyond(&self, dir: &DirRef) -> bool {
+        self.memory.graves.contains(&dir.node) || self.leads_through_excluded(dir)
+    }
+
+    pub(super) fn leads_through_excluded(&self, dir: &DirRef) -> bool {
         let is_excluded = |path: Components| path.iter().any(|name| self.is_excluded(name));
-        self.memory.graves.contains(&dir.node) || components(&dir.path_hint).is_some_and(is_excluded)
+        components(&dir.path_hint).is_some_and(is_excluded)
     }
 
     /// The object has got an excluded name, or lost one that has become excluded: without another name it is gone, and all that

@@ -96,7 +96,9 @@ async fn a_file_whose_process_still_writes_waits_for_its_end() {
     let whole = spool(&fixture, 3, 1..=1, true);
     fs::write(&path, fs::read(&whole).expect("reads")).expect("writes");
     tokio::task::block_in_place(|| fixture.share.tend());
+    until("the other file is dealt with", || !whole.exists()).await;
     assert!(path.exists());
+    assert_eq!(fixture.share.sessions(), (0, 1), "nobody calls the share settled");
     drop(process);
     until("the file is dealt with", || !path.exists()).await;
 }
