@@ -86,9 +86,11 @@ class Client:
             ]
         )
 
-    def reconnect(self, handle):
-        """Loses the connection and comes back to a durable handle; the others are gone."""
+    def lose_connection(self):
         self.smb.drop()
+
+    def reconnect(self, handle):
+        """Comes back to a durable handle after the connection was lost; the others are gone."""
         self.smb = smb2.Connection(*self.target)
         path, file = self.paths[handle], self.handles[handle]
         arguments = (path, FULL_ACCESS, SHARE_ALL, DISPOSITIONS["open"], 0, NORMAL, BATCH_OPLOCK, [(b"DHnC", file)])

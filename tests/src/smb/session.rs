@@ -94,7 +94,12 @@ impl Session {
             .tell(&json!({ "do": "create_write_close", "path": path, "data": data }))
     }
 
-    /// Loses the connection, and comes back to a durable handle.
+    /// As when the cable is cut. Only [`Session::reconnect`] may follow.
+    pub fn lose_connection(&mut self) -> Result<()> {
+        self.0.tell(&json!({ "do": "lose_connection" }))
+    }
+
+    /// Comes back to a durable handle after the connection was lost.
     pub fn reconnect(&mut self, to: Handle) -> Result<Handle> {
         handle(&self.0.ask(&json!({ "do": "reconnect", "handle": to }))?)
     }

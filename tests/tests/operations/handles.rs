@@ -25,6 +25,9 @@ pub const ACTIONS: &[Action] = &[
             let mut session = Session::connect(c.lab, "data")?;
             let handle = session.open(&c.at("f"), &durable("open"))?;
             session.write(handle, 70_000, b"before")?;
+            c.lab.settle()?;
+            session.write(handle, 140_000, b"at last")?;
+            session.lose_connection()?;
             // vfsxd reads the file now. smbd gives the handle back only when nothing at all has changed about the file.
             c.lab.settle()?;
             let handle = session.reconnect(handle)?;
@@ -44,7 +47,9 @@ pub const ACTIONS: &[Action] = &[
             let mut session = Session::connect(c.lab, "data")?;
             let handle = session.open(&c.at("f"), &durable("create"))?;
             session.write(handle, 0, b"before")?;
+            session.lose_connection()?;
             let handle = session.reconnect(handle)?;
+            session.lose_connection()?;
             c.lab.settle()?;
             let handle = session.reconnect(handle)?;
             session.write(handle, 6, b" and after")?;

@@ -26,6 +26,8 @@ use vfsx_tests::lab::LAB_USER;
 use vfsx_tests::loopfs::FileSystem;
 use vfsx_tests::testlab::{TestLab, with_lab_on};
 
+/// Without these smbd gives out no durable handles.
+const DURABLE: [&str; 2] = ["posix locking = no", "kernel share modes = no"];
 const CATIA: &str = "catia:mappings = 0x22:0xa8";
 // Good for all shares or for none.
 const COPYFILE: &str = "fruit:copyfile = yes";
@@ -87,11 +89,7 @@ const EXT4: &[Stage] = &[
         name: "strict",
         objects: "full_audit vfsx",
         global: &["min receivefile size = 16384"],
-        share: &[
-            "strict allocate = yes",
-            "posix locking = no",
-            "kernel share modes = no",
-        ],
+        share: &["strict allocate = yes", DURABLE[0], DURABLE[1]],
         actions: &[special::STRICT, special::RECEIVED, handles::ACTIONS],
     },
     Stage {
@@ -137,8 +135,8 @@ const XFS: &[Stage] = &[
         name: "threads",
         objects: "full_audit vfsx aio_pthread",
         global: &[],
-        share: &["aio_pthread:aio open = yes"],
-        actions: &[content::ACTIONS, space::ACTIONS, names::ACTIONS],
+        share: &["aio_pthread:aio open = yes", DURABLE[0], DURABLE[1]],
+        actions: &[content::ACTIONS, space::ACTIONS, names::ACTIONS, handles::ACTIONS],
     },
     Stage {
         name: "bytes",
@@ -154,13 +152,14 @@ const BTRFS: &[Stage] = &[
         name: "clones",
         objects: "full_audit vfsx btrfs",
         global: &[],
-        share: &[],
+        share: &DURABLE,
         actions: &[
             content::ACTIONS,
             space::ACTIONS,
             names::ACTIONS,
             metadata::ACTIONS,
             special::CLONED,
+            handles::ACTIONS,
         ],
     },
     Stage {
