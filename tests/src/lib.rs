@@ -5,6 +5,7 @@ pub mod compare;
 pub mod guard;
 pub mod lab;
 pub mod loopfs;
+pub mod relay;
 pub mod rpc;
 pub mod smb;
 pub mod testlab;

@@ -13,8 +13,11 @@ pub const MAX_BLOCKS: usize = 4_096;
 /// Pieces of one patch. A sender of ours joins near ones long before.
 pub const MAX_PIECES: usize = 1_024;
 /// Plain bytes of the blocks that one `block.patch` makes: as much to store as the longest message with whole blocks,
-/// however short this one is. Their bases are read whole, whatever the length of a result.
+/// however short this one is.
 pub const MAX_PATCHED: usize = MAX_MESSAGE;
+/// Plain bytes of the bases that the server reads for one `block.patch`; a base is read whole, whatever the length of what is
+/// made of it. More than twice as long as the blocks they are only for files that were cut, and those may travel whole.
+pub const MAX_BASES: usize = 2 * MAX_PATCHED;
 /// Rows of one answer that lists something.
 pub const MAX_PAGE: usize = 10_000;
 /// Largest block, plain: `Layout::block_size` is at most this.

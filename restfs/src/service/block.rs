@@ -3,9 +3,10 @@
 use super::Service;
 use crate::auth::{Identity, Need};
 use crate::storage::StoreError;
+use bytes::Bytes;
 use restfs_lib::content::{compress, verify};
 use restfs_lib::model::{BlockKey, Compression};
-use restfs_lib::wire::limits::{MAX_BLOCKS, MAX_PATCHED, TARGET_MESSAGE};
+use restfs_lib::wire::limits::{MAX_BASES, MAX_BLOCKS, MAX_PATCHED, TARGET_MESSAGE};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::Compression as WireCompression;
 use restfs_lib::wire::{Code, Content, Encoding, RpcError, check};
@@ -59,27 +60,35 @@ pub(super) fn patch(
         return Err(RpcError::new(Code::TooLarge, text));
     }
     let mut wanted = Vec::new();
+    // A base is read whole, however little of it a block takes.
+    let mut room = MAX_BASES;
     for patch in params.patches {
         let (key, base) = (patch.key, patch.base.into());
-        if !make(service, key.into(), base, &patch.checked()?)? {
+        let patch = patch.checked()?;
+        let base = if room > 0 { find_base(service, base) } else { None };
+        room = room.saturating_sub(base.as_ref().map_or(0, |base| base.len()));
+        if !make(service, key.into(), base.as_deref(), &patch)? {
             wanted.push(key);
         }
     }
     Ok(BlockPatchResult { wanted })
 }
 
-/// Stores the block that the patch makes of its base. `false`: it does not make the block with this key.
-fn make(service: &Service, key: BlockKey, base: BlockKey, patch: &Patch) -> Result<bool, RpcError> {
-    let base = match service.blocks.get(base) {
-        Ok(base) => base,
-        Err(StoreError::Missing(_)) => return Ok(false),
-        // The block can be stored all the same, when it comes whole.
+fn find_base(service: &Service, key: BlockKey) -> Option<Bytes> {
+    match service.blocks.get(key) {
+        Ok(base) => Some(base),
+        Err(StoreError::Missing(_)) => None,
+        // What is to be made of it can be stored all the same, when it comes whole.
         Err(error) => {
-            tracing::warn!("the base of block {key} cannot be read: {error}");
-            return Ok(false);
+            tracing::warn!("block {key} cannot be read to make another one of it: {error}");
+            None
         }
-    };
-    let Some(content) = patch.apply(&base) else {
+    }
+}
+
+/// Stores the block that the patch makes of its base. `false`: it does not make the block with this key.
+fn make(service: &Service, key: BlockKey, base: Option<&[u8]>, patch: &Patch) -> Result<bool, RpcError> {
+    let Some(content) = base.and_then(|base| patch.apply(base)) else {
         return Ok(false);
     };
     match service.blocks.put(key, &content, Compression::Zstd) {

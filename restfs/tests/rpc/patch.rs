@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use restfs_lib::client::{Block, Client, Endpoint};
 use restfs_lib::content::{Difference, differing, hash_block};
 use restfs_lib::model::{BlockKey, HashAlgorithm};
-use restfs_lib::wire::limits::{MAX_BLOCK, MAX_PATCHED};
+use restfs_lib::wire::limits::{MAX_BASES, MAX_BLOCK, MAX_PATCHED};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::{Compression, Role};
 use restfs_lib::wire::{Code, Content, Encoding, Hex, Message, Payload, RpcError};
@@ -221,6 +221,29 @@ async fn patches_that_make_no_sense_are_refused_and_store_nothing() {
     // The same without a fault.
     assert_eq!(send(vec![patch(&base, &new)]).await.unwrap().wanted, []);
     assert_eq!(get(&client, &new).await, new);
+}
+
+/// Blocks of a byte each, of bases of 4 MiB: hardly anything to send, and much to read.
+#[tokio::test]
+async fn few_bytes_do_not_make_a_server_read_without_end() {
+    let site = Site::start().await;
+    let client = site.client(Role::Replicator).await;
+    let mut patches = Vec::new();
+    for n in 0..10u8 {
+        let base = vec![n; MAX_BLOCK];
+        put(&client, &base).await;
+        patches.push(PatchContent {
+            key: key(&[n]).into(),
+            length: 1,
+            pieces: Vec::new(),
+            content: Content(Bytes::new()),
+            ..patch(&base, &base)
+        });
+    }
+    let keys: Vec<_> = patches.iter().map(|patch| patch.key).collect();
+    let params = BlockPatchParams { patches };
+    let wanted = client.call::<BlockPatch>(&params).await.unwrap().wanted;
+    assert_eq!(wanted, keys[MAX_BASES / MAX_BLOCK..]);
 }
 
 /// The answer says nothing of a base but that the block did not come out, whatever the reason.

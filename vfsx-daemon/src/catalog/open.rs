@@ -2,7 +2,7 @@
 
 use super::applier::{BUCKET, now_ns, stored_status};
 use super::options::{CatalogError, Options};
-use super::reader::Cache;
+use super::reader::{Cache, Clones};
 use super::share::{Details, Seen, Share, details};
 use super::shared::{Now, Shared};
 use super::store::{
@@ -51,7 +51,7 @@ pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, Catalog
     Ok(Shared::new(
         kv,
         share,
-        Cache::new(options.cache_bytes),
+        (Cache::new(options.cache_bytes), Clones::new(options.clone_rest)),
         source.id,
         now,
     ))

@@ -27,6 +27,10 @@ pub struct Options {
     pub readers: usize,
     /// Bytes of blocks kept for the replicator after they were read.
     pub cache_bytes: usize,
+    /// After a file was cloned it is not cloned again for so many times as long as that took: so its writers are held up
+    /// for a fiftieth of the time at most, even those of one in a hundred thousand pieces that is closed and opened
+    /// without end.
+    pub clone_rest: u32,
     /// Changes kept for sites that are behind; one that falls further back is brought over by tree difference.
     pub change_log_rows: u64,
 }
@@ -42,6 +46,7 @@ impl Options {
             grace: Duration::from_secs(5),
             readers: 2,
             cache_bytes: 32 * 1024 * 1024,
+            clone_rest: 50,
             change_log_rows: 1_000_000,
         }
     }

@@ -49,14 +49,20 @@ pub(super) struct Now {
 }
 
 impl Shared {
-    pub(super) fn new(kv: Box<dyn Kv>, share: Share, cache: Cache, source: [u8; 16], now: Now) -> Self {
+    pub(super) fn new(
+        kv: Box<dyn Kv>,
+        share: Share,
+        (cache, clones): (Cache, Clones),
+        source: [u8; 16],
+        now: Now,
+    ) -> Self {
         let (head, _) = watch::channel(now.status.head);
         let (progress, _) = watch::channel(0);
         Self {
             kv,
             share,
             cache,
-            clones: Clones::default(),
+            clones,
             source,
             bytes_read: AtomicU64::new(0),
             unread: AtomicU64::new(now.status.dirty_objects),

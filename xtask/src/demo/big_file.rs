@@ -1,4 +1,4 @@
-//! 1 MiB changed at random places of a big file: what is read and shipped for it.
+//! 4 KiB written at a thousand random places of a big file: what is read and shipped for it.
 
 use crate::report::{Report, size};
 use anyhow::Result;
@@ -13,15 +13,16 @@ const SMALL_SIZE: u64 = 256 << 20;
 /// The file before it is copied in, on the share, as blocks at the site, restored; and the rest of the demo.
 const SPACE: u64 = 5 * SIZE;
 const WRITE: u64 = 4096;
-const WRITES: u64 = 256;
-/// Block size of the site: the unit that is shipped.
+const WRITES: u64 = 1000;
+/// Block size of the catalog: the unit that is read.
 const BLOCK: u64 = 64 << 10;
 const NAME: &str = "big-file";
 
 pub struct Shipped {
-    pub written: u64,
-    /// Bytes of the blocks that the writes fell into.
+    /// Bytes that were written.
     pub changed: u64,
+    /// Bytes of the blocks that they are in.
+    pub blocks: u64,
     /// Bytes on the wire for them, in both directions.
     pub wire: u64,
     /// Bytes that vfsxd read from the share for them.
@@ -70,18 +71,18 @@ pub fn play(report: &Report, lab: &Lab, site: &Site) -> Result<Shipped> {
 
     let blocks: HashSet<_> = offsets.iter().map(|offset| offset / BLOCK).collect();
     let shipped = Shipped {
-        written: WRITES * WRITE,
-        changed: blocks.len() as u64 * BLOCK,
+        changed: WRITES * WRITE,
+        blocks: blocks.len() as u64 * BLOCK,
         wire: after.wire - before.wire,
         read: after.share - before.share,
     };
     report.line(format!(
-        "{WRITES} writes of {WRITE} bytes, in {} blocks, {} together",
-        blocks.len(),
-        size(shipped.changed)
+        "{WRITES} writes of {WRITE} bytes, {} together, in {} blocks",
+        size(shipped.changed),
+        blocks.len()
     ));
     report.line(format!(
-        "{} on the wire, {:.2} times that; vfsxd read {} of the share, {} with its own databases and sockets",
+        "{} on the wire, {:.2} times what was written; vfsxd read {} of the share, {} with its own databases and sockets",
         size(shipped.wire),
         shipped.wire as f64 / shipped.changed as f64,
         size(shipped.read),

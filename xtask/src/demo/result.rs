@@ -23,8 +23,8 @@ impl Outcome {
             .all(|report| report.identical)
     }
 
-    /// `changed_bytes` and `wire_bytes` are those of the small writes into the big file: the blocks they fell into,
-    /// and what went over the wire for them.
+    /// `changed_bytes` and `wire_bytes` are those of the small writes into the big file: what they wrote, and what went
+    /// over the wire for it.
     pub fn json(&self) -> Value {
         json!({
             "files": self.end.files,
@@ -34,7 +34,7 @@ impl Outcome {
             "lag_ms_p99": self.lag.quantile_ms(0.99),
             "changed_bytes": self.big.changed,
             "wire_bytes": self.big.wire,
-            "written_bytes": self.big.written,
+            "block_bytes": self.big.blocks,
             "read_bytes": self.big.read,
         })
     }

@@ -185,10 +185,12 @@ impl DirtyIndex {
         failures
     }
 
-    /// The read has ended with nothing read, and is to begin anew.
+    /// The read has ended with nothing read, and is to begin anew then: earlier nobody can have it, so this counts as a
+    /// failure, which no hurry brings forward.
     pub(super) fn put_off(&mut self, id: ObjectId, due: Instant) {
         if let Some(mut object) = self.take(id) {
             object.flight = None;
+            object.failures = object.failures.max(1);
             object.due = due;
             self.insert(id, object);
         }
@@ -301,6 +303,27 @@ mod tests {
         assert!(index.begin(Class::Client, now).is_some());
         assert_eq!(index.begin(Class::Client, now), None);
         assert_eq!(index.begin(Class::Scan, now), None);
+    }
+
+    #[test]
+    fn what_is_put_off_waits_whoever_is_in_a_hurry_and_is_then_one_moments_content_still() {
+        let (now, id) = (Instant::now(), ObjectId(1));
+        let mut index = DirtyIndex::default();
+        index.set(id, &row(1), now, Class::Client);
+        index.come_to_rest(id);
+        index.begin(Class::Client, now).unwrap();
+        let due = now + Duration::from_millis(500);
+        index.put_off(id, due);
+        index.hurry(now);
+        assert_eq!(
+            (index.next_due(Class::Client), index.in_flight(Class::Client)),
+            (Some(due), 0)
+        );
+        assert!(index.rests(id));
+        index.begin(Class::Client, due).unwrap();
+        index.end(id, due).unwrap();
+        assert!(!index.rests(id), "the next read has to be asked for anew");
+        assert_eq!(index.fail(id, due), 1);
     }
 
     #[test]

@@ -19,9 +19,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// After a clone its file is not cloned again for so many times as long as it took: so writers are held up for a fiftieth
-/// of the time at most, even those of a file in a hundred thousand pieces that is closed and opened without end.
-const REST: u32 = 50;
 /// A read that needs a clone is put off for so long at most; of a file that has to rest longer, whatever is there is read.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Files whose rest is remembered.
@@ -39,6 +36,8 @@ const PLENTY: u64 = 8 << 30;
 const DEVICES: usize = 1024;
 
 pub(in crate::catalog) struct Clones {
+    /// Of `Options::clone_rest`.
+    rest: u32,
     inner: Mutex<Inner>,
 }
 
@@ -55,9 +54,10 @@ struct Kept {
     since: Instant,
 }
 
-impl Default for Clones {
-    fn default() -> Self {
+impl Clones {
+    pub(in crate::catalog) fn new(rest: u32) -> Self {
         Self {
+            rest,
             inner: Mutex::new(Inner {
                 cannot: HashSet::new(),
                 resting: LruCache::new(RESTING),
@@ -65,9 +65,7 @@ impl Default for Clones {
             }),
         }
     }
-}
 
-impl Clones {
     /// Until when reading the file is to be put off, since it was cloned a moment ago for being written while it was read.
     pub(in crate::catalog) fn put_off(&self, object: ObjectId) -> Option<Instant> {
         let now = Instant::now();
@@ -139,7 +137,9 @@ impl Clones {
         if took > Duration::from_secs(1) {
             tracing::info!("cloning object {object} took {} ms", took.as_millis());
         }
-        self.lock().resting.put(object, Instant::now() + took * REST);
+        self.lock()
+            .resting
+            .put(object, Instant::now() + took.saturating_mul(self.rest));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_file_system_that_cannot_is_asked_once() {
         let (_dir, share, file) = share();
-        let clones = Clones::default();
+        let clones = Clones::new(50);
         assert!(clones.may(ObjectId(1), 7));
         assert!(clones.take(&share, ObjectId(1), 7, &file).is_none());
         assert!(!clones.may(ObjectId(2), 7));
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_file_that_takes_long_rests_long_and_its_reads_are_put_off_for_seconds_only() {
-        let clones = Clones::default();
+        let clones = Clones::new(50);
         let took = |time| Instant::now().checked_sub(time).unwrap();
         clones.rest(ObjectId(1), took(Duration::from_millis(10)));
         assert!(!clones.may(ObjectId(1), 0));
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn only_so_many_clones_are_kept_and_not_for_ever() {
         let (_dir, _share, file) = share();
-        let clones = Clones::default();
+        let clones = Clones::new(50);
         for id in 1..=100 {
             clones.keep(ObjectId(id), file.try_clone().unwrap());
         }

@@ -96,7 +96,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Bytes of a block.
-    pub(super) fn block(&self) -> u64 {
+    fn block(&self) -> u64 {
         self.layout.block_size.into()
     }
 

@@ -88,7 +88,7 @@ fn read(context: &Context<'_>, job: &Job, found: Found, send: &mut Sink<'_>) -> 
         },
         Some(file) => {
             let bytes = pass.bytes(seen.size());
-            let rest = job.rest.filter(|_| bytes > pass.block());
+            let rest = job.rest.filter(|_| bytes > 0);
             if rest.is_some()
                 && let Some(until) = context.clones.put_off(job.object)
             {
@@ -96,10 +96,7 @@ fn read(context: &Context<'_>, job: &Job, found: Found, send: &mut Sink<'_>) -> 
             }
             match rest {
                 None => read_once(context, &mut pass, &file, seen, send)?,
-                Some(newest_ns) => {
-                    let large = bytes > context.cache.limit() as u64 / 2;
-                    read_moment(context, &mut pass, &file, (seen, newest_ns, large), send)?
-                }
+                Some(newest_ns) => read_moment(context, &mut pass, &file, (seen, newest_ns), send)?,
             }
         }
     };
@@ -152,10 +149,10 @@ fn read_moment(
     context: &Context<'_>,
     pass: &mut Pass<'_>,
     file: &File,
-    (seen, newest_ns, large): (Seen, i64, bool),
+    (seen, newest_ns): (Seen, i64),
     send: &mut Sink<'_>,
 ) -> Result<Read, ReadError> {
-    if large {
+    if pass.bytes(seen.size()) > context.cache.limit() as u64 / 2 {
         // What is not on disk yet is written while the file is cloned and nobody can write to it: so most of it before. If
         // that fails, cloning or reading says why.
         let _ = rustix::fs::fdatasync(file);
