@@ -114,7 +114,7 @@ class Client:
     def post(self, handle, offset, length, seed):
         """A write whose answer nobody waits for. No other request may follow on this connection."""
         content = random.Random(seed).randbytes(length)
-        self.smb.send(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content))
+        self.smb.post(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content))
 
     def random_writes(self, handle, count, size, span, seed):
         """`count` writes of `size` random bytes, each at its own multiple of `size` below `span`."""

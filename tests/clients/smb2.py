@@ -40,23 +40,21 @@ class Connection:
 
     def request(self, command, body, charge=1):
         """Sends one request and gives the body of its answer."""
-        return self.answer(self.send(command, body, charge))
-
-    def answer(self, number):
-        """Waits for the answer to a request that was sent; others may be sent and answered meanwhile."""
-        answer = self.smb.recvSMB(number)
+        answer = self.smb.recvSMB(self._send(command, body, charge))
         if answer["Status"] != 0:
             raise Refused(answer["Status"])
         return answer["Data"]
 
-    def send(self, command, body, charge=1):
-        """Sends one request; the answer is left where it is."""
+    def post(self, command, body, charge=1):
+        """Sends one request; its answer is left where it is."""
+        number = self._send(command, body, charge)
+        # Each credit takes a number of its own. impacket counts the first when it sends, the others with the answer.
+        self.smb._Connection["SequenceWindow"] = number + charge
+
+    def _send(self, command, body, charge):
         packet = self._packet(command, body)
         packet["CreditCharge"] = charge
-        number = self.smb.sendSMB(packet)
-        # Each credit takes a number of its own; impacket counts one when it sends.
-        self.smb._Connection["SequenceWindow"] = number + charge
-        return number
+        return self.smb.sendSMB(packet)
 
     def compound(self, requests):
         """Sends (command, body) pairs in one packet, each about the file of the first."""

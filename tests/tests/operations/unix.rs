@@ -160,6 +160,7 @@ pub const ACTIONS: &[Action] = &[
             let client = SmbClient::new(c.lab, "data").by_smb1();
             let commands = [
                 "posix",
+                "posix_mkdir @/alone 700",
                 "posix_mkdir @/a 750",
                 "posix_open @/a/new 640",
                 "posix_rmdir @/empty",
@@ -167,7 +168,7 @@ pub const ACTIONS: &[Action] = &[
             ];
             c.run(&client, &commands)
         },
-        happened: |d| d.has_names(&["a"]).and(d.stat("a/new").map(drop)),
+        happened: |d| d.has_names(&["a", "alone"]).and(d.stat("a/new").map(drop)),
         calls: &["mkdirat", "openat", "unlinkat"],
     },
     Action {
