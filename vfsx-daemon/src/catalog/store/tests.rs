@@ -184,7 +184,10 @@ fn differences_are_what_the_page_draws_and_come_back() {
     let since = Difference::new(BlockKey([1; 32]), vec![0..4096, 65_000..65_536]);
     let differences = vec![(3, since)];
     let row = SinceRow::from(&differences[..]);
-    golden(row.clone(), &format!("010103{}0200802 0e8fb03808004", "01".repeat(32)).replace(' ', ""));
+    golden(
+        row.clone(),
+        &format!("010103{}0200802 0e8fb03808004", "01".repeat(32)).replace(' ', ""),
+    );
     assert_eq!(Vec::from(row), differences);
 }
 
