@@ -162,7 +162,7 @@ class Client:
 
     def begin_flush(self, handle):
         """Sends it, and leaves the answer where it is until `end_flush`."""
-        self.flushing = self.smb.send(smb2.FLUSH, smb2.flush(self.handles[handle]))
+        self.flushing = self.smb.post(smb2.FLUSH, smb2.flush(self.handles[handle]))
 
     def end_flush(self):
         self.smb.answer(self.flushing)

@@ -40,7 +40,11 @@ class Connection:
 
     def request(self, command, body, charge=1):
         """Sends one request and gives the body of its answer."""
-        answer = self.smb.recvSMB(self._send(command, body, charge))
+        return self.answer(self._send(command, body, charge))
+
+    def answer(self, number):
+        """Waits for the answer to a request that was sent; others may be sent and answered meanwhile."""
+        answer = self.smb.recvSMB(number)
         if answer["Status"] != 0:
             raise Refused(answer["Status"])
         return answer["Data"]
@@ -50,6 +54,7 @@ class Connection:
         number = self._send(command, body, charge)
         # Each credit takes a number of its own. impacket counts the first when it sends, the others with the answer.
         self.smb._Connection["SequenceWindow"] = number + charge
+        return number
 
     def _send(self, command, body, charge):
         packet = self._packet(command, body)
