@@ -19,12 +19,26 @@ pub enum FrameError {
 
 /// Appends one frame to `out`. On an error `out` is as before.
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let body = postcard::to_stdvec(message).map_err(|e| FrameError::Malformed(e.to_string()))?;
-    if body.len() > MAX_FRAME {
-        return Err(FrameError::TooLong { length: body.len() });
+    let start = out.len();
+    let result = append(message, out);
+    if result.is_err() {
+        out.truncate(start);
     }
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&body);
+    result
+}
+
+/// In place: smbd encodes several messages for each file that a client makes.
+fn append<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; PREFIX]);
+    postcard::to_io(message, &mut *out).map_err(|e| FrameError::Malformed(e.to_string()))?;
+    let length = out.len() - start - PREFIX;
+    if length > MAX_FRAME {
+        return Err(FrameError::TooLong { length });
+    }
+    if let Some(prefix) = out.get_mut(start..start + PREFIX) {
+        prefix.copy_from_slice(&(length as u32).to_le_bytes());
+    }
     Ok(())
 }
 

@@ -116,7 +116,8 @@ pub(super) struct Input {
 impl Input {
     fn receive(&mut self, socket: &OwnedFd) -> Result<Vec<ToModule>, LinkError> {
         let mut messages = Vec::new();
-        let mut buffer = [0; 4096];
+        // An acknowledgement takes a few bytes.
+        let mut buffer = [0; 512];
         loop {
             let got = match os::receive(socket, &mut buffer) {
                 Ok(n) if n > 0 => buffer.get(..n).unwrap_or_default(),
@@ -129,12 +130,17 @@ impl Input {
             };
             let frames = self.preamble(got)?;
             self.decoder.push(frames);
+            let is_all = got.len() < buffer.len();
             while let Some(message) = self
                 .decoder
                 .next()
                 .map_err(|e| LinkError::Protocol(e.to_string()))?
             {
                 messages.push(message);
+            }
+            // What comes after this, its end among it, wakes the event loop again.
+            if is_all {
+                return Ok(messages);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::config::{self, HandlerConfig, OnFailure};
 use crate::handler::{Answer, Handler, Nesting, Operation};
 use crate::{os, sys};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ struct Gate {
 
 thread_local! {
     // Never dropped, as the shares.
-    static GATES: ManuallyDrop<RefCell<HashMap<u64, Gate>>> = ManuallyDrop::default();
+    static GATES: ManuallyDrop<RefCell<BTreeMap<u64, Gate>>> = ManuallyDrop::default();
     /// All that a share without the option costs.
     static IN_USE: Cell<bool> = const { Cell::new(false) };
 }

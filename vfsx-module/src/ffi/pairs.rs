@@ -8,7 +8,7 @@ use super::waits;
 use crate::hooks::{Capture, Span};
 use crate::{os, sys};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 
@@ -38,7 +38,7 @@ enum Work {
 #[derive(Default)]
 struct Tickets {
     last: u64,
-    open: HashMap<u64, Pending>,
+    open: BTreeMap<u64, Pending>,
 }
 
 thread_local! {
