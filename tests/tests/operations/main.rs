@@ -88,7 +88,7 @@ const EXT4: &[Stage] = &[
     Stage {
         name: "strict",
         objects: "full_audit vfsx",
-        global: &["min receivefile size = 16384"],
+        global: &["min receivefile size = 16384", "server smb encrypt = off"],
         share: &["strict allocate = yes", DURABLE[0], DURABLE[1]],
         actions: &[special::STRICT, special::RECEIVED, handles::ACTIONS],
     },

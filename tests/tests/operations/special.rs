@@ -1,12 +1,11 @@
 //! What only some ways to set up smbd lead to.
 
-use crate::client::Client;
 use crate::space::copy;
 use crate::stage::{Action, NOTHING};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use vfsx_tests::smb::{Basic, Open, SmbClient};
+use vfsx_tests::smb::{Basic, Open};
 
 const HIDDEN: u32 = 2;
 const SYSTEM: u32 = 4;
@@ -70,20 +69,24 @@ pub const STRICT: &[Action] = &[
     },
 ];
 
-/// With `min receivefile size`: smbd takes the data from the socket into the file.
+/// With `min receivefile size`, and without encryption: smbd takes the data from the socket into the file.
 pub const RECEIVED: &[Action] = &[
     Action {
         name: "new file from the socket",
         before: NOTHING,
-        act: |c| put(c, 3_000_000),
+        act: |c| c.file("f", &[b'r'; 3_000_000]),
         happened: |d| d.holds("f", 2_999_000, &[b'r'; 1000]),
         calls: &["recvfile"],
     },
     Action {
-        name: "other content from the socket",
+        name: "write from the socket into a file",
         before: |c| c.noise("f", 400_000),
-        act: |c| put(c, 200_000),
-        happened: |d| d.holds("f", 0, &[b'r'; 200_000]),
+        act: |c| {
+            c.with("f", "open", |session, handle| {
+                session.write(handle, 70_000, &[b'r'; 200_000])
+            })
+        },
+        happened: |d| d.holds("f", 70_000, &[b'r'; 200_000]),
         calls: &["recvfile"],
     },
 ];
@@ -241,10 +244,3 @@ pub const CLONED: &[Action] = &[Action {
     happened: |d| d.holds("b", 0, &fs::read(d.path("a"))?[..1 << 19]),
     calls: &["offload_write_send", "offload_write_recv"],
 }];
-
-/// By smbclient: smbd takes no data this way from connections as the Python clients make them.
-fn put(c: &Client<'_>, length: usize) -> Result<()> {
-    let local = c.lab.dir().join("run/received");
-    fs::write(&local, vec![b'r'; length])?;
-    SmbClient::new(c.lab, "data").put(&local, &c.at("f"))
-}
