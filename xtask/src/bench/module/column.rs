@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use vfsx_tests::lab::{Binaries, LabOptions};
+use std::time::Duration;
+use vfsx_tests::lab::{Binaries, LabOptions, Service};
 use vfsx_tests::testlab::TestLab;
 
 /// A share, with what is loaded into it. Another one is one more line.
@@ -42,6 +43,8 @@ const AUDIT: &[&str] = &[
 ];
 /// NBENCH speaks SMB1.
 const GLOBAL: &[&str] = &["server min protocol = NT1"];
+/// The last two work for shares with vfsx only.
+pub(super) const SERVERS: [&str; 3] = ["smbd", "vfsxd", "site"];
 pub(super) const SHARE: &str = "data";
 
 /// A column's lab: an smbd of its own, and with vfsx also vfsxd and a recovery site, since they work on the same machine while
@@ -70,6 +73,23 @@ impl Stand {
     /// The share's directory.
     pub(super) fn dir(&self) -> Result<PathBuf> {
         Ok(self.lab.share(SHARE)?.to_owned())
+    }
+
+    /// Processor time so far of each of [`SERVERS`].
+    pub(super) fn processor_times(&self) -> Result<[Duration; SERVERS.len()]> {
+        let of = |service: &Service| {
+            if self.column.has_module() {
+                service.processor_time()
+            } else {
+                Ok(Duration::ZERO)
+            }
+        };
+        let site = self.lab.sites.first().context("the lab has a site")?;
+        Ok([
+            self.lab.smbd.processor_time()?,
+            of(&self.lab.vfsxd)?,
+            of(&site.service)?,
+        ])
     }
 
     /// Waits until nothing of the load is left to be done, so that the next does not pay for it.

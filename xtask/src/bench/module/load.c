@@ -21,8 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PER_DIRECTORY 1000
+#define PAGE 4096
 
 static const char *user;
 static char password[256];
@@ -50,15 +52,18 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* The same numbers in every run. */
-static uint64_t next_random(void)
+static uint64_t next_random(uint64_t *state)
 {
-	static uint64_t state = 0x9e3779b97f4a7c15;
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
 }
+
+/* Places: the same in every run. */
+static uint64_t places = 0x9e3779b97f4a7c15;
+/* Content: no two pages alike, in no two runs, so that nothing can be spared because it is known already. */
+static uint64_t content;
 
 static void name_of(char *to, size_t size, const char *kind, long number)
 {
@@ -76,6 +81,10 @@ static int create(const char *name)
 
 static void fill(int fd, size_t size)
 {
+	for (size_t i = 0; i + sizeof(content) <= size; i += PAGE) {
+		next_random(&content);
+		memcpy(buffer + i, &content, sizeof(content));
+	}
 	if (smbc_write(fd, buffer, size) != (ssize_t)size) {
 		die("write");
 	}
@@ -116,7 +125,7 @@ static double writes(long count, size_t size, uint64_t span)
 	double start = now();
 	for (long i = 0; i < count; i++) {
 		if (span > 0) {
-			off_t offset = next_random() % (span / size) * size;
+			off_t offset = next_random(&places) % (span / size) * size;
 			if (smbc_lseek(fd, offset, SEEK_SET) != offset) {
 				die("seek");
 			}
@@ -172,8 +181,9 @@ int main(int argc, char **argv)
 	if (buffer == NULL) {
 		die("memory");
 	}
+	content = (uint64_t)time(NULL) << 32 ^ (uint64_t)getpid() << 8 ^ 1;
 	for (size_t i = 0; i < size; i++) {
-		buffer[i] = next_random();
+		buffer[i] = next_random(&content);
 	}
 
 	SMBCCTX *context = smbc_new_context();

@@ -1,7 +1,7 @@
 //! Loads, and how a run of one is measured.
 
 use super::client::Client;
-use super::column::Stand;
+use super::column::{SERVERS, Stand};
 use super::remove;
 use anyhow::Result;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub(super) enum Load {
 pub(super) struct Run {
     /// Seconds since the start, and operations done by then.
     pub(super) points: Vec<(f64, f64)>,
-    /// Processor time of smbd, in seconds.
-    pub(super) processor: f64,
+    /// Processor time of each of [`SERVERS`] in seconds, until all is at the site.
+    pub(super) processor: [f64; SERVERS.len()],
 }
 
 impl Load {
@@ -63,7 +63,7 @@ impl Load {
         }
         stand.settle()?;
         let processes = stand.lab.smbd.processes();
-        let before = stand.lab.smbd.processor_time()?;
+        let before = stand.processor_times()?;
         let points = match self {
             Self::Nbench { seconds, .. } => client.nbench(stand, *seconds)?,
             Self::Client {
@@ -83,8 +83,8 @@ impl Load {
             || (stand.lab.smbd.processes() <= processes).then_some(()),
             || "it is still there".to_owned(),
         )?;
-        let processor = stand.lab.smbd.processor_time()? - before;
         stand.settle()?;
+        let after = stand.processor_times()?;
         let dir = if matches!(self, Self::Nbench { .. }) {
             NBENCH_DIR
         } else {
@@ -94,9 +94,10 @@ impl Load {
         if dir.exists() {
             remove(&dir)?;
         }
+        let used = std::array::from_fn(|server| (after[server] - before[server]).as_secs_f64());
         Ok(Run {
             points,
-            processor: processor.as_secs_f64(),
+            processor: used,
         })
     }
 }
@@ -131,7 +132,7 @@ mod tests {
     fn the_time_for_some_work_lies_between_the_seconds_that_are_known() {
         let run = Run {
             points: vec![(1.0, 100.0), (2.0, 300.0), (3.0, 310.0)],
-            processor: 0.0,
+            processor: [0.0; 3],
         };
         assert_eq!(run.time_to(50.0), 0.5);
         assert_eq!(run.time_to(200.0), 1.5);

@@ -1,6 +1,6 @@
 //! The table of costs.
 
-use super::column::COLUMNS;
+use super::column::{COLUMNS, SERVERS};
 use super::load::{Load, Run};
 use super::operations::Operation;
 use serde::Serialize;
@@ -26,8 +26,8 @@ pub(crate) struct Row {
     ratio: ByColumn,
     /// Lowest and highest of those ratios: what noise there is.
     ratio_range: BTreeMap<&'static str, [f64; 2]>,
-    /// Processor time of smbd for one operation: medians.
-    smbd_microseconds: ByColumn,
+    /// By server, processor time for one operation: medians.
+    processor_microseconds: BTreeMap<&'static str, ByColumn>,
 }
 
 impl Row {
@@ -45,7 +45,7 @@ impl Row {
             per_second: ByColumn::new(),
             ratio: ByColumn::new(),
             ratio_range: BTreeMap::new(),
-            smbd_microseconds: ByColumn::new(),
+            processor_microseconds: BTreeMap::new(),
         };
         for ((column, runs), rates) in COLUMNS.iter().zip(runs).zip(&rates) {
             let ratios: Vec<f64> = rates
@@ -59,8 +59,16 @@ impl Row {
             row.per_second.insert(column.name, median(rates));
             row.ratio.insert(column.name, median(&ratios));
             row.ratio_range.insert(column.name, range);
-            let processor: Vec<f64> = runs.iter().map(|run| run.processor / run.done() * 1e6).collect();
-            row.smbd_microseconds.insert(column.name, median(&processor));
+            for (index, server) in SERVERS.into_iter().enumerate() {
+                let used: Vec<f64> = runs
+                    .iter()
+                    .map(|run| run.processor[index] / run.done() * 1e6)
+                    .collect();
+                row.processor_microseconds
+                    .entry(server)
+                    .or_default()
+                    .insert(column.name, median(&used));
+            }
         }
         row
     }
@@ -100,9 +108,13 @@ impl Report {
             }
             println!();
         }
-        println!("\nProcessor time of smbd for one operation, microseconds");
-        for row in &self.rows {
-            line(row.name, &row.smbd_microseconds, 1);
+        for server in SERVERS {
+            println!("\nProcessor time of {server} for one operation, microseconds");
+            for row in &self.rows {
+                if let Some(values) = row.processor_microseconds.get(server) {
+                    line(row.name, values, 1);
+                }
+            }
         }
         println!("\nInstructions of smbd for one operation, user space");
         for operation in &self.operations {
@@ -160,7 +172,7 @@ mod tests {
     fn rates_are_for_the_work_that_all_runs_did() {
         let run = |points: &[(f64, f64)]| Run {
             points: points.to_vec(),
-            processor: 0.5,
+            processor: [0.5; 3],
         };
         let load = Load::Nbench {
             name: "n",
