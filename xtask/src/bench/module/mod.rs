@@ -54,8 +54,8 @@ fn loads(quick: bool) -> Vec<Load> {
             4096,
             256 << 20,
         ),
-        client("10,000 small files", "files/s", "files", 10_000, 4096, 0),
-        client("10,000 renames", "renames/s", "renames", 10_000, 0, 0),
+        client("small files", "files/s", "files", 10_000, 4096, 0),
+        client("renames", "renames/s", "renames", 10_000, 0, 0),
     ]
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Report {
 pub(crate) struct Row {
     name: &'static str,
     unit: &'static str,
+    /// What is compared: of a load that runs for a time, what all runs did.
+    operations: f64,
     /// Medians.
     per_second: ByColumn,
     /// Of the first column: medians of the ratios within one round.
@@ -42,6 +44,7 @@ impl Row {
         let mut row = Self {
             name: load.name(),
             unit: load.unit(),
+            operations: work,
             per_second: ByColumn::new(),
             ratio: ByColumn::new(),
             ratio_range: BTreeMap::new(),
@@ -90,12 +93,12 @@ impl Report {
             "\nShares side by side: medians of {} rounds; ratios within a round (lowest to highest)",
             self.rounds
         );
-        print!("{:<26} {:<13}", "", "");
+        print!("{:<44}", "");
         COLUMNS.iter().for_each(|column| print!(" {:>12}", column.name));
         peers().for_each(|column| print!(" {:>26}", format!("{} / {}", column.name, COLUMNS[0].name)));
         println!();
         for row in &self.rows {
-            print!("{:<26} {:<13}", row.name, row.unit);
+            print!("{:>7.0} {:<23} {:<12}", row.operations, row.name, row.unit);
             COLUMNS
                 .iter()
                 .for_each(|column| print!(" {:>12.1}", value(&row.per_second, column.name)));
@@ -129,7 +132,7 @@ impl Report {
 
 /// Values of all columns, then what each adds to the first.
 fn line(name: &str, values: &ByColumn, decimals: usize) {
-    print!("{name:<26} {:<13}", "");
+    print!("{name:<44}");
     COLUMNS
         .iter()
         .for_each(|column| print!(" {:>12.decimals$}", value(values, column.name)));
