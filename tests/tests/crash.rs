@@ -1,11 +1,8 @@
 //! Something is killed in the middle of a copy: nothing is lost, nothing is scanned again.
 
 use anyhow::{Result, anyhow, ensure};
-use nix::unistd::Pid;
 use serde_json::Value;
-use std::fs;
-use vfsx_tests::lab::{READY_LIMIT, Service, waits_for_disk};
-use vfsx_tests::loopfs::{FileSystem, LoopFs};
+use vfsx_tests::lab::{READY_LIMIT, Service};
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
@@ -170,58 +167,4 @@ fn an_smbd_process_killed_in_a_write_leaves_nothing_behind() {
             lab.check_replica("site1")
         },
     );
-}
-
-const FROZEN: u64 = 4 << 20;
-const WRITE: u64 = 64 << 10;
-/// Sent at once, to every second place of that size.
-const WRITES: u64 = 20;
-
-/// A client is gone while its writes wait for the disk: smbd forgets them and closes the file, and its threads do them later.
-#[test]
-fn writes_that_reach_the_disk_after_their_client_is_gone_are_found() {
-    let disk = LoopFs::make(FileSystem::Ext4).expect("a disk of its own");
-    with_lab(
-        |options| options.shares = Some(disk.path()),
-        |lab| {
-            let mut session = Session::connect(lab, "data")?;
-            let handle = session.create("frozen", "create")?;
-            session.fill(handle, 0, FROZEN, 1)?;
-            lab.settle()?;
-            let [process] = lab.smbd.children("smbd")[..] else {
-                return Err(anyhow!("not one client"));
-            };
-            let before = fs::read(disk.path().join("data/frozen"))?;
-
-            disk.freeze()?;
-            for number in 0..WRITES {
-                session.post(handle, number * 2 * WRITE, WRITE, number)?;
-            }
-            until(|| threads(process) > 1, "threads that write")?;
-            drop(session);
-            until(|| waits_for_disk(process), "the end of the connection")?;
-            disk.thaw()?;
-            until(
-                || !lab.smbd.children("smbd").contains(&process),
-                "the end of the process",
-            )?;
-
-            let after = fs::read(disk.path().join("data/frozen"))?;
-            ensure!(
-                before != after,
-                "no write came to the disk: the test shows nothing"
-            );
-            lab.settle()?;
-            lab.check_replica("site1")
-        },
-    );
-    disk.unmount().expect("nothing uses the disk any more");
-}
-
-fn until(condition: impl Fn() -> bool, what: &str) -> Result<()> {
-    wait::until(what, READY_LIMIT, || condition().then_some(()), String::new)
-}
-
-fn threads(process: Pid) -> usize {
-    fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count)
 }
