@@ -171,10 +171,14 @@ impl Applier {
         loop {
             let mut waiting = Vec::new();
             let result = self.try_once(input, &mut waiting);
+            if result.is_ok() {
+                // Before the answers: who has one may look at the status next.
+                self.publish(None);
+            }
             for reply in waiting {
                 reply.answer(&result);
             }
-            let Err(e) = result else { return self.publish(None) };
+            let Err(e) = result else { return };
             tracing::error!("catalog: {e}; trying again");
             // Files are read again, who asked was answered; records have to be taken in.
             input.parts.clear();
