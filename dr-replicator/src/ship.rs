@@ -6,7 +6,8 @@ use crate::site::{Block, Commit, Committed, MAX_PUT_BYTES, Site, SiteError};
 use crate::source::{ChangeSource, ReadBlock};
 use crate::trouble::Trouble;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use restfs_lib::model::{BlockKey, Op};
+use restfs_lib::content::Difference;
+use restfs_lib::model::Op;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -149,16 +150,15 @@ impl Shipper {
 
 /// What is to be sent, and what is to be corrected.
 fn sort(place: &BlockPlace, read: ReadBlock, differences: &Differences) -> (Option<Block>, Option<Found>) {
-    let block = |key: BlockKey, content| {
-        Some(Block {
-            key,
-            content,
-            since: differences.get(&key).cloned(),
-        })
-    };
+    let since = differences.get(&place.block.key);
+    let block = |key, content, since| Some(Block { key, content, since });
     match read {
-        ReadBlock::Same(content) => (block(place.block.key, content), None),
-        ReadBlock::Newer(newer, content) => (block(newer.key, content), Some(Found::Newer(newer))),
+        ReadBlock::Same(content) => (block(place.block.key, content, since.cloned()), None),
+        // In what it differs from what the site has is for the site to say.
+        ReadBlock::Newer(newer, content) => {
+            let since = since.map(|since| Difference::new(since.base, Vec::new()));
+            (block(newer.key, content, since), Some(Found::Newer(newer)))
+        }
         ReadBlock::Hole => (None, Some(Found::Hole)),
         ReadBlock::Gone => (None, Some(Found::Gone)),
     }
@@ -194,9 +194,8 @@ impl Message {
 
 fn reckoned(block: &Block) -> u64 {
     let whole = block.content.len() as u64;
-    let difference = block
-        .since
-        .as_ref()
-        .map(|since| since.bytes() + AROUND_DIFFERENCE);
+    // Where no bytes are said to differ, the site will say which: that may be all.
+    let told = block.since.as_ref().filter(|since| since.bytes() > 0);
+    let difference = told.map(|since| since.bytes() + AROUND_DIFFERENCE);
     difference.map_or(whole, |difference| difference.min(whole))
 }

@@ -52,31 +52,22 @@ impl Client {
         let encoding = self.0.encoding;
         let patching = !self.0.without_patches.load(Ordering::Relaxed);
         let pack = move |block| Packed::new(block, encoding, patching);
-        // It takes a while, which the runtime's threads do not have.
-        let packed = tokio::task::spawn_blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>())
-            .await
-            .map_err(|e| ClientError::TooLarge {
-                method: BlockPut::NAME,
-                reason: e.to_string(),
-            })?;
-        let (mut patches, mut patched, mut whole) = (Vec::new(), HashMap::new(), Vec::new());
-        for block in packed {
-            match block.patch {
-                None => whole.push(block.whole),
-                Some(patch) => {
-                    patches.push(patch);
-                    patched.insert(block.whole.key, block.whole);
-                }
-            }
-        }
-        let (mut encoded, wanted) = self.put_patches(patches).await?;
-        whole.extend(wanted.iter().filter_map(|key| patched.remove(key)));
-        let weigh = |block: &BlockContent| (block.encoded_len(encoding), 0);
-        encoded += whole.iter().map(|block| weigh(block).0 as u64).sum::<u64>();
-        for blocks in messages(whole, weigh) {
-            self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
-        }
-        Ok(encoded)
+        let packed = blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>()).await?;
+        let (patched, whole): (Vec<_>, Vec<_>) = packed.into_iter().partition(|block| block.patch.is_some());
+        let (first, wanted) = self.put_patches(patched).await?;
+        let mend = move |(block, sums): (Packed, Option<Content>)| block.mended(sums.as_ref(), encoding);
+        let mended = blocking(move || wanted.into_iter().map(mend).collect::<Vec<_>>()).await?;
+        let (patched, more): (Vec<_>, Vec<_>) = mended.into_iter().partition(|block| block.patch.is_some());
+        let (second, wanted) = self.put_patches(patched).await?;
+        // Pages with other content and the same sum, or the base is gone by now: no third time.
+        let rest = wanted.into_iter().map(|(block, _)| block);
+        let whole = whole
+            .into_iter()
+            .chain(more)
+            .chain(rest)
+            .map(|block| block.whole)
+            .collect();
+        Ok(first + second + self.put_whole(whole).await?)
     }
 
     /// Plain content, verified, in the order asked.
@@ -95,25 +86,48 @@ impl Client {
         Ok(blocks)
     }
 
-    /// Bytes that the patches were encoded to, and the blocks that the server wants whole.
-    async fn put_patches(&self, patches: Vec<PatchContent>) -> Result<(u64, Vec<Hex<32>>), ClientError> {
+    async fn put_whole(&self, blocks: Vec<BlockContent>) -> Result<u64, ClientError> {
+        let weigh = |block: &BlockContent| (block.encoded_len(self.0.encoding), 0);
+        let encoded = blocks.iter().map(|block| weigh(block).0 as u64).sum();
+        for blocks in messages(blocks, weigh) {
+            self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
+        }
+        Ok(encoded)
+    }
+
+    /// Bytes that the patches were encoded to, and the blocks that the server could not make, with the sums of their bases'
+    /// pages.
+    async fn put_patches(
+        &self,
+        blocks: Vec<Packed>,
+    ) -> Result<(u64, Vec<(Packed, Option<Content>)>), ClientError> {
+        let patches = blocks.iter().filter_map(|block| block.patch.clone()).collect();
+        let mut sent: HashMap<Hex<32>, Packed> =
+            blocks.into_iter().map(|block| (block.whole.key, block)).collect();
         let weigh = |patch: &PatchContent| (patch.encoded_len(self.0.encoding), patch.length as usize);
         let (mut encoded, mut wanted) = (0, Vec::new());
         for patches in messages(patches, weigh) {
             encoded += patches.iter().map(|patch| weigh(patch).0 as u64).sum::<u64>();
-            wanted.extend(self.put_message(patches).await?);
+            for block in self.put_message(patches).await? {
+                wanted.extend(sent.remove(&block.key).map(|packed| (packed, block.sums)));
+            }
         }
         Ok((encoded, wanted))
     }
 
-    /// The blocks that the server wants whole: of one that does not know the call, all.
-    async fn put_message(&self, patches: Vec<PatchContent>) -> Result<Vec<Hex<32>>, ClientError> {
+    /// What the server could not make: of one that does not know the call, all.
+    async fn put_message(&self, patches: Vec<PatchContent>) -> Result<Vec<WantedBlock>, ClientError> {
         let params = BlockPatchParams { patches };
         match self.call::<BlockPatch>(&params).await {
             Ok(result) => {
                 if !result.wanted.is_empty() {
                     let (wanted, of) = (result.wanted.len(), params.patches.len());
-                    tracing::debug!(url = self.url(), wanted, of, "blocks are wanted whole");
+                    tracing::debug!(
+                        url = self.url(),
+                        wanted,
+                        of,
+                        "blocks did not come out of their patches"
+                    );
                 }
                 Ok(result.wanted)
             }
@@ -123,15 +137,33 @@ impl Client {
                     url = self.url(),
                     "the server is of a version that takes whole blocks only"
                 );
-                Ok(params.patches.iter().map(|patch| patch.key).collect())
+                let all = params.patches.iter();
+                Ok(all
+                    .map(|patch| WantedBlock {
+                        key: patch.key,
+                        sums: None,
+                    })
+                    .collect())
             }
             Err(error) => Err(error),
         }
     }
 }
 
+/// Packing takes a while, which the runtime's threads do not have.
+async fn blocking<T: Send + 'static>(pack: impl FnOnce() -> T + Send + 'static) -> Result<T, ClientError> {
+    tokio::task::spawn_blocking(pack)
+        .await
+        .map_err(|e| ClientError::TooLarge {
+            method: BlockPut::NAME,
+            reason: e.to_string(),
+        })
+}
+
+/// A block in both forms.
 struct Packed {
     whole: BlockContent,
+    plain: Bytes,
     /// When it is smaller.
     patch: Option<PatchContent>,
 }
@@ -139,19 +171,37 @@ struct Packed {
 impl Packed {
     /// `patching`: the server takes patches.
     fn new(block: Block, encoding: Encoding, patching: bool) -> Self {
-        let since = block.since.filter(|_| patching);
-        let patch = since.map(|since| pack_difference(block.key, &block.content, &since));
-        let whole = pack(block.key, block.content);
-        let patch = patch.filter(|patch| patch.encoded_len(encoding) < whole.encoded_len(encoding));
-        Self { whole, patch }
+        let packed = Self {
+            whole: pack(block.key, block.content.clone()),
+            plain: block.content,
+            patch: None,
+        };
+        packed.patched(block.since.filter(|_| patching), encoding)
+    }
+
+    /// With the patch that the sums say is right.
+    fn mended(self, sums: Option<&Content>, encoding: Encoding) -> Self {
+        let since = self.patch.as_ref().zip(sums).map(|(patch, sums)| {
+            Difference::new(patch.base.into(), content::other_pages(&sums.0, &self.plain))
+        });
+        self.patched(since, encoding)
+    }
+
+    fn patched(self, since: Option<Difference>, encoding: Encoding) -> Self {
+        let patch = since.map(|since| pack_difference(self.whole.key, &self.plain, &since));
+        let whole = self.whole.encoded_len(encoding);
+        Self {
+            patch: patch.filter(|patch| patch.encoded_len(encoding) < whole),
+            ..self
+        }
     }
 }
 
-fn pack_difference(key: BlockKey, content: &Bytes, since: &Difference) -> PatchContent {
+fn pack_difference(key: Hex<32>, content: &Bytes, since: &Difference) -> PatchContent {
     let (ranges, bytes) = content::cut(content, since.ranges());
     let (compression, pieces) = compressed(bytes.into());
     PatchContent {
-        key: key.into(),
+        key,
         length: content.len() as u32,
         base: since.base.into(),
         pieces: ranges.iter().map(|r| Piece(r.start, r.end - r.start)).collect(),

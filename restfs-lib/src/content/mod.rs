@@ -6,5 +6,5 @@ mod hash;
 mod layout;
 
 pub use compress::{ContentError, compress, decompress};
-pub use difference::{Difference, MAX_RANGES, cut, differing, patch};
+pub use difference::{Difference, MAX_RANGES, cut, differing, other_pages, page_sums, patch};
 pub use hash::{hash_block, verify};

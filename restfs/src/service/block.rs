@@ -4,7 +4,7 @@ use super::Service;
 use crate::auth::{Identity, Need};
 use crate::storage::StoreError;
 use bytes::Bytes;
-use restfs_lib::content::{compress, verify};
+use restfs_lib::content::{compress, page_sums, verify};
 use restfs_lib::model::{BlockKey, Compression};
 use restfs_lib::wire::limits::{MAX_BASES, MAX_BLOCKS, MAX_PATCHED, TARGET_MESSAGE};
 use restfs_lib::wire::method::*;
@@ -67,8 +67,11 @@ pub(super) fn patch(
         let patch = patch.checked()?;
         let base = if room > 0 { find_base(service, base) } else { None };
         room = room.saturating_sub(base.as_ref().map_or(0, |base| base.len()));
-        if !make(service, key.into(), base.as_deref(), &patch)? {
-            wanted.push(key);
+        let made = make(service, key.into(), base.as_deref(), &patch)?;
+        // One that is here all the same was brought before, as a block that took the place of its base on the way.
+        if !made && !service.blocks.missing(&[key.into()])?.is_empty() {
+            let sums = base.map(|base| Content(page_sums(&base).into()));
+            wanted.push(WantedBlock { key, sums });
         }
     }
     Ok(BlockPatchResult { wanted })

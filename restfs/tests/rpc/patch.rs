@@ -4,12 +4,12 @@ use crate::common::*;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use restfs_lib::client::{Block, Client, Endpoint};
-use restfs_lib::content::{Difference, differing, hash_block};
+use restfs_lib::content::{Difference, differing, hash_block, page_sums};
 use restfs_lib::model::{BlockKey, HashAlgorithm};
 use restfs_lib::wire::limits::{MAX_BASES, MAX_BLOCK, MAX_PATCHED};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::{Compression, Role};
-use restfs_lib::wire::{Code, Content, Encoding, Hex, Message, Payload, RpcError};
+use restfs_lib::wire::{Code, Content, Encoding, Message, Payload, RpcError};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 
@@ -75,7 +75,7 @@ async fn a_small_change_of_a_block_costs_what_it_changed() {
 }
 
 #[tokio::test]
-async fn a_block_whose_base_is_not_there_or_is_another_arrives_whole() {
+async fn a_block_whose_base_is_not_there_or_is_another_arrives_all_the_same() {
     let site = Site::start().await;
     let client = site.client(Role::Replicator).await;
     let (base, other) = (noise(1), noise(2));
@@ -91,9 +91,53 @@ async fn a_block_whose_base_is_not_there_or_is_another_arrives_whole() {
         ..changed(&other, &untold)
     };
     let right = changed(&other, &told);
+    let before = client.wire().total();
     client.put_blocks(vec![right, wrong]).await.unwrap();
+    let sent = client.wire().total() - before;
+    assert!(
+        (5 * 4096..6 * 4096).contains(&sent),
+        "{sent}: what was told, of both; then three pages of the second"
+    );
     assert_eq!(get(&client, &told).await, told);
     assert_eq!(get(&client, &untold).await, untold);
+}
+
+#[tokio::test]
+async fn of_a_base_of_which_nothing_else_is_known_the_server_says_where_the_block_is_another() {
+    let site = Site::start().await;
+    let client = site.client(Role::Replicator).await;
+    let base = noise(1);
+    put(&client, &base).await;
+    for length in [BLOCK, BLOCK - 100, 5000, BLOCK + 9000] {
+        let mut new = rewritten(&base, 0, length as u64);
+        new.resize(length, 9);
+        let unknown = Block {
+            since: Some(Difference::new(key(&base), Vec::new())),
+            ..changed(&base, &new)
+        };
+        let before = client.wire().total();
+        client.put_blocks(vec![unknown]).await.unwrap();
+        let sent = client.wire().total() - before;
+        assert!(sent < 14_000, "{sent} for {length}");
+        assert_eq!(get(&client, &new).await, new);
+    }
+}
+
+/// A block that was read and sent while its base was on its way too is told once more, since a base that never arrived.
+#[tokio::test]
+async fn a_block_that_is_there_does_not_travel_again_for_a_base_that_is_not() {
+    let site = Site::start().await;
+    let client = site.client(Role::Replicator).await;
+    let (base, new) = (noise(1), noise(2));
+    put(&client, &new).await;
+    let wrong = Block {
+        since: Some(Difference::new(key(&base), vec![0..10, 100..110])),
+        ..changed(&base, &new)
+    };
+    let before = client.wire().total();
+    client.put_blocks(vec![wrong]).await.unwrap();
+    let sent = client.wire().total() - before;
+    assert!(sent < 1000, "{sent}");
 }
 
 #[tokio::test]
@@ -243,10 +287,10 @@ async fn few_bytes_do_not_make_a_server_read_without_end() {
     let keys: Vec<_> = patches.iter().map(|patch| patch.key).collect();
     let params = BlockPatchParams { patches };
     let wanted = client.call::<BlockPatch>(&params).await.unwrap().wanted;
+    let wanted: Vec<_> = wanted.into_iter().map(|block| block.key).collect();
     assert_eq!(wanted, keys[MAX_BASES / MAX_BLOCK..]);
 }
 
-/// The answer says nothing of a base but that the block did not come out, whatever the reason.
 #[tokio::test]
 async fn who_may_not_put_blocks_learns_nothing_by_patching() {
     let site = Site::start().await;
@@ -260,16 +304,6 @@ async fn who_may_not_put_blocks_learns_nothing_by_patching() {
         let sent = site.client(role).await.call::<BlockPatch>(&params).await;
         assert_eq!(code(sent), Code::Forbidden);
     }
-    let stranger = noise(9);
-    let client = site.client(Role::Replicator).await;
-    let mut answers = Vec::new();
-    for base in [&base, &stranger] {
-        let params = BlockPatchParams {
-            patches: vec![patch(base, &new)],
-        };
-        answers.push(client.call::<BlockPatch>(&params).await.unwrap());
-    }
-    assert_eq!(answers[0], answers[1]);
 }
 
 /// A server as it was before it knew `block.patch`: notes the calls.
@@ -346,10 +380,16 @@ async fn both_encodings_carry_patches() {
         let new = rewritten(&base, 30_000, 10 + seed as u64);
         client.put_blocks(vec![changed(&base, &new)]).await.unwrap();
         assert_eq!(get(&client, &new).await, new);
-        let wanted: Vec<Hex<32>> = Vec::new();
-        let again = client
-            .call::<BlockPatch>(&BlockPatchParams { patches: Vec::new() })
-            .await;
-        assert_eq!(again.unwrap().wanted, wanted);
+        let [stranger, other] = [20, 30].map(|n| noise(n + seed as u64));
+        let params = BlockPatchParams {
+            patches: vec![patch(&base, &stranger), patch(&stranger, &other)],
+        };
+        let wanted = client.call::<BlockPatch>(&params).await.unwrap().wanted;
+        let sums = Some(Content(page_sums(&base).into()));
+        let expected = [(&stranger, sums), (&other, None)].map(|(block, sums)| WantedBlock {
+            key: key(block).into(),
+            sums,
+        });
+        assert_eq!(wanted, expected);
     }
 }

@@ -195,3 +195,24 @@ async fn a_few_bytes_of_a_block_are_shipped_as_a_few_bytes_to_every_site() {
         "differences that are wrong are part of this"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_has_changed_since_is_still_told_by_the_one_that_the_site_has() {
+    let pair = Pair::new(1);
+    let mut random = Random::new(1);
+    let id = pair.source.create("a", 1, &mut random);
+    let handle = pair.start();
+    pair.assert_equal(&handle).await;
+    handle.pause();
+    until(&handle, |s| s.state == SiteState::Paused).await;
+    pair.source.edit(id, 0, &mut random);
+    pair.source.settle();
+    // The catalog does not know of this one when the block is read.
+    pair.source.scribble(id, 0, &mut random);
+    handle.resume();
+    pair.assert_equal(&handle).await;
+    assert!(
+        pair.site.calls("wanted") > 0,
+        "it came without the base that it has"
+    );
+}

@@ -82,9 +82,19 @@ pub struct BlockPatchParams {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockPatchResult {
-    /// Blocks to be put whole: their base is not there or is damaged, or with the pieces it does not make the key's
-    /// content.
-    pub wanted: Vec<Hex<32>>,
+    /// Those that did not come out.
+    pub wanted: Vec<WantedBlock>,
+}
+
+/// A block to be sent in another way: its base is not there or is damaged, or does not make the key's content with the
+/// pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedBlock {
+    pub key: Hex<32>,
+    /// CRC-32C of each 4 KiB of the base, four bytes each: they tell which pieces would have made the block. Absent: there
+    /// is no base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums: Option<Content>,
 }
 
 impl BlockContent {

@@ -30,11 +30,20 @@ fn the_text_of_a_patch_does_not_change() {
         )
     );
     let answer = BlockPatchResult {
-        wanted: vec![Hex([1; 32])],
+        wanted: vec![
+            WantedBlock {
+                key: Hex([1; 32]),
+                sums: Some(Content(b"\x01\x02\x03\x04".to_vec().into())),
+            },
+            WantedBlock {
+                key: Hex([2; 32]),
+                sums: None,
+            },
+        ],
     };
     assert_eq!(
         serde_json::to_string(&answer).unwrap(),
-        format!(r#"{{"wanted":["{key}"]}}"#)
+        format!(r#"{{"wanted":[{{"key":"{key}","sums":"AQIDBA=="}},{{"key":"{base}"}}]}}"#)
     );
 }
 
