@@ -116,18 +116,25 @@ impl Shared {
     pub(super) fn publish(&self, status: Status, exact: bool) {
         let head = status.head;
         self.unread.store(status.dirty_objects, Ordering::Relaxed);
-        let shipped = {
+        {
             let mut now = self.now();
             now.status = status;
             now.exact = exact;
-            now.cursors
-                .values()
-                .all(|cursor| cursor.epoch > 0 && cursor.sequence >= head)
-        };
-        self.clones.tidy(shipped);
+        }
         self.head
             .send_if_modified(|old| std::mem::replace(old, head) != head);
         self.bump_progress();
+    }
+
+    /// Lets clones go that no site needs any more.
+    pub(super) fn tidy_clones(&self) {
+        let shipped = {
+            let now = self.now();
+            let head = now.status.head;
+            let mut cursors = now.cursors.values();
+            cursors.all(|cursor| cursor.epoch > 0 && cursor.sequence >= head)
+        };
+        self.clones.tidy(shipped);
     }
 
     /// Waits for an answer of the applier. A request that is still in its channel when it ends is answered by nobody, so

@@ -87,7 +87,7 @@ impl Clones {
         let begun = Instant::now();
         let made = make(share.root(), file);
         match made {
-            Ok(_) => self.rest(object, begun),
+            Ok(_) => self.rest(object, begun.elapsed()),
             Err(e) if is_lasting(e) => {
                 tracing::debug!("the file system of device {device:x} makes no clones: {e}");
                 self.lock().cannot.insert(device);
@@ -104,7 +104,9 @@ impl Clones {
             file: Arc::new(file),
             since: Instant::now(),
         };
-        self.lock().kept.put(object, kept);
+        // What it takes the place of is closed without the lock.
+        let old = self.lock().kept.push(object, kept);
+        drop(old);
     }
 
     pub(in crate::catalog) fn kept(&self, object: ObjectId) -> Option<Arc<File>> {
@@ -113,17 +115,18 @@ impl Clones {
 
     /// Lets clones go. `shipped`: all sites have everything that is in the change log.
     pub(in crate::catalog) fn tidy(&self, shipped: bool) {
-        let mut inner = self.lock();
         let longest = if shipped { KEPT_FOR } else { KEPT_MOST };
-        // Nothing is moved when it is looked at, so the oldest come first.
-        while let Some((_, kept)) = inner.kept.peek_lru()
-            && (kept.since.elapsed() >= longest || is_short(&*kept.file))
-        {
-            inner.kept.pop_lru();
+        loop {
+            // One after the other, each closed without the lock.
+            let kept = self.lock().pop_older(longest);
+            if kept.is_none() {
+                return;
+            }
         }
     }
 
-    fn may(&self, object: ObjectId, device: u64) -> bool {
+    /// Whether the file could be cloned now, as far as known.
+    pub(super) fn may(&self, object: ObjectId, device: u64) -> bool {
         let mut inner = self.lock();
         let rested = inner
             .resting
@@ -132,8 +135,7 @@ impl Clones {
         rested && !inner.cannot.contains(&device) && inner.cannot.len() < DEVICES
     }
 
-    fn rest(&self, object: ObjectId, begun: Instant) {
-        let took = begun.elapsed();
+    fn rest(&self, object: ObjectId, took: Duration) {
         if took > Duration::from_secs(1) {
             tracing::info!("cloning object {object} took {} ms", took.as_millis());
         }
@@ -144,6 +146,17 @@ impl Clones {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn pop_older(&mut self, age: Duration) -> Option<Kept> {
+        // Nothing is moved when it is looked at, so the oldest is the first.
+        let (_, kept) = self.kept.peek_lru()?;
+        if kept.since.elapsed() < age && !is_short(&*kept.file) {
+            return None;
+        }
+        self.kept.pop_lru().map(|(_, kept)| kept)
     }
 }
 
@@ -214,12 +227,12 @@ mod tests {
     #[test]
     fn a_file_that_takes_long_rests_long_and_its_reads_are_put_off_for_seconds_only() {
         let clones = Clones::new(50);
-        let took = |time| Instant::now().checked_sub(time).unwrap();
-        clones.rest(ObjectId(1), took(Duration::from_millis(10)));
+        let (before, took) = (Instant::now(), Duration::from_millis(30));
+        clones.rest(ObjectId(1), took);
         assert!(!clones.may(ObjectId(1), 0));
         let until = clones.put_off(ObjectId(1)).unwrap();
-        assert!(until > Instant::now() + Duration::from_millis(400));
-        clones.rest(ObjectId(2), took(Duration::from_secs(1)));
+        assert!(until >= before + took * 50);
+        clones.rest(ObjectId(2), Duration::from_secs(1));
         assert!(!clones.may(ObjectId(2), 0));
         assert_eq!(clones.put_off(ObjectId(2)), None);
         assert_eq!(clones.put_off(ObjectId(3)), None);

@@ -4,10 +4,14 @@ use super::content::Context;
 use super::run::run;
 use super::{Job, Part, Stopped};
 use crate::catalog::shared::Shared;
-use crossbeam_channel::{Receiver, Sender, never, select_biased};
+use crossbeam_channel::{Receiver, RecvError, Sender, never, select_biased};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often a reader with nothing to do looks whether clones can go.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// Starts readers: one that reads only what clients changed, so that this never waits behind the files of an initial
 /// sync, and `count` for anything. They end when no more jobs can come, or nobody takes their parts.
@@ -39,11 +43,16 @@ fn read_all(shared: &Shared, jobs: &[Receiver<Job>; 2], parts: &Sender<Part>) {
         clones: &shared.clones,
         bytes_read: &shared.bytes_read,
     };
-    while let Some(job) = next(jobs) {
+    while let Ok(job) = next(jobs) {
+        // Here, since to close one that is in many pieces takes a while.
+        shared.tidy_clones();
+        let Some(job) = job else { continue };
         let sent = run(&context, job, &mut |part| {
             if shared.stopping() {
                 return Err(Stopped);
             }
+            // All readers may be busy with large files for long.
+            shared.tidy_clones();
             parts.send(part).map_err(|_| Stopped)
         });
         if sent.is_err() {
@@ -52,10 +61,11 @@ fn read_all(shared: &Shared, jobs: &[Receiver<Job>; 2], parts: &Sender<Part>) {
     }
 }
 
-/// What clients changed first. `None`: no more can come.
-fn next([clients, scans]: &[Receiver<Job>; 2]) -> Option<Job> {
+/// What clients changed first; `None`: nothing for a while. An error: no more can come.
+fn next([clients, scans]: &[Receiver<Job>; 2]) -> Result<Option<Job>, RecvError> {
     select_biased! {
-        recv(clients) -> job => job.ok(),
-        recv(scans) -> job => job.ok(),
+        recv(clients) -> job => job.map(Some),
+        recv(scans) -> job => job.map(Some),
+        default(TIDY) => Ok(None),
     }
 }

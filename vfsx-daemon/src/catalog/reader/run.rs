@@ -152,7 +152,8 @@ fn read_moment(
     (seen, newest_ns): (Seen, i64),
     send: &mut Sink<'_>,
 ) -> Result<Read, ReadError> {
-    if pass.bytes(seen.size()) > context.cache.limit() as u64 / 2 {
+    let large = pass.bytes(seen.size()) > context.cache.limit() as u64 / 2;
+    if large && context.clones.may(pass.object, seen.node.dev) {
         // What is not on disk yet is written while the file is cloned and nobody can write to it: so most of it before. If
         // that fails, cloning or reading says why.
         let _ = rustix::fs::fdatasync(file);
