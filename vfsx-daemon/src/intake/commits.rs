@@ -2,16 +2,22 @@
 
 use super::share::{ShareIntake, State};
 use crate::journal::Session;
+use lru::LruCache;
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use tokio::sync::watch;
 use vfsx_proto::{Durability, Waits};
 
 /// Questions of one module that wait for their answers. Beyond, the newest is put together with the one before it, which
 /// answers that one later and never too early.
 const AWAITED_MAX: usize = 1024;
+/// Sessions without a connection that are known one by one: what one tells when it comes back has in it what it told before.
+/// Of one that was forgotten until then, that counts twice.
+const AWAY_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// What is known of one connection.
 pub(super) struct Commits {
+    session: Session,
     durability: Durability,
     /// (journal record, event): when everything from records up to that one is at a site, everything up to the event is.
     awaited: VecDeque<(u64, u64)>,
@@ -21,13 +27,14 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    pub(super) fn new(durability: Durability) -> (Self, watch::Receiver<u64>) {
+    fn new(session: Session, durability: Durability, waits: Waits) -> (Self, watch::Receiver<u64>) {
         let (tell, told) = watch::channel(0);
         let commits = Self {
+            session,
             durability,
             awaited: VecDeque::new(),
             tell,
-            waits: Waits::default(),
+            waits,
         };
         (commits, told)
     }
@@ -45,6 +52,15 @@ impl Commits {
             self.tell
                 .send_if_modified(|told| std::mem::replace(told, sequence.max(*told)) < sequence);
         }
+    }
+}
+
+/// What sessions without a connection have waited, until they come back.
+pub(super) struct Away(LruCache<Session, Waits>);
+
+impl Default for Away {
+    fn default() -> Self {
+        Self(LruCache::new(AWAY_MAX))
     }
 }
 
@@ -75,8 +91,9 @@ impl ShareIntake {
 
     pub fn durability(&self) -> DurabilityFacts {
         let state = self.lock();
+        let away = state.away.0.iter().map(|(_, waits)| *waits);
         let mut facts = DurabilityFacts {
-            waits: state.waits_before,
+            waits: away.fold(state.waits_before, sum),
             ..DurabilityFacts::default()
         };
         for connected in state.connections.values() {
@@ -119,9 +136,22 @@ impl ShareIntake {
 }
 
 impl State {
-    /// A session is over: what its clients have waited still counts.
+    /// A session connects; what it told before, by a connection of its own that was lost, it tells again.
+    pub(super) fn commits_of(
+        &mut self,
+        session: Session,
+        durability: Durability,
+    ) -> (Commits, watch::Receiver<u64>) {
+        let replaced = self.connections.get(&session).map(|old| old.commits.waits);
+        let waits = replaced.or_else(|| self.away.0.pop(&session)).unwrap_or_default();
+        Commits::new(session, durability, waits)
+    }
+
+    /// A session has no connection any more: what its clients have waited still counts.
     pub(super) fn keep_waits(&mut self, commits: &Commits) {
-        self.waits_before = sum(self.waits_before, commits.waits);
+        if let Some((_, forgotten)) = self.away.0.push(commits.session, commits.waits) {
+            self.waits_before = sum(self.waits_before, forgotten);
+        }
     }
 }
 
@@ -137,9 +167,13 @@ fn sum(a: Waits, b: Waits) -> Waits {
 mod tests {
     use super::*;
 
+    fn commits() -> (Commits, watch::Receiver<u64>) {
+        Commits::new(Session([1; 16]), Durability::Remote, Waits::default())
+    }
+
     #[test]
     fn an_event_is_told_when_its_record_is_committed_and_not_before() {
-        let (mut commits, told) = Commits::new(Durability::Remote);
+        let (mut commits, told) = commits();
         for (journal, sequence) in [(10, 1), (20, 2), (30, 3)] {
             commits.await_commit(journal, sequence);
         }
@@ -156,7 +190,7 @@ mod tests {
 
     #[test]
     fn questions_beyond_the_bound_are_answered_late_and_never_early() {
-        let (mut commits, told) = Commits::new(Durability::Remote);
+        let (mut commits, told) = commits();
         let last = AWAITED_MAX as u64 + 100;
         for sequence in 1..=last {
             commits.await_commit(sequence * 10, sequence);

@@ -53,6 +53,7 @@ pub(super) struct State {
     pub(super) awaited: BTreeMap<Session, Instant>,
     /// Ended, but the journal could not take it.
     pub(super) ended: BTreeSet<Session>,
+    pub(super) away: super::commits::Away,
     /// The journal has refused events: all are dropped, unacknowledged, until it takes a gap record. Then the modules
     /// are made to connect anew and send them again.
     pub(super) discarding: bool,
@@ -65,7 +66,7 @@ pub(super) struct State {
     arrivals: Arrivals,
     /// Everything from records up to here is at a site, as far as anybody asked.
     pub(super) committed: u64,
-    /// Of sessions that are over.
+    /// Of sessions that are forgotten.
     pub(super) waits_before: Waits,
 }
 
@@ -114,6 +115,7 @@ impl ShareIntake {
                 connections: BTreeMap::new(),
                 awaited,
                 ended: BTreeSet::new(),
+                away: Default::default(),
                 discarding: false,
                 reserve,
                 noted: None,
@@ -203,7 +205,7 @@ impl ShareIntake {
         self.publish_awaited(&state);
         let (acknowledge, acknowledged) = watch::channel(self.journal.acknowledged(session));
         let (ask, asked) = mpsc::channel(QUESTIONS_MAX);
-        let (commits, committed) = Commits::new(durability);
+        let (commits, committed) = state.commits_of(session, durability);
         state.connections.insert(
             session,
             Connected {

@@ -204,7 +204,8 @@ impl ShareIntake {
             "the journal takes records again; modules send what it has not"
         );
         let back_by = Instant::now() + COMES_BACK_WITHIN;
-        for session in std::mem::take(&mut state.connections).into_keys() {
+        for (session, connected) in std::mem::take(&mut state.connections) {
+            state.keep_waits(&connected.commits);
             state.awaited.insert(session, back_by);
         }
         self.publish_awaited(state);

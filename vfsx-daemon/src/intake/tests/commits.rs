@@ -64,16 +64,18 @@ async fn an_event_that_vfsxd_does_not_have_is_never_told_committed() {
     assert_eq!(*fixture.share.wanted().borrow(), 0);
 }
 
+/// All that the session's clients have waited since it began.
+fn told(calls: u64, fallbacks: u64, last_fallback_ns: i64) -> ToDaemon {
+    ToDaemon::Waits(Waits {
+        calls,
+        fallbacks,
+        last_fallback_ns,
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_of_sessions_that_are_over_still_count() {
     let fixture = Fixture::new(NORMAL);
-    let told = |calls, fallbacks, last_fallback_ns| {
-        ToDaemon::Waits(Waits {
-            calls,
-            fallbacks,
-            last_fallback_ns,
-        })
-    };
     let (mut first, mut second) = (remote(&fixture, 1).await, remote(&fixture, 2).await);
     first.send(&told(3, 1, 50)).await;
     first.send(&told(5, 2, 70)).await;
@@ -84,4 +86,30 @@ async fn waits_of_sessions_that_are_over_still_count() {
     let facts = fixture.share.durability();
     assert_eq!((facts.waits.calls, facts.waits.fallbacks), (15, 3));
     assert_eq!(facts.waits.last_fallback_ns, 70);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_of_a_session_that_comes_back_count_once() {
+    let fixture = Fixture::new(NORMAL);
+    let calls = || fixture.share.durability().waits.calls;
+    let mut module = remote(&fixture, 1).await;
+    module.send(&told(5, 2, 70)).await;
+    until("they are known", || calls() == 5).await;
+    drop(module);
+    until("the connection is gone", || {
+        fixture.share.durability().remote == 0
+    })
+    .await;
+    let mut module = remote(&fixture, 1).await;
+    assert_eq!(calls(), 5, "neither forgotten nor counted twice");
+    module.send(&told(6, 2, 70)).await;
+    until("one more is known", || calls() == 6).await;
+
+    // Another connection takes this one's place before vfsxd has noticed its end.
+    let mut again = remote(&fixture, 1).await;
+    module.assert_closed().await;
+    assert_eq!(calls(), 6);
+    again.send(&told(7, 3, 80)).await;
+    until("one more is known", || calls() == 7).await;
+    assert_eq!(fixture.share.durability().waits.fallbacks, 3);
 }
