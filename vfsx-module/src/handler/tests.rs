@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Short, since tests wait for it; far longer than a thread here takes to answer.
 const TIMEOUT: Duration = Duration::from_millis(400);
+/// For a loaded machine that lets the test stand still: far below what a thousand time-outs take.
+const PAUSES: Duration = TIMEOUT.saturating_mul(10);
 
 thread_local! {
     static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -133,7 +135,7 @@ fn an_absent_handler_costs_no_time_and_the_option_decides() {
         for _ in 0..1000 {
             assert_eq!(asker.ask(b"user", &unlink("a")), answer);
         }
-        assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
+        assert!(start.elapsed() < PAUSES, "{:?}", start.elapsed());
         assert_eq!(logged().len(), 1, "one line when it begins");
     }
 }
@@ -146,12 +148,12 @@ fn a_handler_that_hangs_costs_one_time_out_and_then_nothing() {
     let start = Instant::now();
     assert_eq!(asker.ask(b"user", &unlink("a")), Answer::GoOn);
     let first = start.elapsed();
-    assert!(first >= TIMEOUT && first < TIMEOUT * 3, "{first:?}");
+    assert!(first >= TIMEOUT && first < TIMEOUT + PAUSES, "{first:?}");
     let start = Instant::now();
     for _ in 0..1000 {
         asker.ask(b"user", &unlink("a"));
     }
-    assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
+    assert!(start.elapsed() < PAUSES, "{:?}", start.elapsed());
     asker.finish(b"user");
     let log = logged();
     assert!(log[0].contains("did not answer within 400 ms"), "{log:?}");
