@@ -172,6 +172,9 @@ impl Inner {
             self.count("made");
             return pieces.len() as u64;
         }
+        if self.blocks.contains_key(&block.key) {
+            return pieces.len() as u64;
+        }
         self.count("wanted");
         whole + pieces.len() as u64
     }

@@ -211,8 +211,9 @@ async fn a_block_that_has_changed_since_is_still_told_by_the_one_that_the_site_h
     pair.source.scribble(id, 0, &mut random);
     handle.resume();
     pair.assert_equal(&handle).await;
-    assert!(
-        pair.site.calls("wanted") > 0,
-        "it came without the base that it has"
+    assert_eq!(
+        pair.site.calls("wanted"),
+        1,
+        "it came with the base that it has, and once"
     );
 }
