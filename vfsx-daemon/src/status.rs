@@ -141,6 +141,8 @@ pub struct ShareFacts {
     pub unapplied_gap: Option<PendingGap>,
     /// Connected, awaited.
     pub sessions: (usize, usize),
+    /// Modules that connect again after a start of vfsxd have had the time to.
+    pub all_connected: bool,
     pub durability: DurabilityFacts,
     pub exclude: String,
     pub now_ns: i64,
@@ -216,8 +218,11 @@ fn state(facts: &ShareFacts, task: &SiteStatus) -> SiteState {
     }
 }
 
+/// A module that has not come back after a start of vfsxd may hold changes that smbd has confirmed to clients.
 fn is_still(facts: &ShareFacts, catalog: &catalog::Status) -> bool {
-    facts.journal.synced == facts.journal.head
+    facts.all_connected
+        && facts.sessions.1 == 0
+        && facts.journal.synced == facts.journal.head
         && catalog.covered >= facts.journal.head
         && catalog.dirty_objects == 0
         && catalog.pending_looks == 0

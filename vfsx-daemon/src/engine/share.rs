@@ -223,6 +223,7 @@ impl ShareEngine {
             journal: self.journal.status(),
             unapplied_gap: self.intake.gap_after(catalog.applied),
             sessions: self.intake.sessions(),
+            all_connected: self.barriers().is_some_and(Barriers::all_connected),
             durability: self.intake.durability(),
             exclude: self.excluded(),
             now_ns: now_ns(),

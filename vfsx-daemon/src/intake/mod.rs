@@ -109,6 +109,12 @@ pub struct Barriers {
 }
 
 impl Barriers {
+    /// Whether all modules have had the time to connect since the start: before that, one may hold changes that nobody here
+    /// has heard of, in a session that nobody here knows.
+    pub fn all_connected(&self) -> bool {
+        Instant::now() >= self.from
+    }
+
     /// Waits until everything that clients did on the share before this call is in its journal, as far as modules are
     /// connected; returns the newest record then.
     pub async fn barrier(&self, share: &ShareIntake, deadline: Instant) -> Result<u64, BarrierError> {

@@ -58,6 +58,7 @@ fn facts() -> ShareFacts {
         },
         unapplied_gap: None,
         sessions: (1, 0),
+        all_connected: true,
         durability: Default::default(),
         exclude: String::new(),
         now_ns: NOW,
@@ -95,7 +96,7 @@ fn of_task(change: impl FnOnce(&mut SiteStatus)) -> String {
 #[test]
 fn in_sync_takes_every_proof() {
     assert_eq!(after(|_| ()), ("in-sync".to_owned(), Some(0)));
-    let lesser: [(&str, Change); 8] = [
+    let lesser: [(&str, Change); 10] = [
         ("unsynced", Box::new(|f| f.journal.head += 1)),
         ("unsynced only", Box::new(|f| f.journal.synced -= 1)),
         ("not covered", Box::new(|f| f.catalog.covered -= 1)),
@@ -110,6 +111,8 @@ fn in_sync_takes_every_proof() {
             Box::new(|f| f.catalog.scan.state = ScanState::Running),
         ),
         ("a change after the comparison", Box::new(|f| f.catalog.head += 1)),
+        ("a session not back", Box::new(|f| f.sessions.1 = 1)),
+        ("just started", Box::new(|f| f.all_connected = false)),
     ];
     for (what, change) in lesser {
         assert_eq!(after(change).0, "catching-up", "{what}");
