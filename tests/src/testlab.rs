@@ -2,7 +2,7 @@
 
 use crate::compare;
 use crate::guard::Guard;
-use crate::lab::{Binaries, Lab, LabOptions, tail};
+use crate::lab::{Binaries, Lab, LabOptions, READY_LIMIT, tail};
 use crate::loopfs::{FileSystem, LoopFs};
 use crate::wait;
 use crate::work::{self, SourceTree, Wanted};
@@ -138,14 +138,31 @@ impl TestLab {
         self.lab.settle(Some(site), SETTLE_LIMIT)
     }
 
-    /// Everything that was done came by events: there is no gap, and the share was not walked but once at the first start of
-    /// vfsxd, when it had at most `before` directories.
-    pub fn check_captured(&self, before: u64) -> Result<()> {
+    /// Starts smbd after a kill: until its port is free again, that fails.
+    pub fn start_smbd(&self) -> Result<()> {
+        let smbd = &self.lab.smbd;
+        wait::until(
+            "restart of smbd",
+            READY_LIMIT,
+            || smbd.start().ok(),
+            || smbd.log_tail(),
+        )
+    }
+
+    pub fn check_no_gap(&self) -> Result<()> {
         let status = self.lab.status()?;
         ensure!(
             status.get("gap") == Some(&Value::Null),
             "there is a gap: {status}"
         );
+        Ok(())
+    }
+
+    /// Everything that was done came by events: there is no gap, and the share was not walked but once at the first start of
+    /// vfsxd, when it had at most `before` directories.
+    pub fn check_captured(&self, before: u64) -> Result<()> {
+        self.check_no_gap()?;
+        let status = self.lab.status()?;
         let walked = status.pointer("/scan/directories").and_then(Value::as_u64);
         ensure!(
             walked.unwrap_or(0) <= before,

@@ -69,15 +69,7 @@ fn small_writes_into_a_big_file_ship_what_they_wrote_and_read_no_more_than_their
             session.fill(handle, 0, FILE, 1)?;
             session.close(handle)?;
             let (wire, read, blocks) = write_at_random(lab, &relay, FILE, 2)?;
-            let written = WRITES * WRITE;
-            for wire in wire {
-                ensure!(
-                    wire <= written * 3 / 2,
-                    "{wire} bytes on the wire for {written} written"
-                );
-                // Random bytes do not compress: a counter that misses something would show.
-                ensure!(wire >= written, "{wire} bytes on the wire for {written} written");
-            }
+            check_wire(wire)?;
             // Everything counts: the blocks, the journal, the databases, the connection.
             let changed = blocks * BLOCK;
             ensure!(read <= changed * 4, "{read} bytes read for {blocks} blocks");

@@ -2,7 +2,6 @@
 //! different smbd processes arrive in, the replica is what is on the disk.
 
 use anyhow::{Result, anyhow, ensure};
-use serde_json::Value;
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
 
@@ -41,11 +40,7 @@ fn storm(lab: &TestLab, seed: u64, meanwhile: impl FnOnce() -> Result<()>) -> Re
 
 fn check(lab: &TestLab, round: u64) -> Result<()> {
     lab.settle()?;
-    let status = lab.status()?;
-    ensure!(
-        status.get("gap") == Some(&Value::Null),
-        "there is a gap: {status}"
-    );
+    lab.check_no_gap()?;
     lab.check_replica("site1")
         .map_err(|error| anyhow!("seed {}, round {round}: {error:#}", seed()))
 }

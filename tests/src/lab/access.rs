@@ -42,6 +42,20 @@ pub(super) fn revoke_traverse(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes the lab's user the owner of a tree that no client has made.
+pub fn give_to_user(tree: &Path) -> Result<()> {
+    let owner = format!("{0}:{0}", super::LAB_USER);
+    let output = Command::new("chown")
+        .args(["-hR", &owner])
+        .arg(tree)
+        .output()
+        .context("run chown")?;
+    if !output.status.success() {
+        bail!("chown: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
 /// Samba keeps DOS attributes and NT ACLs in extended attributes.
 pub(super) fn check_xattrs(dir: &Path) -> Result<()> {
     let probe = CString::new("user.vfsx-probe")?;

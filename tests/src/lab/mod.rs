@@ -12,11 +12,12 @@ mod samba;
 mod site;
 mod smb_conf;
 
+pub use access::give_to_user;
 pub use binaries::Binaries;
 pub use description::{
     Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription,
 };
-pub use process::{Frozen, READY_LIMIT, Service, tail, waits_for_disk};
+pub use process::{Frozen, READY_LIMIT, Service, tail};
 pub use site::Site;
 pub use smb_conf::SambaOptions;
 

@@ -277,11 +277,6 @@ impl Stat {
     }
 }
 
-/// Whether the process waits for a disk.
-pub fn waits_for_disk(pid: Pid) -> bool {
-    Stat::read(pid.as_raw()).is_some_and(|stat| stat.state == 'D')
-}
-
 /// Processor time of a process and of its children that have ended: four fields of `/proc/PID/stat`, of which the state is
 /// field 3.
 fn ticks(pid: i32) -> Option<u64> {

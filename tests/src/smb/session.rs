@@ -104,6 +104,13 @@ impl Session {
         handle(&self.0.ask(&json!({ "do": "reconnect", "handle": to }))?)
     }
 
+    /// A new file.
+    pub fn put(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        let handle = self.create(path, "create")?;
+        self.write(handle, 0, content)?;
+        self.close(handle)
+    }
+
     pub fn write(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<()> {
         let data = STANDARD.encode(data);
         self.0

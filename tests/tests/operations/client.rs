@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::PathBuf;
-use vfsx_tests::smb::{Handle, Open, Session, SmbClient, Unix1};
+use vfsx_tests::smb::{Basic, Handle, Open, Session, SmbClient, Unix1};
 use vfsx_tests::testlab::TestLab;
 
 pub struct Client<'a> {
@@ -85,6 +85,26 @@ impl Client<'_> {
         self.with(existing, "open", |session, handle| {
             session.link(handle, &name, replace)
         })
+    }
+
+    /// Into a file that is there.
+    pub fn write(&mut self, name: &str, offset: u64, data: &[u8]) -> Result<()> {
+        self.with(name, "open", |session, handle| {
+            session.write(handle, offset, data)
+        })
+    }
+
+    pub fn resize(&mut self, name: &str, size: u64) -> Result<()> {
+        self.with(name, "open", |session, handle| session.truncate(handle, size))
+    }
+
+    pub fn zero(&mut self, name: &str, start: u64, end: u64) -> Result<()> {
+        self.with(name, "open", |session, handle| session.zero(handle, start, end))
+    }
+
+    /// Times and DOS attributes.
+    pub fn set_basic(&mut self, name: &str, basic: Basic) -> Result<()> {
+        self.with(name, "open", |session, handle| session.set_basic(handle, basic))
     }
 
     /// A file or an empty directory.

@@ -39,44 +39,28 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: "write into a file",
         before: |c| c.noise("f", 300_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.write(handle, 100_000, b"changed")
-            })
-        },
+        act: |c| c.write("f", 100_000, b"changed"),
         happened: |d| d.holds("f", 100_000, b"changed"),
         calls: &["pwrite_send"],
     },
     Action {
         name: "write that ends with the file",
         before: |c| c.noise("f", 100_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.write(handle, 99_993, b"changed")
-            })
-        },
+        act: |c| c.write("f", 99_993, b"changed"),
         happened: |d| d.holds("f", 99_993, b"changed"),
         calls: &["pwrite_send"],
     },
     Action {
         name: "append",
         before: |c| c.noise("f", 70_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.write(handle, 70_000, b"appended")
-            })
-        },
+        act: |c| c.write("f", 70_000, b"appended"),
         happened: |d| d.holds("f", 70_000, b"appended"),
         calls: &["pwrite_send"],
     },
     Action {
         name: "write beyond the end",
         before: |c| c.noise("f", 10_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.write(handle, 500_000, b"far")
-            })
-        },
+        act: |c| c.write("f", 500_000, b"far"),
         happened: |d| d.is_zero("f", 10_000..500_000).and(d.holds("f", 500_000, b"far")),
         calls: &["pwrite_send"],
     },
@@ -165,16 +149,14 @@ pub const ACTIONS: &[Action] = &[
             })?;
             c.rename("report", "old")?;
             c.rename("new", "report")?;
-            c.with("report", "open", |session, handle| {
-                session.set_basic(
-                    handle,
-                    Basic {
-                        created: second(THEN),
-                        attributes: 0x20,
-                        ..Basic::default()
-                    },
-                )
-            })?;
+            c.set_basic(
+                "report",
+                Basic {
+                    created: second(THEN),
+                    attributes: 0x20,
+                    ..Basic::default()
+                },
+            )?;
             c.delete("old")
         },
         happened: |d| {
@@ -186,21 +168,21 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: "cut",
         before: |c| c.noise("f", 300_000),
-        act: |c| c.with("f", "open", |session, handle| session.truncate(handle, 100_001)),
+        act: |c| c.resize("f", 100_001),
         happened: |d| d.has_size("f", 100_001),
         calls: &["ftruncate"],
     },
     Action {
         name: "cut to nothing",
         before: |c| c.noise("f", 300_000),
-        act: |c| c.with("f", "open", |session, handle| session.truncate(handle, 0)),
+        act: |c| c.resize("f", 0),
         happened: |d| d.has_size("f", 0),
         calls: &["ftruncate"],
     },
     Action {
         name: "grow",
         before: |c| c.noise("f", 100_001),
-        act: |c| c.with("f", "open", |session, handle| session.truncate(handle, 400_000)),
+        act: |c| c.resize("f", 400_000),
         happened: |d| d.has_size("f", 400_000).and(d.is_zero("f", 100_001..400_000)),
         calls: &["ftruncate"],
     },
@@ -302,13 +284,11 @@ pub const ACTIONS: &[Action] = &[
 
 /// Sets a file's modification time.
 pub fn set_written(c: &mut Client<'_>, name: &str, at: u64) -> Result<()> {
-    c.with(name, "open", |session, handle| {
-        session.set_basic(
-            handle,
-            Basic {
-                written: second(at),
-                ..Basic::default()
-            },
-        )
-    })
+    c.set_basic(
+        name,
+        Basic {
+            written: second(at),
+            ..Basic::default()
+        },
+    )
 }

@@ -45,11 +45,7 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: "write into a resource fork",
         before: |c| c.noise("f", 1000).and(c.file("f:AFP_Resource", &[7; 3000])),
-        act: |c| {
-            c.with("f:AFP_Resource", "open", |session, handle| {
-                session.write(handle, 1000, b"into the fork")
-            })
-        },
+        act: |c| c.write("f:AFP_Resource", 1000, b"into the fork"),
         happened: |d| {
             let file = fs::read(d.path("._f"))?;
             ensure!(

@@ -61,8 +61,7 @@ pub const ACTIONS: &[Action] = &[
         name: "hide a file",
         before: |c| c.noise("f", 1000),
         act: |c| {
-            basic(
-                c,
+            c.set_basic(
                 "f",
                 Basic {
                     attributes: READ_ONLY | HIDDEN | SYSTEM,
@@ -81,8 +80,7 @@ pub const ACTIONS: &[Action] = &[
         name: "hide a directory",
         before: |c| c.folder("a"),
         act: |c| {
-            basic(
-                c,
+            c.set_basic(
                 "a",
                 Basic {
                     attributes: HIDDEN | 0x10,
@@ -101,8 +99,7 @@ pub const ACTIONS: &[Action] = &[
         name: "set the time of writing",
         before: |c| c.noise("f", 1000),
         act: |c| {
-            basic(
-                c,
+            c.set_basic(
                 "f",
                 Basic {
                     written: second(THEN),
@@ -117,8 +114,7 @@ pub const ACTIONS: &[Action] = &[
         name: "set the time of writing of a directory",
         before: |c| c.folder("a").and(c.noise("a/f", 1000)),
         act: |c| {
-            basic(
-                c,
+            c.set_basic(
                 "a",
                 Basic {
                     written: second(THEN),
@@ -133,8 +129,7 @@ pub const ACTIONS: &[Action] = &[
         name: "set the time of access",
         before: |c| c.noise("f", 1000),
         act: |c| {
-            basic(
-                c,
+            c.set_basic(
                 "f",
                 Basic {
                     accessed: second(THEN),
@@ -153,8 +148,7 @@ pub const ACTIONS: &[Action] = &[
         name: "set the time of birth",
         before: |c| c.noise("f", 1000),
         act: |c| {
-            basic(
-                c,
+            c.set_basic(
                 "f",
                 Basic {
                     created: second(THEN),
@@ -280,10 +274,6 @@ fn extended(c: &mut crate::client::Client<'_>, name: &str, attributes: &[(&str, 
     c.with(name, "open", |session, handle| {
         session.set_extended(handle, attributes)
     })
-}
-
-fn basic(c: &mut crate::client::Client<'_>, name: &str, basic: Basic) -> Result<()> {
-    c.with(name, "open", |session, handle| session.set_basic(handle, basic))
 }
 
 fn has_acl(d: &crate::disk::Disk, name: &str, attribute: &str) -> Result<()> {

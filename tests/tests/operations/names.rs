@@ -236,11 +236,7 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: "write by the other name",
         before: |c| c.noise("f", 100_000).and(c.link("f", "g", false)),
-        act: |c| {
-            c.with("g", "open", |session, handle| {
-                session.write(handle, 70_000, b"by g")
-            })
-        },
+        act: |c| c.write("g", 70_000, b"by g"),
         happened: |d| d.holds("f", 70_000, b"by g").and(d.is_one_file("f", "g")),
         calls: &["pwrite_send"],
     },

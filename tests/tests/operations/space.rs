@@ -53,29 +53,21 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: "zeros in a sparse file",
         before: |c| sparse_noise(c),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.zero(handle, 65_536, 262_144)
-            })
-        },
+        act: |c| c.zero("f", 65_536, 262_144),
         happened: |d| d.is_zero("f", 65_536..262_144),
         calls: &["fallocate"],
     },
     Action {
         name: "zeros across blocks",
         before: |c| c.noise("f", 300_000),
-        act: |c| c.with("f", "open", |session, handle| session.zero(handle, 1000, 150_001)),
+        act: |c| c.zero("f", 1000, 150_001),
         happened: |d| d.is_zero("f", 1000..150_001).and(d.has_size("f", 300_000)),
         calls: &["fallocate"],
     },
     Action {
         name: "zeros in a few bytes",
         before: |c| c.noise("f", 300_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.zero(handle, 100_000, 100_010)
-            })
-        },
+        act: |c| c.zero("f", 100_000, 100_010),
         happened: |d| d.is_zero("f", 100_000..100_010),
         calls: &["fallocate"],
     },

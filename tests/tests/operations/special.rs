@@ -26,29 +26,21 @@ pub const STRICT: &[Action] = &[
     Action {
         name: "grow",
         before: |c| c.noise("f", 100_001),
-        act: |c| c.with("f", "open", |session, handle| session.truncate(handle, 400_000)),
+        act: |c| c.resize("f", 400_000),
         happened: |d| d.has_size("f", 400_000),
         calls: &["ftruncate", "fallocate"],
     },
     Action {
         name: "write beyond the end",
         before: |c| c.noise("f", 10_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.write(handle, 500_000, b"far")
-            })
-        },
+        act: |c| c.write("f", 500_000, b"far"),
         happened: |d| d.holds("f", 500_000, b"far"),
         calls: &["pwrite_send"],
     },
     Action {
         name: "zeros",
         before: |c| c.noise("f", 300_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.zero(handle, 65_536, 200_000)
-            })
-        },
+        act: |c| c.zero("f", 65_536, 200_000),
         happened: |d| d.is_zero("f", 65_536..200_000),
         calls: &["fallocate"],
     },
@@ -81,11 +73,7 @@ pub const RECEIVED: &[Action] = &[
     Action {
         name: "write from the socket into a file",
         before: |c| c.noise("f", 400_000),
-        act: |c| {
-            c.with("f", "open", |session, handle| {
-                session.write(handle, 70_000, &[b'r'; 200_000])
-            })
-        },
+        act: |c| c.write("f", 70_000, &[b'r'; 200_000]),
         happened: |d| d.holds("f", 70_000, &[b'r'; 200_000]),
         calls: &["recvfile"],
     },
@@ -96,15 +84,13 @@ pub const MAPPED: &[Action] = &[Action {
     name: "hide a file",
     before: |c| c.noise("f", 1000),
     act: |c| {
-        c.with("f", "open", |session, handle| {
-            session.set_basic(
-                handle,
-                Basic {
-                    attributes: HIDDEN | SYSTEM,
-                    ..Basic::default()
-                },
-            )
-        })
+        c.set_basic(
+            "f",
+            Basic {
+                attributes: HIDDEN | SYSTEM,
+                ..Basic::default()
+            },
+        )
     },
     happened: |d| {
         let mode = d.stat("f")?.mode();
@@ -139,9 +125,7 @@ pub const LATIN: &[Action] = &[
         },
         act: |c| {
             c.rename("größe", "ö")?;
-            c.with("ö/ß", "open", |session, handle| {
-                session.write(handle, 70_000, b"changed")
-            })?;
+            c.write("ö/ß", 70_000, b"changed")?;
             c.delete("é")
         },
         happened: |d| {

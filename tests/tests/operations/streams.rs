@@ -28,11 +28,7 @@ pub const ACTIONS: &[Action] = &[
             c.noise("f", 1000)
                 .and(c.file("f:note", b"write into this stream"))
         },
-        act: |c| {
-            c.with("f:note", "open", |session, handle| {
-                session.write(handle, 6, b"INTO")
-            })
-        },
+        act: |c| c.write("f:note", 6, b"INTO"),
         happened: |d| has_stream(d, "f", "note", b"write INTO this stream"),
         calls: &[],
     },
@@ -42,14 +38,14 @@ pub const ACTIONS: &[Action] = &[
             c.noise("f", 1000)
                 .and(c.file("f:note", b"cut here: and not there"))
         },
-        act: |c| c.with("f:note", "open", |session, handle| session.truncate(handle, 8)),
+        act: |c| c.resize("f:note", 8),
         happened: |d| has_stream(d, "f", "note", b"cut here"),
         calls: &[],
     },
     Action {
         name: "grow a stream",
         before: |c| c.noise("f", 1000).and(c.file("f:note", b"grow")),
-        act: |c| c.with("f:note", "open", |session, handle| session.truncate(handle, 7)),
+        act: |c| c.resize("f:note", 7),
         happened: |d| has_stream(d, "f", "note", b"grow\0\0\0"),
         calls: &[],
     },
