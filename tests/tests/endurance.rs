@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, chown};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vfsx_tests::lab::{BUCKET, LAB_USER};
+use vfsx_tests::lab::{BUCKET, give_to_user};
 use vfsx_tests::rpc::Rpc;
 use vfsx_tests::smb::{Handle, Session, SmbClient};
 use vfsx_tests::testlab::{TestLab, with_lab};
@@ -133,9 +133,7 @@ fn names_that_go_round(rounds: u64) {
         |lab| {
             let mut session = Session::connect(lab, "data")?;
             for name in NAMES {
-                let handle = session.create(name, "create")?;
-                session.write(handle, 0, &Marks::content(0))?;
-                session.close(handle)?;
+                session.put(name, &Marks::content(0))?;
             }
             lab.settle()?;
             let start = Instant::now();
@@ -232,15 +230,13 @@ fn check_last_file(lab: &TestLab, files: u64) -> Result<()> {
 
 fn make_files(dir: &Path, files: u64) -> Result<()> {
     fs::create_dir(dir)?;
-    let user = nix::unistd::User::from_name(LAB_USER)?.context("the lab has made its user")?;
-    chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     for number in 0..files {
         let file = File::create(dir.join(format!("file {number}")))?;
         if number.is_multiple_of(FULL) {
             file.write_all_at(&number.to_le_bytes(), 0)?;
         }
     }
-    Ok(())
+    give_to_user(dir)
 }
 
 /// In vfsxd's journal.
@@ -293,7 +289,15 @@ fn kill_in_write(lab: &TestLab, round: u64) -> Result<()> {
     let mut session = Session::connect(lab, "data")?;
     let file = session.create("torn", "open")?;
     let before = (on_disk(lab)?, lab.share_bytes_read()?);
-    let client = std::thread::spawn(move || session.random_writes(file, TORN / 4096, 4096, TORN, round));
+    // Again and again: it ends by the kill alone.
+    let client = std::thread::spawn(move || {
+        let mut seeds = (0..).map(|n| round << 32 | n);
+        seeds.try_for_each(|seed| {
+            session
+                .random_writes(file, TORN / 4096, 4096, TORN, seed)
+                .map(drop)
+        })
+    });
     // Some more writes each time, so that the kill meets different moments.
     let begun = || {
         let changed =
@@ -304,8 +308,8 @@ fn kill_in_write(lab: &TestLab, round: u64) -> Result<()> {
     for process in lab.smbd.children("smbd") {
         nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL)?;
     }
-    let written = client.join().map_err(|_| anyhow!("the client panicked"))?;
-    ensure!(written.is_err(), "the client was done before the kill");
+    let ended = client.join().map_err(|_| anyhow!("the client panicked"))?;
+    ensure!(ended.is_err(), "the client goes on without a server");
     lab.settle()?;
     let read = lab.share_bytes_read()? - before.1;
     ensure!(read >= TORN, "the file was not compared whole: {read} bytes read");
