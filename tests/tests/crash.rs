@@ -1,7 +1,10 @@
 //! Something is killed in the middle of a copy: nothing is lost, nothing is scanned again.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
+use nix::unistd::Pid;
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 use vfsx_tests::lab::{READY_LIMIT, Service};
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
@@ -35,21 +38,6 @@ fn kill_and_start(lab: &TestLab, service: &Service) -> Result<()> {
     service.start()
 }
 
-/// No gap, and no walk over the share but the one at the first start, when there was only the root directory.
-fn check_nothing_was_missed(lab: &TestLab) -> Result<()> {
-    let status = lab.status()?;
-    ensure!(
-        status.get("gap") == Some(&Value::Null),
-        "there is a gap: {status}"
-    );
-    let walked = status
-        .pointer("/scan/directories")
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
-    ensure!(walked <= 1, "the share was scanned again: {status}");
-    Ok(())
-}
-
 #[test]
 fn vfsxd_killed_in_a_copy_loses_nothing_and_scans_nothing() {
     with_lab(
@@ -58,7 +46,7 @@ fn vfsxd_killed_in_a_copy_loses_nothing_and_scans_nothing() {
             lab.settle()?;
             during_a_copy(lab, || kill_and_start(lab, &lab.vfsxd))?;
             lab.settle()?;
-            check_nothing_was_missed(lab)?;
+            lab.check_captured(1)?;
             lab.check_replica("site1")
         },
     );
@@ -75,9 +63,7 @@ fn a_client_that_leaves_while_vfsxd_is_down_costs_neither_a_gap_nor_a_scan() {
             lab.settle()?;
             lab.vfsxd.kill9()?;
             session.random_writes(open, 20, 4096, 1 << 20, 2)?;
-            let new = session.create("new", "create")?;
-            session.write(new, 0, b"nobody is listening")?;
-            session.close(new)?;
+            session.put("new", b"nobody is listening")?;
             drop(session);
             let spool = lab.dir().join("vfsxd/spool/data");
             let spooled = || std::fs::read_dir(&spool).is_ok_and(|mut files| files.next().is_some());
@@ -90,7 +76,7 @@ fn a_client_that_leaves_while_vfsxd_is_down_costs_neither_a_gap_nor_a_scan() {
             lab.vfsxd.start()?;
             lab.settle()?;
             ensure!(!spooled(), "the spool file is still there");
-            check_nothing_was_missed(lab)?;
+            lab.check_captured(1)?;
             lab.check_replica("site1")
         },
     );
@@ -104,7 +90,7 @@ fn restfs_killed_in_a_copy_loses_nothing_and_scans_nothing() {
             lab.settle()?;
             during_a_copy(lab, || kill_and_start(lab, &lab.site("site1")?.service))?;
             lab.settle()?;
-            check_nothing_was_missed(lab)?;
+            lab.check_captured(1)?;
             lab.check_replica("site1")
         },
     );
@@ -138,7 +124,7 @@ fn a_site_that_is_down_all_the_time_does_not_delay_the_other() {
 
             down.service.start()?;
             lab.settle()?;
-            check_nothing_was_missed(lab)?;
+            lab.check_captured(1)?;
             lab.check_replica("site1")?;
             lab.check_replica("site2")
         },
@@ -157,14 +143,75 @@ fn an_smbd_process_killed_in_a_write_leaves_nothing_behind() {
             // Written and not closed, so nothing but the end of the process tells that it is over.
             session.random_writes(handle, 200, 4096, 8 << 20, 2)?;
             lab.smbd.kill9()?;
-            wait::until(
-                "restart of smbd",
-                READY_LIMIT,
-                || lab.smbd.start().ok(),
-                || lab.smbd.log_tail(),
-            )?;
+            lab.start_smbd()?;
             lab.settle()?;
             lab.check_replica("site1")
         },
     );
+}
+
+const LATE: u64 = 4 << 20;
+const WRITE: u64 = 64 << 10;
+/// Sent at once, to every second place of that size.
+const WRITES: u64 = 8;
+
+/// A client is gone while the disk hangs with its writes: smbd forgets them and closes the file, and its threads finish them
+/// before the process ends.
+#[test]
+fn writes_that_reach_the_disk_after_their_client_is_gone_are_found() {
+    let scratch = tempfile::tempdir().expect("scratch directory");
+    let hold = scratch.path().join("hold");
+    with_lab(
+        |options| options.samba.hold = Some(hold.clone()),
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            let handle = session.create("late", "create")?;
+            session.fill(handle, 0, LATE, 1)?;
+            lab.settle()?;
+            let [process] = lab.smbd.children("smbd")[..] else {
+                bail!("not one client");
+            };
+            let file = lab.share("data")?.join("late");
+            let before = fs::read(&file)?;
+            let open = || open_handles(process, &file);
+            ensure!(open() == 1, "{} handles of a file open once", open());
+
+            fs::write(&hold, "")?;
+            for number in 0..WRITES {
+                session.post(handle, number * 2 * WRITE, WRITE, number)?;
+            }
+            until("all writes are at the disk", || open() == 1 + WRITES as usize)?;
+            drop(session);
+            until("smbd closes the file", || open() == WRITES as usize)?;
+            ensure!(fs::read(&file)? == before, "a write was not held up");
+            fs::remove_file(&hold)?;
+            until("the process ends", || {
+                !lab.smbd.children("smbd").contains(&process)
+            })?;
+
+            let written = fs::read(&file)?;
+            for (place, block) in before.chunks(WRITE as usize).enumerate() {
+                let is_new = written.chunks(WRITE as usize).nth(place) != Some(block);
+                let was_sent = place % 2 == 0 && place < 2 * WRITES as usize;
+                ensure!(is_new == was_sent, "block {place}: new {is_new}, sent {was_sent}");
+            }
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+/// Of one process, its threads' included.
+fn open_handles(process: Pid, file: &Path) -> usize {
+    let handles = fs::read_dir(format!("/proc/{process}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let targets = handles.filter_map(|handle| fs::read_link(handle.path()).ok());
+    targets.filter(|target| target == file).count()
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) -> Result<()> {
+    wait::until(what, READY_LIMIT, || condition().then_some(()), String::new)
 }

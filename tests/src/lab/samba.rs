@@ -14,7 +14,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SHIM: &str = include_str!("../../shim/own_module.c");
+const OWN_MODULE: &str = include_str!("../../shim/own_module.c");
+const HELD_WRITES: &str = include_str!("../../shim/held_writes.c");
 const HOST: &str = "127.0.0.1";
 /// One at a time looks whether the user is there, and makes it.
 const USER_LOCK: &str = "/run/vfsx-lab-user.lock";
@@ -102,9 +103,12 @@ pub(super) fn prepare(
     set_password(&description)?;
 
     let smbd = service(dir, "smbd");
-    compile_shim(&preload(dir))?;
+    let held_writes = options.hold.is_some().then_some(HELD_WRITES);
+    compile_shim(&preload(dir), [OWN_MODULE].into_iter().chain(held_writes))?;
     // The start script makes the session, which smbd would not do twice.
-    let set = environment(dir, binaries).map(|(name, value)| format!("{name}={}", value.display()));
+    let hold = options.hold.iter().map(|file| ("VFSX_LAB_HOLD", file.clone()));
+    let set = environment(dir, binaries).into_iter().chain(hold);
+    let set = set.map(|(name, value)| format!("{name}={}", value.display()));
     let mut argv = vec!["env".to_owned()];
     argv.extend(set);
     argv.extend(["smbd", "--foreground", "--no-process-group", "--configfile"].map(str::to_owned));
@@ -149,20 +153,24 @@ pub(super) fn stop(smbd: &Service, conf: &Path) -> Result<()> {
     )
 }
 
-/// Makes what stands before the dynamic loader's own.
-fn compile_shim(to: &Path) -> Result<()> {
-    let source = to.with_extension("c");
-    fs::write(&source, SHIM)?;
+/// Makes what stands before the system's own libraries.
+fn compile_shim(to: &Path, sources: impl Iterator<Item = &'static str>) -> Result<()> {
+    let mut files = Vec::new();
+    for (number, source) in sources.enumerate() {
+        let file = to.with_extension(format!("{number}.c"));
+        fs::write(&file, source)?;
+        files.push(file);
+    }
     let output = Command::new("cc")
         .args(["-O1", "-shared", "-fPIC", "-o"])
-        .args([to, &source])
+        .arg(to)
+        .args(&files)
         .arg("-ldl")
         .output();
     let output = output.context("run cc (package gcc)")?;
     ensure!(
         output.status.success(),
-        "cc {}: {}",
-        source.display(),
+        "cc {files:?}: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())

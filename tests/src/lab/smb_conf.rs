@@ -3,10 +3,10 @@
 use super::description::SmbDescription;
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What of `smb.conf` a test chooses.
+/// What of smbd a test chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SambaOptions {
     /// `vfs objects` of share `data`; the word `vfsx` stands for the module just built. Share `plain` has the others.
@@ -17,6 +17,9 @@ pub struct SambaOptions {
     pub share: Vec<String>,
     /// Shares beside `data` and `plain`, which nobody replicates: name and `vfs objects`.
     pub more_shares: Vec<(String, String)>,
+    /// From the lab's start on: smbd's threads hold writes up while this file is there. Their end, and that of their process,
+    /// then waits for its removal.
+    pub hold: Option<PathBuf>,
 }
 
 impl Default for SambaOptions {
@@ -32,6 +35,7 @@ impl SambaOptions {
             global: Vec::new(),
             share: Vec::new(),
             more_shares: Vec::new(),
+            hold: None,
         }
     }
 }
