@@ -15,7 +15,7 @@ const SHORTEST_MESSAGE: u64 = 64 * 1024;
 /// Token bucket in bytes. A message passes when the bucket is not in debt and then takes all its bytes, so that a block
 /// larger than the bucket passes too.
 #[derive(Debug)]
-pub(crate) struct Bandwidth {
+pub struct Bandwidth {
     bucket: Mutex<Bucket>,
     changed: Notify,
 }
@@ -29,7 +29,7 @@ struct Bucket {
 }
 
 impl Bandwidth {
-    pub(crate) fn new(limit: Option<NonZeroU64>) -> Self {
+    pub fn new(limit: Option<NonZeroU64>) -> Self {
         Self {
             bucket: Mutex::new(Bucket {
                 limit,
@@ -51,7 +51,7 @@ impl Bandwidth {
     }
 
     /// Waits until `bytes` may go out.
-    pub(crate) async fn take(&self, bytes: u64) {
+    pub async fn take(&self, bytes: u64) {
         loop {
             let changed = self.changed.notified();
             let Some(wait) = self.lock().try_take(bytes) else {

@@ -16,6 +16,8 @@ pub(crate) struct Wish {
     pub(crate) paused: bool,
     pub(crate) stopped: bool,
     pub(crate) limit: Option<NonZeroU64>,
+    /// Comparisons asked for.
+    pub(crate) comparisons: u64,
 }
 
 /// One site of one share. Dropping it stops the task.
@@ -42,6 +44,7 @@ pub fn spawn(source: Arc<dyn ChangeSource>, site: Arc<dyn Site>, options: SiteOp
         paused: options.paused,
         stopped: false,
         limit: options.limit,
+        comparisons: 0,
     });
     let (publish, status) = watch::channel(SiteStatus::new());
     let name = options.name.clone();
@@ -77,6 +80,17 @@ impl SiteHandle {
     /// Bytes per second for blocks from now on; `None` is no limit.
     pub fn set_limit(&self, limit: Option<NonZeroU64>) {
         self.wish.send_modify(|w| w.limit = limit);
+    }
+
+    /// Has the site brought over by tree difference, whatever is believed of it. Done when [`SiteStatus::compared`] is what
+    /// is returned here.
+    pub fn compare(&self) -> u64 {
+        let mut number = 0;
+        self.wish.send_modify(|w| {
+            w.comparisons += 1;
+            number = w.comparisons;
+        });
+        number
     }
 
     /// Returns when change `sequence` and all before it are durable at the site. Takes as long as that takes: the

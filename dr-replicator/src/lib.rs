@@ -16,10 +16,14 @@ mod source;
 mod status;
 mod task;
 mod trouble;
+pub mod verify;
 
+pub use bandwidth::Bandwidth;
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use options::SiteOptions;
 pub use restfs::RestfsSite;
-pub use site::{Block, Commit, Committed, MAX_PUT_BYTES, Position, Site, SiteError};
+pub use site::{
+    Block, BlockFault, Commit, Committed, MAX_PUT_BYTES, Position, Recounted, Site, SiteError,
+};
 pub use source::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 pub use status::{Lag, Pending, ResyncProgress, SiteState, SiteStatus, Verified};

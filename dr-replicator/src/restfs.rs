@@ -1,9 +1,9 @@
 //! A bucket of a RestFS server as a site.
 
-use crate::site::{Block, Commit, Committed, Position, Site, SiteError};
+use crate::site::{Block, BlockFault, Commit, Committed, Position, Recounted, Site, SiteError};
 use async_trait::async_trait;
 use restfs_lib::client::{Client, ClientError, Endpoint, WireCount};
-use restfs_lib::model::{BlockKey, Digest, RowKey};
+use restfs_lib::model::{BlockKey, Digest, ObjectId, RowKey};
 use restfs_lib::wire::{Code, ErrorData};
 use tokio::sync::Mutex;
 
@@ -27,6 +27,11 @@ impl RestfsSite {
             wire,
             client: Mutex::new(None),
         }
+    }
+
+    /// Where the site has an object that this end does not know. `None`: it has none, or without a name.
+    pub async fn path_of(&self, id: ObjectId) -> Result<Option<Vec<u8>>, SiteError> {
+        Ok(self.client().await?.path_of(&self.bucket, id).await?)
     }
 
     async fn client(&self) -> Result<Client, SiteError> {
@@ -86,6 +91,14 @@ impl Site for RestfsSite {
             .await?
             .rows(&self.bucket, group, after, limit)
             .await?)
+    }
+
+    async fn check_blocks(&self, keys: &[BlockKey]) -> Result<Vec<(BlockKey, BlockFault)>, SiteError> {
+        Ok(self.client().await?.check_blocks(keys).await?)
+    }
+
+    async fn recount(&self, after: Option<u64>) -> Result<(Vec<Recounted>, bool), SiteError> {
+        Ok(self.client().await?.recount(&self.bucket, after).await?)
     }
 
     fn wire_bytes(&self) -> u64 {

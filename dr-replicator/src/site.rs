@@ -7,8 +7,10 @@ use restfs_lib::model::{BlockKey, Digest, RowKey};
 pub use restfs_lib::client::Block;
 /// The site refuses a hole between commits, and answers one that it has with the old point.
 pub use restfs_lib::client::Commit;
+pub use restfs_lib::client::Recounted;
 /// What a site has of a source.
 pub use restfs_lib::tree::commit::Position;
+pub use restfs_lib::wire::method::BlockFault;
 
 /// Most plain bytes in one [`Site::put_blocks`]: well below the largest message, so that a message is not long in the
 /// way of the next.
@@ -68,6 +70,12 @@ pub trait Site: Send + Sync + 'static {
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<(RowKey, Digest)>, SiteError>;
+
+    /// Has the site read these blocks from its disk; those that are no good. What it takes is about their bytes of reading
+    /// there.
+    async fn check_blocks(&self, keys: &[BlockKey]) -> Result<Vec<(BlockKey, BlockFault)>, SiteError>;
+    /// Groups after `after`, in order, with what their rows add up to now, and whether there are more.
+    async fn recount(&self, after: Option<u64>) -> Result<(Vec<Recounted>, bool), SiteError>;
 
     /// Bytes sent and received on the wire since the start, all connections.
     fn wire_bytes(&self) -> u64;

@@ -74,6 +74,8 @@ pub struct SiteStatus {
     pub last_verified: Option<Verified>,
     /// Comparisons since the start that found the trees different though all changes were committed.
     pub mismatches: u64,
+    /// Of the comparisons that were asked for, the newest that has ended.
+    pub compared: u64,
     /// Present while a resync by difference runs.
     pub resync: Option<ResyncProgress>,
     pub pending: Pending,
@@ -135,6 +137,7 @@ impl SiteStatus {
             last_error: None,
             last_verified: None,
             mismatches: 0,
+            compared: 0,
             resync: None,
             pending: Pending::default(),
             lag: Lag::default(),

@@ -8,4 +8,5 @@ pub mod control;
 pub mod engine;
 pub mod intake;
 pub mod journal;
+pub mod metrics;
 pub mod status;

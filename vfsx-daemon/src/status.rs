@@ -2,6 +2,7 @@
 
 use crate::catalog::{self, ScanState};
 use crate::config::Share;
+use crate::engine::{VerifyReport, VerifyResult};
 use crate::intake::{DurabilityFacts, PendingGap};
 use crate::journal;
 use dr_replicator::{SiteState, SiteStatus};
@@ -27,6 +28,7 @@ pub struct ShareReport {
     pub exclude: String,
     pub catalog: CatalogReport,
     pub scan: ScanReport,
+    pub verify: VerifyReport,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +151,7 @@ pub struct ShareFacts {
     pub catalog: catalog::Status,
     pub oldest_unapplied_ns: Option<i64>,
     pub sites: Vec<SiteFacts>,
+    pub verify: VerifyReport,
 }
 
 pub struct SiteFacts {
@@ -183,6 +186,7 @@ pub fn report(facts: ShareFacts) -> ShareReport {
         exclude: facts.exclude.clone(),
         catalog: catalog_report(&facts.catalog),
         scan: scan_report(&facts.catalog.scan),
+        verify: facts.verify.clone(),
     }
 }
 
@@ -201,7 +205,7 @@ fn gap(facts: &ShareFacts) -> Option<(i64, String)> {
 
 /// What a person is told. In sync is said only when all of it is proved: nothing unsynced, unapplied, unread or
 /// unseen on this side, all changes committed, and the two trees compared equal at that very change.
-fn state(facts: &ShareFacts, task: &SiteStatus) -> SiteState {
+fn state(facts: &ShareFacts, site: &str, task: &SiteStatus) -> SiteState {
     let catalog = &facts.catalog;
     match task.state {
         SiteState::Stopped => SiteState::Failed,
@@ -212,10 +216,29 @@ fn state(facts: &ShareFacts, task: &SiteStatus) -> SiteState {
         | SiteState::Failed) => state,
         _ if catalog.failed.is_some() || facts.journal.failed => SiteState::Failed,
         _ if gap(facts).is_some() => SiteState::Gap,
-        SiteState::InSync if is_still(facts, catalog) && is_equal(catalog, task) => SiteState::InSync,
+        SiteState::InSync if is_still(facts, catalog) && is_equal(catalog, task) => {
+            disproved(facts, site).map_or(SiteState::InSync, |(state, _)| state)
+        }
         SiteState::InSync => SiteState::CatchingUp,
         state => state,
     }
+}
+
+/// What a deep verify found, which the comparison of trees does not see.
+fn disproved(facts: &ShareFacts, site: &str) -> Option<(SiteState, String)> {
+    let found = facts.verify.found.as_ref().filter(|found| found.deep)?;
+    let here = (SiteState::Gap, found.share_differences, "the share");
+    let of_site = |result: &VerifyResult| {
+        let sites = result.sites.iter().filter(|result| result.name == site);
+        sites.map(|result| result.differences).sum()
+    };
+    let there = (SiteState::Failed, of_site(found), "this site");
+    let (state, count, place) = [here, there].into_iter().find(|(_, count, _)| *count > 0)?;
+    let text = format!(
+        "a deep verify at {} found {count} differences of {place}; mend them with `vfsxctl verify {} --deep --repair`",
+        found.at, facts.share.name
+    );
+    Some((state, text))
 }
 
 /// A module that has not come back after a start of vfsxd may hold changes that smbd has confirmed to clients.
@@ -239,7 +262,7 @@ fn is_equal(catalog: &catalog::Status, task: &SiteStatus) -> bool {
 fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
     let place = site.place.unwrap_or_default();
     let task = site.task.as_ref();
-    let state = task.map_or(SiteState::Failed, |task| state(facts, task));
+    let state = task.map_or(SiteState::Failed, |task| state(facts, &site.name, task));
     SiteReport {
         name: site.name.clone(),
         state: state.as_str().to_owned(),
@@ -250,7 +273,7 @@ fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
         pending_bytes: place.pending_bytes,
         wire_bytes: task.map_or(0, |t| t.wire_bytes),
         limit: task.and_then(|t| t.limit),
-        last_error: last_error(facts, task),
+        last_error: last_error(facts, &site.name, task),
         last_verified: task.and_then(|t| t.last_verified).map(|verified| VerifiedReport {
             at: jiff::Timestamp::try_from(verified.at).map_or_else(|_| UNKNOWN.to_owned(), |t| t.to_string()),
             sequence: verified.sequence,
@@ -268,18 +291,24 @@ fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
     }
 }
 
-fn last_error(facts: &ShareFacts, task: Option<&SiteStatus>) -> Option<String> {
+fn last_error(facts: &ShareFacts, site: &str, task: Option<&SiteStatus>) -> Option<String> {
     let failed = facts
         .catalog
         .failed
         .as_ref()
         .map(|why| format!("the catalog stands still: {why}"));
-    failed.or_else(|| task.and_then(|t| t.last_error.clone()))
+    failed
+        .or_else(|| task.and_then(|t| t.last_error.clone()))
+        .or_else(|| disproved(facts, site).map(|(_, text)| text))
 }
 
 fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64> {
     if state == SiteState::InSync {
         return Some(0);
+    }
+    // How old a difference is that no event tells of, nobody knows.
+    if disproved(facts, &site.name).is_some() {
+        return None;
     }
     let catalog = &facts.catalog;
     let place = site.place?;

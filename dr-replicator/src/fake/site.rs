@@ -1,12 +1,12 @@
 //! A site in memory.
 
 use super::{Model, Random};
-use crate::site::{Block, Commit, Committed, Position, Site, SiteError};
+use crate::site::{Block, BlockFault, Commit, Committed, Position, Recounted, Site, SiteError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use restfs_lib::content::{cut, patch, verify};
 use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Faults {
     pub delay: Duration,
     /// `digest` answers something else than the tree's.
     pub wrong_digest: bool,
+    /// What is kept of the groups, whatever their rows are.
+    pub kept_digests: Option<BTreeMap<u64, Digest>>,
     /// Time that the answer to `digest` takes to be made.
     pub digest_delay: Duration,
 }
@@ -44,6 +46,7 @@ struct Inner {
     model: Model,
     position: Option<Position>,
     blocks: HashMap<BlockKey, Bytes>,
+    damaged: HashSet<BlockKey>,
     /// First and last change of every commit that was applied, with its epoch; `first` is 0 for chunks of a resync.
     commits: Vec<(u64, u64, u64)>,
     calls: HashMap<&'static str, u64>,
@@ -59,6 +62,7 @@ impl FakeSite {
                 model: Model::default(),
                 position: None,
                 blocks: HashMap::new(),
+                damaged: HashSet::new(),
                 commits: Vec::new(),
                 calls: HashMap::new(),
                 put_bytes: 0,
@@ -79,6 +83,21 @@ impl FakeSite {
     /// Damages or fills the tree behind the source's back.
     pub fn change(&self, change: impl FnOnce(&mut Model)) {
         change(&mut self.lock().model);
+    }
+
+    /// The stored copies of these blocks go bad, or are gone.
+    pub fn spoil(&self, keys: &[BlockKey], fault: BlockFault) {
+        let mut inner = self.lock();
+        for key in keys {
+            match fault {
+                BlockFault::Missing => {
+                    inner.blocks.remove(key);
+                }
+                BlockFault::Damaged => {
+                    inner.damaged.insert(*key);
+                }
+            }
+        }
     }
 
     pub fn durable_position(&self) -> Option<Position> {
@@ -281,6 +300,7 @@ impl Site for FakeSite {
                     )));
                 }
                 bytes += inner.take(&block);
+                inner.damaged.remove(&block.key);
                 inner.blocks.insert(block.key, block.content);
             }
             inner.put_bytes += bytes;
@@ -308,7 +328,12 @@ impl Site for FakeSite {
 
     async fn groups(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Digest)>, SiteError> {
         self.call("groups", |inner| {
-            let groups = inner.model.groups().into_iter();
+            let kept = inner
+                .faults
+                .kept_digests
+                .clone()
+                .unwrap_or_else(|| inner.model.groups());
+            let groups = kept.into_iter();
             Ok(groups
                 .filter(|(group, _)| after.is_none_or(|after| *group > after))
                 .take(limit)
@@ -329,6 +354,40 @@ impl Site for FakeSite {
                 .filter(|(row, _)| after.as_ref().is_none_or(|after| row > after))
                 .take(limit)
                 .collect())
+        })
+        .await
+    }
+
+    async fn check_blocks(&self, keys: &[BlockKey]) -> Result<Vec<(BlockKey, BlockFault)>, SiteError> {
+        self.call("check_blocks", |inner| {
+            let fault = |key: &BlockKey| match inner.blocks.contains_key(key) {
+                false => Some((*key, BlockFault::Missing)),
+                true => inner.damaged.contains(key).then_some((*key, BlockFault::Damaged)),
+            };
+            Ok(keys.iter().filter_map(fault).collect())
+        })
+        .await
+    }
+
+    async fn recount(&self, after: Option<u64>) -> Result<(Vec<Recounted>, bool), SiteError> {
+        self.call("recount", |inner| {
+            let kept = inner.faults.kept_digests.clone();
+            let groups = inner.model.groups().into_iter();
+            let count = |(group, counted)| Recounted {
+                group,
+                kept: kept
+                    .as_ref()
+                    .and_then(|kept| kept.get(&group).copied())
+                    .unwrap_or(counted),
+                counted,
+            };
+            Ok((
+                groups
+                    .filter(|(group, _)| after.is_none_or(|after| *group > after))
+                    .map(count)
+                    .collect(),
+                false,
+            ))
         })
         .await
     }

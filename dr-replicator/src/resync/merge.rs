@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 /// Where a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// At the source alone.
     Here,
     /// At the site alone.
@@ -17,7 +17,7 @@ pub(super) enum Side {
 }
 
 /// The next key of either listing.
-pub(super) async fn next<K: Ord + Clone>(
+pub(crate) async fn next<K: Ord + Clone>(
     here: &mut Pager<'_, K>,
     there: &mut Pager<'_, K>,
 ) -> Result<Option<(K, Side)>, Trouble> {

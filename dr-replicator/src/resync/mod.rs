@@ -16,8 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 mod chunk;
-mod merge;
-mod pager;
+pub(crate) mod merge;
+pub(crate) mod pager;
 mod wanted;
 
 use chunk::Chunk;

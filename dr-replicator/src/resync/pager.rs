@@ -13,7 +13,7 @@ const PAGE: usize = 4096;
 type Page<K> = Result<Vec<(K, Digest)>, Trouble>;
 type Fetch<'a, K> = Box<dyn Fn(Option<K>) -> BoxFuture<'a, Page<K>> + Send + Sync + 'a>;
 
-pub(super) struct Pager<'a, K> {
+pub(crate) struct Pager<'a, K> {
     fetch: Fetch<'a, K>,
     page: VecDeque<(K, Digest)>,
     last: Option<K>,
@@ -22,7 +22,7 @@ pub(super) struct Pager<'a, K> {
 
 impl<'a, K: Clone> Pager<'a, K> {
     /// The next key, which stays.
-    pub(super) async fn peek(&mut self) -> Result<Option<&(K, Digest)>, Trouble> {
+    pub(crate) async fn peek(&mut self) -> Result<Option<&(K, Digest)>, Trouble> {
         if self.page.is_empty() && !self.ended {
             let page = (self.fetch)(self.last.take()).await?;
             self.ended = page.len() < PAGE;
@@ -33,7 +33,7 @@ impl<'a, K: Clone> Pager<'a, K> {
     }
 
     /// The key that was peeked at.
-    pub(super) fn pop(&mut self) -> Option<(K, Digest)> {
+    pub(crate) fn pop(&mut self) -> Option<(K, Digest)> {
         self.page.pop_front()
     }
 
@@ -48,21 +48,21 @@ impl<'a, K: Clone> Pager<'a, K> {
 }
 
 impl<'a> Pager<'a, u64> {
-    pub(super) fn groups_of_source(source: &'a dyn ChangeSource) -> Self {
+    pub(crate) fn groups_of_source(source: &'a dyn ChangeSource) -> Self {
         Self::new(move |after| Box::pin(async move { Ok(source.groups(after, PAGE).await?) }))
     }
 
-    pub(super) fn groups_of_site(site: &'a dyn Site) -> Self {
+    pub(crate) fn groups_of_site(site: &'a dyn Site) -> Self {
         Self::new(move |after| Box::pin(async move { Ok(site.groups(after, PAGE).await?) }))
     }
 }
 
 impl<'a> Pager<'a, RowKey> {
-    pub(super) fn rows_of_source(source: &'a dyn ChangeSource, group: u64) -> Self {
+    pub(crate) fn rows_of_source(source: &'a dyn ChangeSource, group: u64) -> Self {
         Self::new(move |after| Box::pin(async move { Ok(source.rows(group, after, PAGE).await?) }))
     }
 
-    pub(super) fn rows_of_site(site: &'a dyn Site, group: u64) -> Self {
+    pub(crate) fn rows_of_site(site: &'a dyn Site, group: u64) -> Self {
         Self::new(move |after| Box::pin(async move { Ok(site.rows(group, after, PAGE).await?) }))
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct SiteTask {
     suffering: Option<(SiteState, String)>,
     /// The trees differ, and comparing them did not help.
     differs: Option<String>,
+    /// The newest comparison asked for that has begun.
+    asked: u64,
     /// When it is worth trying again.
     compare_at: Option<Instant>,
     report: Report,
@@ -84,6 +86,7 @@ impl SiteTask {
             comparisons: 0,
             suffering: None,
             differs: None,
+            asked: 0,
             compare_at: None,
             report: Report::new(publish),
         }
@@ -193,9 +196,28 @@ impl SiteTask {
         if self.is_held() {
             return self.hold();
         }
+        self.compare_as_asked();
         if let Phase::Following(following) = &mut self.phase {
             following.advance(&self.steps, head);
         }
+    }
+
+    /// Between two commits, when somebody has asked for a comparison.
+    fn compare_as_asked(&mut self) {
+        let asked = self.wishes.borrow().comparisons;
+        let Phase::Following(following) = &self.phase else {
+            return;
+        };
+        if asked <= self.asked || following.is_committing() {
+            return;
+        }
+        self.asked = asked;
+        let compare = Compare {
+            epoch: following.epoch.saturating_add(1),
+            initial: false,
+            why: "somebody has asked for it".to_owned(),
+        };
+        self.compare(compare, SiteState::CatchingUp);
     }
 
     fn meet(&mut self) {
@@ -247,6 +269,7 @@ impl SiteTask {
         self.progressed();
         self.report.status.commits += 1;
         self.report.status.point = resynced.point;
+        self.report.status.compared = self.asked;
         let initial = matches!(&self.phase, Phase::Comparing(comparing) if comparing.initial);
         tracing::info!(
             site = self.steps.name,

@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod replication;
 mod tls;
+mod verify;
 mod wire_count;
 
 pub use blocks::Block;
@@ -18,6 +19,7 @@ pub use calls::Entry;
 pub use endpoint::{DEFAULT_PORT, Endpoint, Limits, Trust, Url};
 pub use error::ClientError;
 pub use replication::Commit;
+pub use verify::Recounted;
 pub use wire_count::{Counted, Life, Pulse, SILENT_INTERVALS, WireCount};
 
 use crate::wire::{Encoding, Id, Message, Method, Payload};

@@ -8,6 +8,8 @@ use super::{Tree, TreeError, codec};
 use crate::model::{Digest, ObjectId, RowKey};
 use std::ops::Bound;
 
+/// Rows read at once to be counted.
+const RECOUNT_PAGE: usize = 1024;
 /// In the order of [`RowKey`].
 const ROW_KINDS: [u8; 4] = [keys::OBJECT, keys::ATTRIBUTE, keys::ENTRY, keys::SEGMENT];
 
@@ -39,6 +41,22 @@ impl Tree<'_> {
             Ok((parts.number()?, codec::decode_group(value)?))
         };
         rows.iter().map(read).collect()
+    }
+
+    /// What a group's rows add up to, whatever digest is kept of it.
+    pub fn recount(&self, group: u64) -> Result<Digest, TreeError> {
+        let (mut sum, mut after) = (Digest::ZERO, None);
+        loop {
+            let rows = self.rows(group, after.as_ref(), RECOUNT_PAGE)?;
+            let ended = rows.len() < RECOUNT_PAGE;
+            for (row, digest) in rows {
+                sum = sum.plus(digest);
+                after = Some(row);
+            }
+            if ended {
+                return Ok(sum);
+            }
+        }
     }
 
     /// Digests of a group's rows in the order of [`RowKey`], after `after`.

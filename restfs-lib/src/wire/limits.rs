@@ -18,6 +18,11 @@ pub const MAX_PATCHED: usize = MAX_MESSAGE;
 /// Plain bytes of the bases that the server reads for one `block.patch`; a base is read whole, whatever the length of what is
 /// made of it. More than twice as long as the blocks they are only for files that were cut, and those may travel whole.
 pub const MAX_BASES: usize = 2 * MAX_PATCHED;
+/// Plain bytes that the server reads for one `block.check` before it answers, and one block more: a slow disk is done with
+/// that within a call's time limit.
+pub const MAX_CHECKED: u64 = 32 * 1024 * 1024;
+/// Groups of one `tree.recount`: all rows of so many are read.
+pub const MAX_RECOUNTED: usize = 16;
 /// Rows of one answer that lists something.
 pub const MAX_PAGE: usize = 10_000;
 /// Largest block, plain: `Layout::block_size` is at most this.

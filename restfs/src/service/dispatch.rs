@@ -2,6 +2,7 @@
 
 use super::{
     Service, admin, attribute, block, bucket, content, edit, object, point, replication, token, tree,
+    verify,
 };
 use crate::auth::Identity;
 use restfs_lib::wire::method::*;
@@ -66,12 +67,14 @@ impl Service {
             BlockPut::NAME => call.read::<BlockPut>(block::put).await,
             BlockPatch::NAME => call.read::<BlockPatch>(block::patch).await,
             BlockGet::NAME => call.read::<BlockGet>(block::get).await,
+            BlockCheck::NAME => call.read::<BlockCheck>(verify::blocks).await,
 
             ReplicationPosition::NAME => call.look::<ReplicationPosition>(replication::position).await,
             ReplicationCommit::NAME => call.run::<ReplicationCommit, _>(replication::commit).await,
             TreeDigest::NAME => call.look::<TreeDigest>(tree::digest).await,
             TreeGroups::NAME => call.read::<TreeGroups>(tree::groups).await,
             TreeRows::NAME => call.read::<TreeRows>(tree::rows).await,
+            TreeRecount::NAME => call.read::<TreeRecount>(verify::groups).await,
 
             _ => Err(RpcError::new(
                 Code::MethodNotFound,

@@ -14,6 +14,7 @@ mod point;
 mod replication;
 mod token;
 mod tree;
+mod verify;
 
 use crate::auth::Auth;
 use crate::metadata::Metadata;

@@ -23,6 +23,9 @@ pub trait BlockStore: Send + Sync {
     /// The plain content, verified against its key.
     fn get(&self, key: BlockKey) -> Result<Bytes, StoreError>;
 
+    /// Reads the stored copy, whatever a cache has, and verifies it. Bytes of its content.
+    fn check(&self, key: BlockKey) -> Result<u64, StoreError>;
+
     fn contains(&self, key: BlockKey) -> Result<bool, StoreError>;
 
     /// Those of `keys` that a `put` is needed for, in the order given, each once.

@@ -10,6 +10,7 @@ use vfsx_daemon::cli::vfsxd::Arguments;
 use vfsx_daemon::config::Config;
 use vfsx_daemon::control::ControlServer;
 use vfsx_daemon::engine::Engine;
+use vfsx_daemon::metrics::MetricsServer;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -95,6 +96,10 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<()> {
 
     let engine = Engine::start(&config).await?;
     let control = ControlServer::start(&config.control, engine.shares())?;
+    let metrics = match config.metrics {
+        Some(address) => Some(MetricsServer::start(address, engine.shares()).await?),
+        None => None,
+    };
     if let Some(path) = &arguments.pid_file {
         write_pid(path)?;
     }
@@ -113,7 +118,7 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<()> {
     }
     tracing::info!("stopping");
     tell_service_manager(&[sd_notify::NotifyState::Stopping]);
-    drop(control);
+    drop((control, metrics));
     engine.stop().await;
     if let Some(path) = &arguments.pid_file {
         // One that stays behind names a process that is gone.

@@ -5,6 +5,7 @@
 //! `docs/formats/catalog.md`.
 
 mod applier;
+mod audit;
 mod dirt;
 mod exclude;
 mod feeder;
@@ -18,6 +19,7 @@ mod source;
 mod status;
 mod store;
 
+pub use audit::{Audited, Fault, Faults, Judgement, Reading, Steady};
 pub use options::{CatalogError, Options, RecordSource, RecordsError};
 pub use status::{Gap, ScanProgress, ScanState, SiteStatus, Status};
 

@@ -1,6 +1,6 @@
 //! Options of vfsxctl.
 
-use crate::config::{DEFAULT_PATH, UnitError, parse_duration};
+use crate::config::{DEFAULT_PATH, UnitError, parse_duration, parse_rate};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +46,32 @@ pub enum Command {
         #[arg(long)]
         share: Option<String>,
     },
+    /// Tells whether the share and its sites are the same: 0 when they are, 1 when anything differs, which is listed by path.
+    ///
+    /// Compares what vfsxd knows of the share with what the sites have, in seconds. Clients work on. What they change
+    /// meanwhile is looked at again, and is no difference.
+    Verify {
+        /// Only this share.
+        share: Option<String>,
+        /// Reads the share's files and every block of the sites again: what nothing has told of, and what went bad on a
+        /// disk, is found by that alone.
+        #[arg(long)]
+        deep: bool,
+        /// Mends what differs, then looks again: 0 when nothing is left. What the share holds counts; what a site had before stays
+        /// in its history.
+        #[arg(long)]
+        repair: bool,
+        /// Only this site.
+        #[arg(long)]
+        site: Option<String>,
+        /// Bytes per second that --deep reads, here and at each site, as 50MB/s; `none`: as fast as it goes. Else as
+        /// configured.
+        #[arg(long, value_parser = rate)]
+        rate: Option<Rate>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Ships nothing until `resume`, also after a restart. Changes are kept.
     Pause {
         #[command(flatten)]
@@ -66,6 +92,14 @@ pub struct Target {
     /// Only this site.
     #[arg(long)]
     pub site: Option<String>,
+}
+
+/// 0: none.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate(pub u64);
+
+fn rate(text: &str) -> Result<Rate, UnitError> {
+    Ok(Rate(parse_rate(text)?.map_or(0, std::num::NonZeroU64::get)))
 }
 
 fn duration(text: &str) -> Result<Duration, UnitError> {

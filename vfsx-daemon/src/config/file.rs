@@ -1,6 +1,6 @@
 //! The file as it is written.
 
-use super::units::{Bytes, Rate, Span};
+use super::units::{Bytes, Interval, Rate, Span};
 use super::{DEFAULT_CONTROL, Mode};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -15,10 +15,21 @@ pub(super) struct File {
     pub(super) journal_max: Option<Bytes>,
     pub(super) age: Option<Span>,
     pub(super) log: Option<String>,
+    pub(super) metrics: Option<std::net::SocketAddr>,
+    #[serde(default)]
+    pub(super) verify: VerifyEntry,
     #[serde(default, rename = "share")]
     pub(super) shares: Vec<ShareEntry>,
     #[serde(default, rename = "site")]
     pub(super) sites: Vec<SiteEntry>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VerifyEntry {
+    pub(super) every: Option<Interval>,
+    pub(super) deep_every: Option<Interval>,
+    pub(super) rate: Option<Rate>,
 }
 
 #[derive(Debug, Deserialize)]

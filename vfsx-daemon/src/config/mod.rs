@@ -7,7 +7,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use units::{UnitError, parse_bytes, parse_duration, parse_rate};
+pub use units::{UnitError, parse_bytes, parse_duration, parse_interval, parse_rate};
 
 use restfs_lib::client::{Trust, Url};
 use std::num::NonZeroU64;
@@ -20,6 +20,11 @@ pub const DEFAULT_SOCKET: &str = "/run/vfsx/vfsxd.sock";
 pub const DEFAULT_CONTROL: &str = "/run/vfsx/control.sock";
 /// Dirty files are read this long after their first unread change, also while they stay open.
 pub const DEFAULT_AGE: Duration = Duration::from_secs(1);
+
+/// Trees are compared on a schedule this often.
+pub const DEFAULT_VERIFY_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// What a deep verify reads per second, here and at each site: little beside what disks give to clients.
+pub const DEFAULT_VERIFY_RATE: NonZeroU64 = NonZeroU64::new(50_000_000).unwrap();
 
 /// A configuration that can be started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,10 +41,23 @@ pub struct Config {
     pub age: Duration,
     /// Log filter as in `RUST_LOG`.
     pub log: Option<String>,
+    /// Where metrics are given out; `None`: nowhere.
+    pub metrics: Option<std::net::SocketAddr>,
+    pub verify: Verify,
     pub shares: Vec<Share>,
     pub sites: Vec<Site>,
     /// What is allowed but should be looked at, one line each.
     pub warnings: Vec<String>,
+}
+
+/// When shares and sites are verified without being asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// `None`: never.
+    pub every: Option<Duration>,
+    pub deep_every: Option<Duration>,
+    /// Bytes per second of a deep one.
+    pub rate: Option<NonZeroU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

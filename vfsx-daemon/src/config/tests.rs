@@ -64,6 +64,30 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn verifies_are_planned_as_written_and_left_out_when_never() {
+    let scratch = Scratch::new();
+    let text = format!("{SHARE}[verify]\nevery = \"never\"\ndeep_every = \"7d\"\nrate = \"none\"\n");
+    let verify = scratch.load(&text).expect("is right").verify;
+    assert_eq!(verify.every, None);
+    assert_eq!(verify.deep_every, Some(Duration::from_secs(7 * 24 * 3600)));
+    assert_eq!(verify.rate, None);
+    let verify = scratch.load(SHARE).expect("is right").verify;
+    assert_eq!(verify.every, Some(DEFAULT_VERIFY_EVERY));
+    assert_eq!(
+        (verify.deep_every, verify.rate),
+        (None, Some(DEFAULT_VERIFY_RATE))
+    );
+    for (entry, expected) in [
+        ("every = \"0s\"", "never"),
+        ("deep_every = \"weekly\"", "7d"),
+        ("rates = 1", "rates"),
+    ] {
+        let error = scratch.error(&format!("{SHARE}[verify]\n{entry}\n"));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line() {
     let scratch = Scratch::new();
     let error = scratch.error(&format!("{SHARE}colour = 1\n"));

@@ -14,6 +14,7 @@ pub struct UnitError {
 const BYTES: &str = "a size such as 500MB, 4GiB or 1048576";
 const RATE: &str = "a rate such as 10MB/s, 500KiB/s or `none`";
 const DURATION: &str = "a duration such as 500ms, 2s or 5m";
+const INTERVAL: &str = "a duration such as 12h or 7d, or `never`";
 
 /// `1048576`, `500MB` (powers of 1000), `4GiB` (powers of 1024); whole numbers only.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
@@ -39,9 +40,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         "s" => Some(Duration::from_secs(n)),
         "m" => Some(Duration::from_secs(n.checked_mul(60)?)),
         "h" => Some(Duration::from_secs(n.checked_mul(3600)?)),
+        "d" => Some(Duration::from_secs(n.checked_mul(24 * 3600)?)),
         _ => None,
     });
     parsed.ok_or_else(|| wrong(text, DURATION))
+}
+
+/// How often something is done; `None`: never.
+pub fn parse_interval(text: &str) -> Result<Option<Duration>, UnitError> {
+    match text.trim() {
+        "never" => Ok(None),
+        other => parse_duration(other).map(Some).map_err(|_| wrong(text, INTERVAL)),
+    }
 }
 
 fn split(text: &str) -> Option<(u64, &str)> {
@@ -112,4 +122,10 @@ written!(
     Duration,
     |n: u64| Err(wrong(&n.to_string(), DURATION)),
     parse_duration
+);
+written!(
+    Interval,
+    Option<Duration>,
+    |n: u64| Err(wrong(&n.to_string(), INTERVAL)),
+    parse_interval
 );

@@ -1,7 +1,11 @@
 //! From what is written to what can be started with. Every refusal names the entry and what helps.
 
-use super::file::{File, ShareEntry, SiteEntry};
-use super::{Config, DEFAULT_AGE, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Share, Site};
+use super::file::{File, ShareEntry, SiteEntry, VerifyEntry};
+use super::units::Interval;
+use super::{
+    Config, DEFAULT_AGE, DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_VERIFY_EVERY, DEFAULT_VERIFY_RATE, Share,
+    Site, Verify,
+};
 use crate::journal;
 use restfs_lib::client::{Trust, Url};
 use std::collections::BTreeSet;
@@ -13,6 +17,8 @@ use std::time::Duration;
 /// Below this a journal has no room for the bursts it is there for.
 const JOURNAL_MIN: u64 = 16 << 20;
 const AGE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
+/// Below this they would never end.
+const VERIFY_LEAST: Duration = Duration::from_secs(1);
 /// Names become directory names and keys.
 const NAME_MAX: usize = 200;
 /// A token file is a line; more is a mistake.
@@ -35,6 +41,8 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
             .map_or(journal::Options::DEFAULT_MAX_BYTES, |b| b.0),
         age: file.age.map_or(DEFAULT_AGE, |s| s.0),
         log: file.log,
+        metrics: file.metrics,
+        verify: verify(&file.verify)?,
         shares: Vec::new(),
         sites: Vec::new(),
         warnings: Vec::new(),
@@ -55,6 +63,23 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
     same_bucket_twice(&config)?;
     config.warnings = warnings;
     Ok(config)
+}
+
+fn verify(entry: &VerifyEntry) -> Result<Verify, String> {
+    let every = |key: &str, given: Option<Interval>, default: Option<Duration>| {
+        let every = given.map_or(default, |interval| interval.0);
+        match every {
+            Some(every) if every < VERIFY_LEAST => Err(format!(
+                "verify: {key} is {every:?}; it must be at least 1s, or \"never\""
+            )),
+            every => Ok(every),
+        }
+    };
+    Ok(Verify {
+        every: every("every", entry.every, Some(DEFAULT_VERIFY_EVERY))?,
+        deep_every: every("deep_every", entry.deep_every, None)?,
+        rate: entry.rate.map_or(Some(DEFAULT_VERIFY_RATE), |rate| rate.0),
+    })
 }
 
 fn limits(config: &Config) -> Result<(), String> {

@@ -1,7 +1,8 @@
 //! What each request does.
 
 use super::protocol::{Done, Progress, Reply, Request};
-use crate::engine::{self, ShareEngine};
+use crate::engine::{self, ShareEngine, VerifyOptions};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -49,6 +50,21 @@ impl Commands {
                     .await
             }
             Request::Sync { share } => self.sync(share, &replies).await,
+            Request::Verify {
+                share,
+                site,
+                deep,
+                repair,
+                rate,
+            } => {
+                let options = VerifyOptions {
+                    deep,
+                    repair,
+                    site,
+                    rate: None,
+                };
+                self.verify(share, &options, rate, &replies).await
+            }
             Request::Pause { share, site } => self.set_paused(share, site, true),
             Request::Resume { share, site } => self.set_paused(share, site, false),
         };
@@ -106,6 +122,33 @@ impl Commands {
             synced.push(share.sync(tell).await.map_err(Refusal::failed)?);
         }
         Ok(Done::Synced(synced))
+    }
+
+    async fn verify(
+        &self,
+        share: Option<String>,
+        options: &VerifyOptions,
+        rate: Option<u64>,
+        replies: &Sender<Reply>,
+    ) -> Result<Done, Refusal> {
+        let mut verified = Vec::new();
+        // One after the other, as above.
+        for share in self.chosen(share.as_deref(), options.site.as_deref())? {
+            let tell = |progress| {
+                let line = Progress::Verify {
+                    share: share.name().to_owned(),
+                    progress,
+                };
+                // Progress that nobody takes in time is left out.
+                let _ = replies.try_send(Reply::Progress(line));
+            };
+            let options = VerifyOptions {
+                rate: rate.map_or(share.verify_rate(), NonZeroU64::new),
+                ..options.clone()
+            };
+            verified.push(share.verify(&options, &tell).await.map_err(Refusal::failed)?);
+        }
+        Ok(Done::Verified(verified))
     }
 
     fn set_paused(&self, share: Option<String>, site: Option<String>, paused: bool) -> Result<Done, Refusal> {

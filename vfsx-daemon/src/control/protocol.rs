@@ -1,6 +1,6 @@
 //! The lines of the control socket. `vfsxctl` is of the same release, so there are no versions.
 
-use crate::engine::{SettleStage, Settled, SyncProgress, Synced};
+use crate::engine::{SettleStage, Settled, SyncProgress, Synced, Verified, VerifyProgress};
 use crate::status::StatusReport;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,14 @@ pub enum Request {
     },
     Sync {
         share: Option<String>,
+    },
+    Verify {
+        share: Option<String>,
+        site: Option<String>,
+        deep: bool,
+        repair: bool,
+        /// Bytes per second, 0: as fast as it goes; else as configured.
+        rate: Option<u64>,
     },
     Pause {
         share: Option<String>,
@@ -46,6 +54,7 @@ pub enum Reply {
 pub enum Progress {
     Settle { share: String, stage: SettleStage },
     Sync { share: String, progress: SyncProgress },
+    Verify { share: String, progress: VerifyProgress },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +63,7 @@ pub enum Done {
     Status(StatusReport),
     Settled(Vec<Settled>),
     Synced(Vec<Synced>),
+    Verified(Vec<Verified>),
     /// Paused or resumed: share and site.
     Changed(Vec<(String, String)>),
 }

@@ -8,6 +8,7 @@ mod settle;
 mod share;
 mod state_dir;
 mod sync;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,10 @@ pub use settle::{SettleError, SettleStage, Settled};
 pub use share::ShareEngine;
 pub use state_dir::{StateDir, StateDirError};
 pub use sync::{SyncError, SyncProgress, Synced};
+pub use verify::{
+    Difference, DifferenceKind, Findings, LISTED, Outcome, Running, SiteResult, Verified, VerifyError,
+    VerifyOptions, VerifyProgress, VerifyReport, VerifyResult,
+};
 
 use crate::catalog::CatalogError;
 use crate::config::{Config, Site};
@@ -87,6 +92,7 @@ impl Engine {
             upkeep.spawn(keep_up(Arc::clone(share)));
             upkeep.spawn(commits::pass_on(Arc::clone(share)));
             upkeep.spawn(exclude::pass_on(Arc::clone(share)));
+            upkeep.spawn(verify::on_schedule(Arc::clone(share), config.verify.clone()));
         }
         Ok(Self {
             shares,
@@ -164,6 +170,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("journal_max", old.journal_max != new.journal_max),
         ("age", old.age != new.age),
         ("log", old.log != new.log),
+        ("metrics", old.metrics != new.metrics),
+        ("[verify]", old.verify != new.verify),
         ("[[share]]", old.shares != new.shares),
         (
             "[[site]] other than limit",

@@ -94,6 +94,15 @@ impl ShareEngine {
         })
     }
 
+    /// Waits until everything that clients have done before this call is in the catalog.
+    pub(super) async fn all_in(&self, deadline: Instant) -> Result<Status, SettleError> {
+        let barriers = self.barriers().ok_or_else(|| SettleError::NotRunning {
+            share: self.name().to_owned(),
+        })?;
+        let journal = barriers.barrier(self.intake(), deadline).await?;
+        self.covered(journal, deadline).await
+    }
+
     /// Waits until all from records up to `journal`, and from a scan under way, is in the change log.
     async fn covered(&self, journal: u64, deadline: Instant) -> Result<Status, SettleError> {
         let mut moved = self.catalog().progress();

@@ -2,7 +2,7 @@
 
 use super::pauses::Pauses;
 use super::records::JournalRecords;
-use super::{StartError, StateDir, endpoint};
+use super::{StartError, StateDir, endpoint, verify};
 use crate::catalog::{self, Catalog, CatalogError};
 use crate::config::{Config, Share, Site};
 use crate::intake::{Barriers, ShareIntake, now_ns};
@@ -28,6 +28,7 @@ pub struct ShareEngine {
     /// Empty before the start and after the end.
     tasks: Mutex<Vec<SiteHandle>>,
     pauses: Mutex<Pauses>,
+    verifies: verify::Memory,
     /// Dropped last: syncs what is appended.
     sync: Mutex<Option<SyncThread>>,
 }
@@ -74,6 +75,8 @@ impl ShareEngine {
             .map_err(fail("cannot open the reserve for gaps"))?;
         note_backlog(&intake, applied);
         let pauses = Pauses::open(&directory).map_err(fail("cannot read which sites are paused"))?;
+        let verifies = verify::Records::open(&directory, verify::now_seconds())
+            .map_err(fail("cannot keep the results of verifies"))?;
         Ok(Self {
             share: share.clone(),
             sites,
@@ -83,6 +86,7 @@ impl ShareEngine {
             barriers: OnceLock::new(),
             tasks: Mutex::new(Vec::new()),
             pauses: Mutex::new(pauses),
+            verifies: verify::Memory::new(verifies, config.verify.rate),
             sync: Mutex::new(Some(sync)),
         })
     }
@@ -141,6 +145,17 @@ impl ShareEngine {
 
     pub(super) fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    pub(super) fn verifies(&self) -> &verify::Memory {
+        &self.verifies
+    }
+
+    /// Has a site brought over by tree difference: the number to wait for, and where. `None`: there is no such task.
+    pub(super) fn compare(&self, site: &str) -> Option<(u64, watch::Receiver<SiteStatus>)> {
+        let tasks = self.tasks();
+        let task = tasks.iter().find(|task| task.name() == site)?;
+        Some((task.compare(), task.status()))
     }
 
     /// The sites, or the one named.
@@ -230,6 +245,7 @@ impl ShareEngine {
             oldest_unapplied_ns: self.intake.oldest_after(catalog.applied),
             catalog,
             sites,
+            verify: self.verifies.facts(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Mode;
+use crate::engine::{Outcome, SiteResult};
 use dr_replicator::Verified;
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +28,7 @@ fn task(state: SiteState) -> SiteStatus {
             equal: true,
         }),
         mismatches: 0,
+        compared: 0,
         resync: None,
         pending: Default::default(),
         lag: Default::default(),
@@ -76,7 +78,47 @@ fn facts() -> ShareFacts {
             task: Some(task),
             place: Some(place),
         }],
+        verify: VerifyReport::default(),
     }
+}
+
+/// What a verify found: of the share, and of site b.
+fn found(deep: bool, share: u64, site: u64) -> VerifyReport {
+    let result = VerifyResult {
+        at: "2026-11-20T14:00:00Z".into(),
+        deep,
+        outcome: Outcome::Differences,
+        share_differences: share,
+        sites: vec![SiteResult {
+            name: "b".into(),
+            differences: site,
+        }],
+        found: share + site,
+        in_change: 0,
+        files: 0,
+        bytes: 0,
+        blocks: 0,
+        duration_ms: 0,
+        error: None,
+    };
+    VerifyReport {
+        found: Some(result),
+        ..VerifyReport::default()
+    }
+}
+
+#[test]
+fn what_a_deep_verify_has_found_is_not_in_sync_until_it_is_mended() {
+    let with = |verify| after(|facts| facts.verify = verify);
+    assert_eq!(with(found(true, 1, 0)), ("gap".to_owned(), None));
+    assert_eq!(with(found(true, 0, 1)), ("failed".to_owned(), None));
+    assert_eq!(with(found(true, 0, 0)), ("in-sync".to_owned(), Some(0)));
+    // The comparison that goes on all the time sees what a plain one sees.
+    assert_eq!(with(found(false, 0, 1)), ("in-sync".to_owned(), Some(0)));
+    let mut facts = facts();
+    facts.verify = found(true, 0, 1);
+    let error = report(facts).sites.remove(0).last_error.unwrap_or_default();
+    assert!(error.contains("vfsxctl verify data --deep --repair"), "{error}");
 }
 
 type Change = Box<dyn FnOnce(&mut ShareFacts)>;

@@ -6,12 +6,14 @@ mod block;
 mod bucket;
 mod object;
 mod replication;
+mod verify;
 
 pub use admin::*;
 pub use block::*;
 pub use bucket::*;
 pub use object::*;
 pub use replication::*;
+pub use verify::*;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -162,6 +162,11 @@ impl BlockStore for FsStore {
         self.shared.get(key)
     }
 
+    fn check(&self, key: BlockKey) -> Result<u64, StoreError> {
+        let content = self.shared.read_stored(key)?;
+        Ok(content.len() as u64)
+    }
+
     fn contains(&self, key: BlockKey) -> Result<bool, StoreError> {
         Ok(self.shared.find(key)?.is_some())
     }
@@ -209,12 +214,15 @@ impl Shared {
             return Ok(content);
         }
         self.cache_misses.fetch_add(1, Ordering::Relaxed);
+        let content = self.read_stored(key)?;
+        lock(&self.cache).put(key, content.clone());
+        Ok(content)
+    }
+
+    fn read_stored(&self, key: BlockKey) -> Result<Bytes, StoreError> {
         let location = self.find(key)?.ok_or(StoreError::Missing(key))?;
         match read(&self.packs, key, location) {
-            Ok(content) => {
-                lock(&self.cache).put(key, content.clone());
-                Ok(content)
-            }
+            Ok(content) => Ok(content),
             Err(ReadError::Damaged(reason)) => {
                 self.note_damage(key, location, &reason);
                 Err(StoreError::Corrupt {

@@ -4,6 +4,7 @@ mod client;
 mod outcome;
 mod progress;
 mod table;
+mod verify;
 
 use clap::Parser;
 use client::Client;
@@ -49,6 +50,23 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             )
         }
         Command::Sync { share } => act(&socket, &Request::Sync { share: share.clone() }),
+        Command::Verify {
+            share,
+            deep,
+            repair,
+            site,
+            rate,
+            json,
+        } => {
+            let request = Request::Verify {
+                share: share.clone(),
+                site: site.clone(),
+                deep: *deep,
+                repair: *repair,
+                rate: rate.map(|rate| rate.0),
+            };
+            verify::run(&socket, &request, *json)
+        }
         Command::Pause { target } => act(
             &socket,
             &Request::Pause {

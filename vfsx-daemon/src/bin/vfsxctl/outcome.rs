@@ -79,7 +79,9 @@ pub(crate) fn tell(done: &Done, paused: bool) -> Result<(), Failure> {
                 text += &format!("{share} to {site}: {state}\n");
             }
         }
-        Done::Status(_) => return Err(Failure::failed("vfsxd: an answer to something else".into())),
+        Done::Status(_) | Done::Verified(_) => {
+            return Err(Failure::failed("vfsxd: an answer to something else".into()));
+        }
     }
     print(&text, false)
 }

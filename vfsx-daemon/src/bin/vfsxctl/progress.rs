@@ -5,7 +5,7 @@ use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use vfsx_daemon::control::Progress;
-use vfsx_daemon::engine::{SettleStage, SyncProgress};
+use vfsx_daemon::engine::{SettleStage, SyncProgress, VerifyProgress};
 
 /// Plain lines come no more often.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -14,6 +14,9 @@ pub(crate) struct Shown {
     bar: Option<ProgressBar>,
     started: Instant,
     last_line: Option<Instant>,
+    /// Of a verify, and since when.
+    stage: String,
+    stage_started: Instant,
 }
 
 impl Shown {
@@ -22,6 +25,8 @@ impl Shown {
             bar: std::io::stderr().is_terminal().then(ProgressBar::new_spinner),
             started: Instant::now(),
             last_line: None,
+            stage: String::new(),
+            stage_started: Instant::now(),
         }
     }
 
@@ -29,6 +34,7 @@ impl Shown {
         let text = match progress {
             Progress::Settle { share, stage } => format!("{share}: {}", stage_text(&stage)),
             Progress::Sync { share, progress } => format!("{share}: {}", self.sync_text(&progress)),
+            Progress::Verify { share, progress } => format!("{share}: {}", self.verify_text(&progress)),
         };
         if let Some(bar) = &self.bar {
             bar.set_message(text);
@@ -37,6 +43,29 @@ impl Shown {
             eprintln!("{text}");
             self.last_line = Some(Instant::now());
         }
+    }
+
+    fn verify_text(&mut self, p: &VerifyProgress) -> String {
+        if self.stage != p.stage {
+            self.stage.clone_from(&p.stage);
+            self.stage_started = Instant::now();
+        }
+        let seconds = self.stage_started.elapsed().as_secs_f64().max(0.001);
+        let mut text = p.stage.clone();
+        match (p.done, p.total) {
+            (0, 0) => {}
+            (done, 0) => text += &format!(": {done}"),
+            (done, total) => text += &format!(": {done} of {total}"),
+        }
+        if p.bytes > 0 {
+            let rate = (p.bytes as f64 / seconds) as u64;
+            text += &format!(", {}, {}/s", bytes(p.bytes), bytes(rate));
+        }
+        if p.done > 0 && p.total > p.done {
+            let left = seconds * (p.total - p.done) as f64 / p.done as f64;
+            text += &format!(", about {} s left", left.ceil());
+        }
+        text
     }
 
     fn sync_text(&self, p: &SyncProgress) -> String {

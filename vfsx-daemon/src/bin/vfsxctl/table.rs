@@ -2,6 +2,7 @@
 
 use crate::outcome::Failure;
 use std::fmt::Write;
+use vfsx_daemon::engine::{Outcome, VerifyResult};
 use vfsx_daemon::status::{ScanReport, ShareReport, SiteReport, StatusReport};
 
 /// One line.
@@ -60,6 +61,7 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
     if share.scan.state != "done" {
         writeln!(out, "  {}", scan_text(&share.scan))?;
     }
+    write_verify(out, share)?;
     let catalog = &share.catalog;
     writeln!(
         out,
@@ -73,6 +75,42 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
         writeln!(out, "  last error: {error}")?;
     }
     write_sites(out, &share.sites)
+}
+
+fn write_verify(out: &mut String, share: &ShareReport) -> std::fmt::Result {
+    let verify = &share.verify;
+    if let Some(running) = &verify.running {
+        let deep = if running.deep { "deep " } else { "" };
+        writeln!(out, "  a {deep}verify runs since {}", running.since)?;
+    }
+    if let Some(last) = &verify.last {
+        writeln!(out, "  last verify: {}", result_text(last))?;
+    }
+    match &verify.found {
+        Some(found) if verify.last.as_ref() != Some(found) => {
+            writeln!(out, "  not mended since: {}", result_text(found))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn result_text(result: &VerifyResult) -> String {
+    let kind = if result.deep { "deep" } else { "plain" };
+    let differences = result.differences();
+    let outcome = match result.outcome {
+        Outcome::Clean => "everything is equal".to_owned(),
+        Outcome::Mended => format!("{} differences, mended", result.found),
+        Outcome::Differences => format!("{differences} DIFFERENCES"),
+        Outcome::Failed => {
+            let why = result.error.as_deref().unwrap_or("it came to no end");
+            format!("FAILED, {differences} differences until then: {why}")
+        }
+    };
+    let in_change = match result.in_change {
+        0 => String::new(),
+        count => format!(", {count} in change"),
+    };
+    format!("{} ({kind}): {outcome}{in_change}", result.at)
 }
 
 fn write_sites(out: &mut String, sites: &[SiteReport]) -> std::fmt::Result {

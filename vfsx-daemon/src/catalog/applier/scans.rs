@@ -2,8 +2,9 @@
 
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
+use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::store::{Key, ListRow, NodeRow, ScanPhase, ScanRow, delete, put};
-use restfs_lib::model::ObjectId;
+use restfs_lib::model::{Kind, ObjectId};
 use std::time::Duration;
 
 /// A lost directory is given up after so many times the grace: its own event would have come.
@@ -22,6 +23,8 @@ pub(in crate::catalog) struct Page {
     pub(in crate::catalog) listed: Vec<(ObjectId, ListRow)>,
     /// Directories that could not be reached.
     pub(in crate::catalog) away: Vec<ObjectId>,
+    /// Objects to be read again whole, though nothing says that they have changed.
+    pub(in crate::catalog) again: Vec<ObjectId>,
     pub(in crate::catalog) files: u64,
     pub(in crate::catalog) bytes: u64,
     pub(in crate::catalog) error: Option<String>,
@@ -33,6 +36,7 @@ impl Page {
             && self.below.is_empty()
             && self.listed.is_empty()
             && self.away.is_empty()
+            && self.again.is_empty()
             && self.error.is_none()
     }
 }
@@ -152,10 +156,28 @@ impl Work<'_> {
         if let Some(error) = page.error {
             self.memory.note_error(error);
         }
+        self.cause = Cause::scan(self.memory.head.applied + 1, self.now_ns);
+        for id in page.again {
+            self.read_again(id)?;
+        }
         self.cause = before;
         self.memory.scan.files += page.files;
         self.memory.scan.bytes = self.memory.scan.bytes.saturating_add(page.bytes);
         self.put_scan()
+    }
+
+    fn read_again(&mut self, id: ObjectId) -> Result<(), CatalogError> {
+        match self.object(id)? {
+            Some(object) if object.kind == Kind::File => {
+                let now = self.now;
+                self.add_dirt(id, &Dirt::of(WHOLE), object.size, now)
+            }
+            Some(_) => {
+                self.touched.insert(id);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn listed(&mut self, dir: ObjectId, row: ListRow) -> Result<(), CatalogError> {

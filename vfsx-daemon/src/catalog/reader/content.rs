@@ -287,7 +287,7 @@ pub(in crate::catalog) fn read_kept(
 }
 
 /// Where the next data begins, at `at` or behind it; `limit` when that is further or there is none.
-fn hole_end(file: &File, at: u64, limit: u64) -> io::Result<u64> {
+pub(in crate::catalog) fn hole_end(file: &File, at: u64, limit: u64) -> io::Result<u64> {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => Ok(data.clamp(at, limit)),
         Err(Errno::NXIO) => Ok(limit),
@@ -298,7 +298,12 @@ fn hole_end(file: &File, at: u64, limit: u64) -> io::Result<u64> {
 }
 
 /// Up to `length` bytes; fewer when the file has become shorter.
-fn read_at(context: &Context<'_>, file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+pub(in crate::catalog) fn read_at(
+    context: &Context<'_>,
+    file: &File,
+    offset: u64,
+    length: usize,
+) -> io::Result<Bytes> {
     let mut buffer = vec![0; length];
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
