@@ -10,7 +10,11 @@ def serve(make_client):
     """The first line is {"user": .., "password": ..}; `make_client` gets host, port, share and that. A request's `do` names a
     method of the client, its other members are the arguments. What is not the server's refusal ends the program."""
     host, port, share = sys.argv[1:4]
-    client = make_client(host, int(port), share, json.loads(sys.stdin.readline()))
+    login = json.loads(sys.stdin.readline())
+    try:
+        client = make_client(host, int(port), share, login)
+    except (OSError, NetBIOSError, NetBIOSTimeout) as error:
+        sys.exit(f"SMB client: no connection: {error}")
     print(json.dumps({"ok": {}}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

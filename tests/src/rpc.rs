@@ -42,6 +42,17 @@ impl Rpc {
     pub fn read_at(&mut self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
         let object = json!({ "path": format!("/{path}") });
         let params = json!({ "bucket": BUCKET, "object": object, "offset": offset, "length": length });
+        self.content(params)
+    }
+
+    /// From the beginning of the file as it was at a recovery point.
+    pub fn read_point(&mut self, point: u64, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
+        let object = json!({ "path": format!("/{path}") });
+        let params = json!({ "bucket": BUCKET, "object": object, "point": point, "offset": 0, "length": length });
+        self.content(params)
+    }
+
+    fn content(&mut self, params: Value) -> Result<Option<Vec<u8>>> {
         let Ok(found) = self.call("object.read", params)? else {
             return Ok(None);
         };

@@ -190,7 +190,7 @@ impl TestLab {
     }
 
     /// Leaves the lab's files in place, and shows the ends of its logs.
-    fn keep(&mut self) {
+    pub fn keep(&mut self) {
         let Some(dir) = self.dir.take() else { return };
         eprintln!("the lab's files are kept in {}", dir.keep().display());
         for service in self.lab.services() {

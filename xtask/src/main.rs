@@ -15,6 +15,7 @@ mod report;
 mod rights;
 mod samba_headers;
 mod smb_client;
+mod thrash;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -51,6 +52,12 @@ enum Command {
     /// they differ; then compares the replica with the share. A test whose runs without vfsx differ is flaky and not judged.
     /// Exit code 0 only when no test differs and every replica is identical.
     Parity(parity::Arguments),
+    /// Plays rounds in which servers are killed, links cut, disks filled and clocks set while clients work.
+    ///
+    /// Each round starts a private smbd, vfsxd and two recovery sites in network namespaces. Whatever the status said on the way must
+    /// have been true, and in the end every site must be identical with the share. The state of a failed round is kept.
+    /// The last line of the output is one JSON object. Exit code 0 only when no round failed.
+    Thrash(thrash::Arguments),
     /// Makes the headers of the installed Samba ready, which the module is built against.
     SambaHeaders,
     /// Installs the module, the programs, their units, manual pages, completions and example configurations.
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
+        Command::Thrash(arguments) => thrash::run(&arguments),
         Command::SambaHeaders => samba_headers::ensure().map(|dir| println!("{}", dir.display())),
         Command::Install(arguments) => install::run(&arguments),
     };

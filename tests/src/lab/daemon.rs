@@ -2,10 +2,9 @@
 
 use super::description::VfsxdDescription;
 use super::process::{Service, quote};
-use super::{BUCKET, Binaries, Site, service};
+use super::{BUCKET, Binaries, Place, Site, service};
 use anyhow::{Context, Result};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// State directory of vfsxd in the lab's: the module notes gaps in it.
@@ -17,9 +16,15 @@ pub(super) struct Prepared {
 }
 
 /// Writes the configuration and the start script.
-pub(super) fn prepare(dir: &Path, binaries: &Binaries, share: &Path, sites: &[Site]) -> Result<Prepared> {
+pub(super) fn prepare(
+    dir: &Path,
+    binaries: &Binaries,
+    share: &Path,
+    sites: &[Site],
+    place: &Place,
+) -> Result<Prepared> {
     let service = service(dir, "vfsxd");
-    fs::DirBuilder::new().mode(0o700).create(dir.join(STATE))?;
+    place.make_data(&dir.join(STATE))?;
     let description = VfsxdDescription {
         config: dir.join("vfsxd.toml"),
         socket: dir.join("run/vfsxd.sock"),
@@ -33,7 +38,8 @@ pub(super) fn prepare(dir: &Path, binaries: &Binaries, share: &Path, sites: &[Si
     )
     .with_context(|| format!("write {}", description.config.display()))?;
     let vfsxd = binaries.vfsxd.display().to_string();
-    let argv = [vfsxd, "--config".into(), description.config.display().to_string()];
+    let config = description.config.display().to_string();
+    let argv = place.run([vfsxd, "--config".into(), config]);
     let status = vfsxctl(binaries, &description, &["status", "--json"]);
     let ready: Vec<_> = status.iter().map(|word| quote(word)).collect();
     service.write_script(&argv, &ready.join(" "))?;

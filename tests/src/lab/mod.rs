@@ -6,6 +6,7 @@ mod binaries;
 mod control;
 mod daemon;
 mod description;
+mod place;
 mod ports;
 mod process;
 mod samba;
@@ -17,6 +18,7 @@ pub use binaries::Binaries;
 pub use description::{
     Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription,
 };
+pub use place::Place;
 pub use process::{Frozen, READY_LIMIT, Service, tail};
 pub use site::Site;
 pub use smb_conf::SambaOptions;
@@ -40,6 +42,9 @@ pub struct LabOptions {
     pub shares: Option<PathBuf>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
+    pub vfsxd_place: Place,
+    /// Of the recovery sites, in their order; those beyond have the lab's own.
+    pub site_places: Vec<Place>,
 }
 
 impl LabOptions {
@@ -50,6 +55,8 @@ impl LabOptions {
             samba: SambaOptions::default(),
             shares: None,
             vfsxd: true,
+            vfsxd_place: Place::default(),
+            site_places: Vec::new(),
         }
     }
 }
@@ -104,9 +111,11 @@ impl Lab {
         let binaries = options.binaries.copied_to(&dir.join("bin"))?;
         let mut sites = Vec::new();
         for number in 1..=options.sites {
-            sites.push(Site::prepare(&dir, number, &binaries)?);
+            let place = options.site_places.get(number - 1).cloned().unwrap_or_default();
+            sites.push(Site::prepare(&dir, number, &binaries, &place)?);
         }
-        let vfsxd = daemon::prepare(&dir, &binaries, &shares.join("data"), &sites)?;
+        let place = &options.vfsxd_place;
+        let vfsxd = daemon::prepare(&dir, &binaries, &shares.join("data"), &sites, place)?;
         let (smb, smbd) = samba::prepare(
             &dir,
             &user,

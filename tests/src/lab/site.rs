@@ -2,7 +2,7 @@
 
 use super::description::SiteDescription;
 use super::process::{Service, quote};
-use super::{BUCKET, Binaries, ports, service};
+use super::{BUCKET, Binaries, Place, ports, service};
 use crate::rpc::Rpc;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ pub struct Site {
 
 impl Site {
     /// Makes configuration, certificate, bucket and the replicator's token as an admin does, and the start script.
-    pub(super) fn prepare(lab: &Path, number: usize, binaries: &Binaries) -> Result<Self> {
+    pub(super) fn prepare(lab: &Path, number: usize, binaries: &Binaries, place: &Place) -> Result<Self> {
         let name = format!("site{number}");
         let dir = lab.join("sites").join(&name);
         fs::create_dir_all(&dir)?;
@@ -33,7 +33,7 @@ impl Site {
         let service = service(lab, &name);
         let description = SiteDescription {
             name,
-            url: format!("wss://localhost:{port}"),
+            url: format!("wss://{}:{port}", place.host()),
             config: dir.join("restfs.toml"),
             bucket: BUCKET.to_owned(),
             pid_file: service.pid_file.clone(),
@@ -41,36 +41,25 @@ impl Site {
             log: service.log.clone(),
         };
         let site = Self::with(lab, &description, service);
-        site.init(port)?;
+        place.make_data(&site.data_dir())?;
+        site.init(place, port)?;
         let restfs = quote(&binaries.restfs.display().to_string());
         let ready = format!(
             "{restfs} --url {} bucket list",
             quote(&format!("unix://{}", site.socket().display()))
         );
         let config = description.config.display().to_string();
-        let argv = [
-            binaries.restfs.display().to_string(),
-            "serve".into(),
-            "--config".into(),
-            config,
-        ];
+        let restfs = binaries.restfs.display().to_string();
+        let argv = place.run([restfs, "serve".into(), "--config".into(), config]);
         site.service.write_script(&argv, &ready)?;
         Ok(site)
     }
 
-    fn init(&self, port: u16) -> Result<()> {
-        let (data, listen) = (self.data_dir().display().to_string(), format!("127.0.0.1:{port}"));
+    fn init(&self, place: &Place, port: u16) -> Result<()> {
+        let data = self.data_dir().display().to_string();
+        let (host, listen) = (place.host(), format!("{}:{port}", place.listens_on()));
         let arguments = [
-            "init",
-            "--json",
-            "--data",
-            &data,
-            "--host",
-            "localhost",
-            "--bucket",
-            BUCKET,
-            "--listen",
-            &listen,
+            "init", "--json", "--data", &data, "--host", &host, "--bucket", BUCKET, "--listen", &listen,
         ];
         let made: Value = serde_json::from_str(&self.restfs(&arguments)?).context("answer of restfs init")?;
         let token = made

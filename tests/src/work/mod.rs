@@ -9,7 +9,7 @@ mod source;
 pub use behind::{Behind, MARK, Marks, mark_at};
 pub use changes::{Counts, work};
 pub use lag::Lag;
-pub use random::random_file;
+pub use random::{Random, random_file};
 pub use source::{SourceTree, Wanted};
 
 use anyhow::{Context, Result};
