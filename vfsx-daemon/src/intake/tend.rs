@@ -153,8 +153,9 @@ impl ShareIntake {
             return false;
         }
         let mut state = self.lock();
-        // One that was raised meanwhile with an earlier time is noted again.
-        if state.reserve.pending() != Some(gap) {
+        // One that was raised meanwhile with an earlier time is noted again. So is one of the same time when the journal has failed
+        // once more: as long as events are dropped a gap is pending, which is what has the journal tried again.
+        if state.discarding || state.reserve.pending() != Some(gap) {
             return false;
         }
         if let Err(error) = state.reserve.clear() {

@@ -59,6 +59,30 @@ async fn a_full_journal_does_not_hold_up_modules_and_is_a_gap_that_ends_in_sendi
 }
 
 /// A gap that is not in the journal yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_fails_again_while_its_gap_is_synced_is_tried_again() {
+    let fixture = Fixture::new(Settings {
+        syncing: false,
+        ..NORMAL
+    });
+    let fail = |since_ns| {
+        let mut state = fixture.share.lock();
+        state.discarding = true;
+        let reason = GapReason::JournalFailed;
+        fixture.share.raise(&mut state, PendingGap { since_ns, reason });
+    };
+    let head = fixture.journal.status().head;
+    fail(1);
+    until("the gap is appended", || fixture.journal.status().head > head).await;
+    fail(2);
+    until("events are taken again", || {
+        fixture.journal.sync().expect("syncs");
+        !fixture.share.lock().discarding && pending(&fixture).is_none()
+    })
+    .await;
+    assert!(gaps(&fixture.records()).len() > 1, "the second failure is no gap");
+}
+
 fn pending(fixture: &Fixture) -> Option<PendingGap> {
     fixture.share.gap_after(fixture.journal.status().head)
 }
