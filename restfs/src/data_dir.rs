@@ -3,14 +3,16 @@
 //! ```text
 //! DATA/lock          held (flock) by the server, or by a command while no server runs
 //! DATA/metadata.db   metadata store
+//! DATA/commits/      commit log: what the metadata store can be made anew from
 //! DATA/blocks/       block store
+//! DATA/scrub.json    how far a scrub has come, what the last one found
 //! DATA/restfs.sock   socket of a running server
 //! ```
 
 use crate::config::Config;
-use crate::service::Service;
+use crate::metadata::commits::{self, Rebuilt};
+use crate::service::{Service, Space, Upkeep};
 use crate::storage::fs::{FsStore, Options as StoreOptions};
-use restfs_lib::kv::{SqliteKv, SqliteOptions, Synchronous};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,8 +37,8 @@ pub enum DataDirError {
         "data directory {path}: {free} bytes are free, {MIN_FREE} are needed to start; free space or enlarge the file system"
     )]
     Full { path: String, free: u64 },
-    #[error("metadata: {0}")]
-    Metadata(restfs_lib::kv::KvError),
+    #[error(transparent)]
+    Metadata(commits::LogError),
     #[error("block store: {0}")]
     Blocks(crate::storage::StoreError),
 }
@@ -88,6 +90,11 @@ impl DataDir {
         socket_of(&self.path)
     }
 
+    /// Makes the metadata store anew from the commit log. With `replace`, a database that is there is put aside.
+    pub fn rebuild(&self, config: &Config, replace: bool) -> Result<Rebuilt, DataDirError> {
+        commits::rebuild(&self.path, config.metadata_cache, replace).map_err(DataDirError::Metadata)
+    }
+
     /// Opens metadata and blocks.
     pub fn open(&self, config: &Config) -> Result<Arc<Service>, DataDirError> {
         let free = rustix::fs::statvfs(&self.path).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
@@ -99,18 +106,16 @@ impl DataDir {
                 free,
             });
         }
-        let kv = SqliteKv::open(SqliteOptions {
-            path: self.path.join("metadata.db"),
-            synchronous: Synchronous::Full,
-            cache_bytes: config.metadata_cache,
-        })
-        .map_err(DataDirError::Metadata)?;
+        let kv = commits::open(&self.path, config.metadata_cache).map_err(DataDirError::Metadata)?;
         let options = StoreOptions {
             cache_bytes: config.block_cache,
             ..StoreOptions::default()
         };
         let blocks = FsStore::open(&self.path.join("blocks"), &options).map_err(DataDirError::Blocks)?;
-        Service::new(Arc::new(kv), Arc::new(blocks))
+        let kv = Arc::new(kv);
+        let upkeep = Upkeep::new(kv.clone(), &self.path, config.scrub);
+        let space = Space::new(&self.path, config.reserve);
+        Service::new(kv, Arc::new(blocks), upkeep, space)
             .map_err(|error| unusable(&self.path, &error, "too many threads run on this machine"))
     }
 }

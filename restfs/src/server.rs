@@ -18,6 +18,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("starting a thread: {0}; too many run on this machine")]
+    Thread(std::io::Error),
 }
 
 pub struct Server {
@@ -27,6 +29,7 @@ pub struct Server {
     certificate: Option<Arc<Certificate>>,
     serving: JoinHandle<()>,
     cleaning: JoinHandle<()>,
+    upkeep: Arc<Service>,
     // Given up last: nobody else opens the stores before they are closed.
     data_dir: DataDir,
 }
@@ -51,6 +54,8 @@ impl Server {
             memory: config.message_memory,
         };
         let hub = Hub::new(service.clone(), limits, watched);
+        service.start_upkeep().map_err(StartError::Thread)?;
+        let upkeep = service.clone();
         let cleaning = tokio::spawn(finish_deletions(service));
         let serving = tokio::spawn(hub.serve(vec![tcp, unix]));
         Ok(Self {
@@ -60,6 +65,7 @@ impl Server {
             certificate,
             serving,
             cleaning,
+            upkeep,
             data_dir,
         })
     }
@@ -89,6 +95,10 @@ impl Server {
         // Goes on at the next start.
         self.cleaning.abort();
         let _ = self.cleaning.await;
+        let upkeep = self.upkeep;
+        if let Err(error) = tokio::task::spawn_blocking(move || upkeep.end_upkeep()).await {
+            tracing::error!("ending the upkeep: {error}");
+        }
         let _ = std::fs::remove_file(&self.socket);
         drop(self.data_dir);
     }

@@ -6,7 +6,10 @@ use crate::source::ChangeSource;
 use crate::status::{SiteState, SiteStatus};
 use restfs::config::Config;
 use restfs::server::Server;
-use restfs_lib::wire::method::{BucketCreate, BucketCreateParams, BucketSet, BucketSetParams};
+use restfs_lib::wire::method::{
+    BucketCreate, BucketCreateParams, BucketSet, BucketSetParams, NoParams, ScrubStart, ScrubStartParams,
+    ScrubStatus, ScrubStatusResult,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,4 +210,95 @@ async fn release_source(server: &Server, name: &str) {
         release_source: true,
     };
     client.call::<BucketSet>(&params).await.unwrap();
+}
+
+/// Flips bits all over the site's packs.
+fn spoil(folder: &Path, bits: u64, random: &mut Random) {
+    let packs = folder.join("data/blocks/packs");
+    for entry in std::fs::read_dir(packs).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for _ in 0..bits {
+            let bit = usize::try_from(random.below(bytes.len() as u64 * 8)).unwrap();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+async fn scrub(client: &Client) -> ScrubStatusResult {
+    let params = ScrubStartParams {
+        rate: Some(0),
+        anew: true,
+    };
+    client.call::<ScrubStart>(&params).await.unwrap();
+    loop {
+        let status = client.call::<ScrubStatus>(&NoParams {}).await.unwrap();
+        assert_eq!(status.error, None);
+        if status.running.is_none() {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_bits_that_flip_at_the_site_are_mended_by_the_source_without_being_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path()).await;
+    create_bucket(&server, "data").await;
+    let site = Arc::new(RestfsSite::new(endpoint(&server), "data"));
+    let source = Arc::new(FakeSource::default());
+    let mut random = Random::new(5);
+    for _ in 0..300 {
+        source.act(&mut random);
+    }
+    source.settle();
+    let handle = spawn(source.clone(), site.clone(), SiteOptions::new("site"));
+    assert_equal(&source, &handle, &site).await;
+    spoil(folder.path(), 1000, &mut random);
+    let client = Box::pin(Client::connect(&endpoint(&server))).await.unwrap();
+    let found = scrub(&client).await;
+    let head: u64 = found
+        .last
+        .unwrap()
+        .objects
+        .iter()
+        .filter(|object| object.head)
+        .map(|object| object.blocks)
+        .sum();
+    assert!(found.damaged_blocks > 0 && head > 0, "nothing was hit");
+    // Any change has the trees compared at once, not only after a while.
+    source.create("and one more", 1, &mut random);
+    source.settle();
+    let model = source.model();
+    let blocks = model.segments.values().flat_map(|segment| segment.values());
+    let keys: Vec<_> = blocks.map(|block| block.key).collect();
+    let until = tokio::time::Instant::now() + WITHIN;
+    loop {
+        let equal = site.digest().await.unwrap() == source.digest().await.unwrap().1;
+        if equal && site.missing(&keys).await.unwrap().is_empty() {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < until,
+            "{:?}",
+            handle.status().borrow()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Each is read from the disk and checked.
+    for key in &keys {
+        client.get_blocks(&[*key]).await.unwrap();
+    }
+    let last = scrub(&client).await.last.unwrap();
+    assert_eq!(last.objects.iter().filter(|object| object.head).count(), 0);
+    until_in_sync(&handle).await;
+    handle.stop().await;
+    drop(client);
+    server.stop().await;
+}
+
+async fn until_in_sync(handle: &SiteHandle) {
+    until(handle, |status| status.state == SiteState::InSync).await;
 }

@@ -13,6 +13,7 @@
 //! - **[`apply_all`] with [`Checks::Strict`]** (a client's own write): all of that is refused.
 
 mod apply;
+pub mod blocks;
 pub mod bucket;
 mod codec;
 pub mod commit;

@@ -115,7 +115,7 @@ fn newest(row: &Key, at: At) -> Key {
     }
 }
 
-fn live(value: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn live(value: Vec<u8>) -> Option<Vec<u8>> {
     (value != TOMBSTONE).then_some(value)
 }
 

@@ -5,10 +5,12 @@ use super::Common;
 use crate::config::Config;
 use crate::data_dir::{DataDir, socket_of};
 use crate::interface::{Hub, Limits, serve_local};
+use crate::service::Service;
 use anyhow::{Context, Result, anyhow, bail};
 use restfs_lib::client::{Client, ClientError, Endpoint, Trust, Url};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,6 +26,7 @@ pub(super) struct Access {
 struct Local {
     ending: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    service: Arc<Service>,
     _data_dir: DataDir,
 }
 
@@ -49,7 +52,7 @@ impl Access {
             connections: 1,
             memory: config.message_memory,
         };
-        let hub = Hub::new(service, limits, watched);
+        let hub = Hub::new(service.clone(), limits, watched);
         let (near, far) = tokio::io::duplex(PIPE);
         let serving = tokio::spawn(serve_local(hub, far));
         let endpoint = unix_endpoint(&data_dir.socket());
@@ -59,6 +62,7 @@ impl Access {
             local: Some(Local {
                 ending,
                 serving,
+                service,
                 _data_dir: data_dir,
             }),
         })
@@ -74,6 +78,8 @@ impl Access {
         if let Some(local) = self.local {
             local.ending.send_replace(true);
             let _ = local.serving.await;
+            let service = local.service;
+            let _ = tokio::task::spawn_blocking(move || service.end_upkeep()).await;
         }
     }
 }

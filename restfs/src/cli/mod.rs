@@ -5,7 +5,9 @@ mod bucket;
 mod init;
 mod look;
 mod output;
+mod rebuild;
 mod restore;
+mod scrub;
 mod serve;
 mod target;
 mod token;
@@ -91,6 +93,10 @@ enum Command {
     Log(look::Log),
     /// Restore a bucket as it was at a point into a directory
     Restore(restore::Restore),
+    /// Make the metadata database anew from the commit log, with the server stopped
+    Rebuild(rebuild::Rebuild),
+    /// Read everything that is stored and check it; damaged blocks are asked for again
+    Scrub(scrub::Scrub),
 }
 
 /// Runs the command; errors go to standard error as one line.
@@ -147,6 +153,13 @@ async fn run(common: Common, command: Command) -> Result<ExitCode> {
         Command::Stat(command) => with_server(&common, async |access| command.run(access, out).await).await?,
         Command::Cat(command) => with_server(&common, async |access| command.run(access).await).await?,
         Command::Log(command) => with_server(&common, async |access| command.run(access, out).await).await?,
+        Command::Rebuild(rebuild) => {
+            log_quietly(&common)?;
+            rebuild.run(&common, out).await?;
+        }
+        Command::Scrub(command) => {
+            return with_server(&common, async |access| command.run(access, out).await).await;
+        }
         Command::Restore(command) => {
             return with_server(&common, async |access| command.run(access, out).await).await;
         }

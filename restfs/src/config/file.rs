@@ -1,11 +1,13 @@
 //! The file as it is written.
 
 use super::{Config, Log, TlsFiles};
+use crate::service::ScrubOptions;
 use restfs_lib::client::DEFAULT_PORT;
 use restfs_lib::wire::limits::MAX_MESSAGE;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Spanned;
 
 const MIB: usize = 1024 * 1024;
@@ -13,6 +15,11 @@ const DEFAULT_CONNECTIONS: u32 = 1024;
 const DEFAULT_MESSAGE_MEMORY_MIB: u32 = 256;
 const DEFAULT_BLOCK_CACHE_MIB: u32 = 64;
 const DEFAULT_METADATA_CACHE_MIB: u32 = 64;
+/// As often as disks are usually read through.
+const DEFAULT_SCRUB_DAYS: u32 = 30;
+const MAX_SCRUB_DAYS: u32 = 3650;
+/// A tenth of what a single disk reads: 1 TiB in 18 hours.
+const DEFAULT_SCRUB_MIB: u32 = 16;
 /// Two of the longest messages, one each way.
 const MIN_MESSAGE_MEMORY_MIB: u32 = (2 * MAX_MESSAGE / MIB) as u32;
 const MAX_MIB: u32 = 1024 * 1024;
@@ -28,6 +35,10 @@ pub(super) struct File {
     limits: Limits,
     #[serde(default)]
     cache: Cache,
+    #[serde(default)]
+    scrub: Scrub,
+    #[serde(default)]
+    space: Space,
     #[serde(default)]
     log: LogFile,
 }
@@ -51,6 +62,45 @@ struct Limits {
 struct Cache {
     blocks_mib: Option<Spanned<u32>>,
     metadata_mib: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Space {
+    reserve_mib: Option<Spanned<u32>>,
+}
+
+impl Space {
+    fn check(self) -> Result<Option<u64>, Wrong> {
+        if self.reserve_mib.is_none() {
+            return Ok(None);
+        }
+        let mib = bounded(self.reserve_mib, "space.reserve_mib", 0..=MAX_MIB, 0)?;
+        Ok(Some(u64::from(mib) * MIB as u64))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scrub {
+    every_days: Option<Spanned<u32>>,
+    rate_mib: Option<Spanned<u32>>,
+}
+
+impl Scrub {
+    fn check(self) -> Result<ScrubOptions, Wrong> {
+        let days = bounded(
+            self.every_days,
+            "scrub.every_days",
+            0..=MAX_SCRUB_DAYS,
+            DEFAULT_SCRUB_DAYS,
+        )?;
+        let rate = bounded(self.rate_mib, "scrub.rate_mib", 1..=MAX_MIB, DEFAULT_SCRUB_MIB)?;
+        Ok(ScrubOptions {
+            rate: u64::from(rate) * MIB as u64,
+            every: (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)),
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,6 +156,8 @@ impl File {
                 1,
                 DEFAULT_METADATA_CACHE_MIB,
             )?,
+            scrub: self.scrub.check()?,
+            reserve: self.space.check()?,
             log: Log {
                 level: self.log.level,
                 json: self.log.json,

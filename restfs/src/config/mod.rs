@@ -2,6 +2,7 @@
 
 mod file;
 
+use crate::service::ScrubOptions;
 use file::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ pub struct Config {
     pub block_cache: usize,
     /// For metadata, bytes.
     pub metadata_cache: usize,
+    pub scrub: ScrubOptions,
+    /// Left free on the data directory's file system, bytes; `None`: by its size.
+    pub reserve: Option<u64>,
     pub log: Log,
 }
 
@@ -144,6 +148,29 @@ mod tests {
                 .unwrap_err()
                 .contains("data_dir")
         );
+    }
+
+    #[test]
+    fn scrubs_are_scheduled_unless_told_otherwise() {
+        let with = |text: &str| parse(&format!("data_dir = \"/srv\"\n{text}"));
+        assert_eq!(with("").unwrap().scrub, ScrubOptions::default());
+        let own = with("[scrub]\nevery_days = 7\nrate_mib = 100\n").unwrap().scrub;
+        let week = std::time::Duration::from_secs(7 * 86_400);
+        assert_eq!((own.every, own.rate), (Some(week), 100 << 20));
+        assert_eq!(with("[scrub]\nevery_days = 0\n").unwrap().scrub.every, None);
+        let error = with("[scrub]\nrate_mib = 0\n").unwrap_err();
+        assert!(
+            error.contains("line 3") && error.contains("scrub.rate_mib"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_reserve_is_in_mib() {
+        let with = |text: &str| parse(&format!("data_dir = \"/srv\"\n{text}")).unwrap().reserve;
+        assert_eq!(with(""), None);
+        assert_eq!(with("[space]\nreserve_mib = 10\n"), Some(10 << 20));
+        assert_eq!(with("[space]\nreserve_mib = 0\n"), Some(0));
     }
 
     #[test]

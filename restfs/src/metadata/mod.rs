@@ -1,5 +1,7 @@
 //! The metadata manager: one store, reads as of a moment, writes that share their fsync.
 
+pub mod commits;
+
 use restfs_lib::kv::{GroupCommit, GroupOptions, Kv, KvRead, KvWrite};
 use restfs_lib::wire::RpcError;
 use std::sync::Arc;

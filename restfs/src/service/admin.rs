@@ -14,6 +14,7 @@ pub(super) fn server_info(
 ) -> Result<ServerInfoResult, RpcError> {
     identity.check(Need::Nothing)?;
     let stats = service.blocks.stats()?;
+    let room = service.space.look()?;
     Ok(ServerInfoResult {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: service.started.into(),
@@ -21,6 +22,8 @@ pub(super) fn server_info(
         plain_bytes: stats.plain_bytes,
         stored_bytes: stats.stored_bytes,
         damaged_blocks: stats.damaged_blocks,
+        free_bytes: room.free,
+        reserve_bytes: room.reserve,
         connections: service.open_connections(),
         max_message: MAX_MESSAGE as u64,
         max_ops: MAX_OPS as u64,

@@ -28,6 +28,7 @@ pub(super) fn missing(
 pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams) -> Result<Done, RpcError> {
     identity.check(Need::Replicate)?;
     check::count(params.blocks.len(), MAX_BLOCKS, "blocks")?;
+    service.space.for_content()?;
     for block in params.blocks {
         let key = BlockKey::from(block.key);
         // What came compressed compresses well here too; what did not was tried before.
@@ -59,6 +60,7 @@ pub(super) fn patch(
             format!("patches that make {bytes} bytes are more than the limit of {MAX_PATCHED} in one call");
         return Err(RpcError::new(Code::TooLarge, text));
     }
+    service.space.for_content()?;
     let mut wanted = Vec::new();
     // A base is read whole, however little of it a block takes.
     let mut room = MAX_BASES;

@@ -1,7 +1,7 @@
 //! From a method's name to the function that does it.
 
 use super::{
-    Service, admin, attribute, block, bucket, content, edit, object, point, replication, token, tree,
+    Service, admin, attribute, block, bucket, content, edit, object, point, replication, token, tree, upkeep,
     verify,
 };
 use crate::auth::Identity;
@@ -68,6 +68,9 @@ impl Service {
             BlockPatch::NAME => call.read::<BlockPatch>(block::patch).await,
             BlockGet::NAME => call.read::<BlockGet>(block::get).await,
             BlockCheck::NAME => call.read::<BlockCheck>(verify::blocks).await,
+
+            ScrubStart::NAME => call.run::<ScrubStart, _>(upkeep::start).await,
+            ScrubStatus::NAME => call.read::<ScrubStatus>(upkeep::status).await,
 
             ReplicationPosition::NAME => call.look::<ReplicationPosition>(replication::position).await,
             ReplicationCommit::NAME => call.run::<ReplicationCommit, _>(replication::commit).await,

@@ -12,8 +12,10 @@ mod failure;
 mod object;
 mod point;
 mod replication;
+mod space;
 mod token;
 mod tree;
+mod upkeep;
 mod verify;
 
 use crate::auth::Auth;
@@ -27,24 +29,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
+pub use space::Space;
+pub use upkeep::{ScrubOptions, Upkeep};
+
 /// A data directory's metadata and blocks, and all that can be asked of them.
 pub struct Service {
     metadata: Metadata,
     blocks: Arc<dyn BlockStore>,
     auth: Auth,
     started: Time,
+    upkeep: Arc<Upkeep>,
+    space: Space,
     connections: AtomicU64,
     /// Threads that serve sockets and may do small reads themselves.
     on_the_spot: Semaphore,
 }
 
 impl Service {
-    pub fn new(kv: Arc<dyn Kv>, blocks: Arc<dyn BlockStore>) -> std::io::Result<Arc<Self>> {
+    pub fn new(
+        kv: Arc<dyn Kv>,
+        blocks: Arc<dyn BlockStore>,
+        upkeep: Upkeep,
+        space: Space,
+    ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             metadata: Metadata::new(kv)?,
             blocks,
             auth: Auth::default(),
             started: now(),
+            upkeep: Arc::new(upkeep),
+            space,
             connections: AtomicU64::new(0),
             on_the_spot: Semaphore::new(threads().saturating_sub(1).max(1)),
         }))

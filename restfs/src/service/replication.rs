@@ -51,6 +51,9 @@ pub(super) async fn commit(
             if let Step::Repeated(point) = step {
                 return Ok(Some(point));
             }
+            if !first_look.ops.iter().all(only_removes) {
+                service.space.for_commit()?;
+            }
             // Blocks first: a commit that is on disk never names one that is not.
             service.require_blocks(&first_look.ops)?;
             service.blocks.flush()?;
@@ -89,6 +92,15 @@ impl Service {
             .map(Into::into)
             .collect();
         Err(error)
+    }
+}
+
+/// What a full site still takes: it makes room for what comes after it.
+fn only_removes(op: &Op) -> bool {
+    match op {
+        Op::DropObject { .. } | Op::DropEntry { .. } | Op::DropAttribute { .. } => true,
+        Op::PutBlocks { blocks, .. } => blocks.iter().all(|(_, block)| block.is_none()),
+        Op::PutObject { .. } | Op::PutEntry { .. } | Op::PutAttribute { .. } => false,
     }
 }
 

@@ -1,10 +1,11 @@
-//! `tree.digest|groups|rows`: comparing a source's tree with the head here.
+//! `tree.digest|groups|rows`: comparing a source's tree with the head here. A segment that lacks a block is not the source's, so
+//! it counts as nothing: the source sends it again.
 
 use super::Service;
 use super::access::find_bucket;
 use crate::auth::{Identity, Need};
-use restfs_lib::model::RowKey;
-use restfs_lib::tree::Tree;
+use restfs_lib::model::{Digest, RowKey};
+use restfs_lib::tree::{Tree, group_of};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::{RpcError, check};
 
@@ -15,7 +16,9 @@ pub(super) fn digest(
 ) -> Result<TreeDigestResult, RpcError> {
     service.metadata.read(|kv| {
         let bucket = find_bucket(kv, identity, Need::Read, &params.bucket)?;
-        let digest = Tree::head(kv, bucket.id).digest()?;
+        let whole = Tree::head(kv, bucket.id).digest()?;
+        let lost = service.lost_rows(kv, bucket.id)?;
+        let digest = lost.values().fold(whole, |digest, row| digest.minus(*row));
         Ok(TreeDigestResult {
             digest: digest.into(),
             point: bucket.head,
@@ -32,9 +35,14 @@ pub(super) fn groups(
     service.metadata.read(|kv| {
         let bucket = find_bucket(kv, identity, Need::Read, &params.bucket)?;
         let groups = Tree::head(kv, bucket.id).groups(params.after, limit)?;
-        let info = |(group, digest): (u64, restfs_lib::model::Digest)| GroupInfo {
-            group,
-            digest: digest.into(),
+        let lost = service.lost_rows(kv, bucket.id)?;
+        let info = |(group, whole): (u64, Digest)| {
+            let lost = lost.iter().filter(|((id, _), _)| group_of(*id) == group);
+            let digest = lost.fold(whole, |digest, (_, row)| digest.minus(*row));
+            GroupInfo {
+                group,
+                digest: digest.into(),
+            }
         };
         Ok(TreeGroupsResult {
             groups: groups.into_iter().map(info).collect(),
@@ -54,9 +62,14 @@ pub(super) fn rows(
         let mut rows = Tree::head(kv, bucket.id).rows(params.group, after.as_ref(), limit + 1)?;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let info = |(row, digest): (RowKey, restfs_lib::model::Digest)| RowInfo {
+        let lost = service.lost_rows(kv, bucket.id)?;
+        let is_lost = |row: &RowKey| match row {
+            RowKey::Segment { id, segment } => lost.contains_key(&(*id, *segment)),
+            _ => false,
+        };
+        let info = |(row, digest): (RowKey, Digest)| RowInfo {
+            digest: if is_lost(&row) { Digest::ZERO } else { digest }.into(),
             row: row.into(),
-            digest: digest.into(),
         };
         Ok(TreeRowsResult {
             rows: rows.into_iter().map(info).collect(),

@@ -32,6 +32,42 @@ pub trait BlockStore: Send + Sync {
     fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, StoreError>;
 
     fn stats(&self) -> Result<StoreStats, StoreError>;
+
+    /// Reads everything that is stored from `from` on, about `budget` bytes of it, and checks it to the last bit. Blocks that
+    /// are no good any more are asked for again from now on.
+    fn scrub(&self, from: ScrubPosition, budget: u64) -> Result<ScrubStep, StoreError>;
+
+    /// A block that is named and not here: from now on it counts as damaged.
+    fn mark_lost(&self, key: BlockKey) -> Result<(), StoreError>;
+
+    /// Changes whenever a block is found damaged.
+    fn damages_found(&self) -> u64;
+}
+
+/// A place in the packs; the default is their beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ScrubPosition {
+    pub pack: u64,
+    pub offset: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubStep {
+    /// Where to go on; `None`: this was the end.
+    pub next: Option<ScrubPosition>,
+    /// Bytes that were read.
+    pub read: u64,
+    pub damages: Vec<ScrubDamage>,
+}
+
+/// A place of a pack that is not what was written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScrubDamage {
+    pub pack: u64,
+    pub offset: u64,
+    /// The block that was there; `None`: nothing that is needed.
+    pub key: Option<BlockKey>,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +78,7 @@ pub struct StoreStats {
     /// Bytes of the pack files.
     pub stored_bytes: u64,
     pub packs: u64,
-    /// Blocks found damaged since the start and not yet written anew.
+    /// Blocks found damaged or gone and not yet written anew.
     pub damaged_blocks: u64,
     pub cache_hits: u64,
     pub cache_misses: u64,

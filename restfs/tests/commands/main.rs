@@ -4,3 +4,4 @@ mod content;
 mod errors;
 mod place;
 mod setting_up;
+mod upkeep;

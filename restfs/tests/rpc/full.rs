@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small file system of its own, taken away at the end.
-struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
     /// `None`: only root can, and not on every machine.
-    fn mount(at: &Path, mib: u32) -> Option<Self> {
+    pub(crate) fn mount(at: &Path, mib: u32) -> Option<Self> {
         std::fs::create_dir(at).unwrap();
         let options = format!("size={mib}m,mode=700");
         let mounted = Command::new("mount")
@@ -34,7 +34,7 @@ impl Drop for Small {
     }
 }
 
-fn noise(seed: u64) -> (BlockKey, Bytes) {
+pub(crate) fn noise(seed: u64) -> (BlockKey, Bytes) {
     let mut content = vec![0; 1 << 20];
     blake3::Hasher::new()
         .update(&seed.to_le_bytes())

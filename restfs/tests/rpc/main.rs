@@ -5,5 +5,8 @@ mod common;
 mod full;
 mod objects;
 mod patch;
+mod rebuild;
 mod replication;
+mod scrub;
+mod space;
 mod wire;

@@ -208,3 +208,40 @@ fn a_commit_needs_its_bucket() {
     });
     assert_eq!(commit, Err(TreeError::NoBucket(BUCKET)));
 }
+
+#[test]
+fn every_segment_that_was_ever_written_is_walked_the_newest_first() {
+    let store = store();
+    let mut files = vec![put_file(2, 9), put_file(3, 1)];
+    files.extend([
+        put_block(2, 0, 0, "a"),
+        put_block(2, 1, 0, "b"),
+        put_block(3, 0, 0, "c"),
+    ]);
+    commit_at(&store, 10, &files);
+    commit_at(&store, 20, &[put_block(2, 0, 1, "d")]);
+    commit_at(&store, 30, &[drop_object(3)]);
+    let read = store.0.read().unwrap();
+    for page in 1..9 {
+        let (mut walked, mut after) = (Vec::new(), None);
+        loop {
+            let (found, next) = crate::tree::blocks::revisions(&*read, BUCKET, after.as_ref(), page).unwrap();
+            let short = |r: crate::tree::blocks::SegmentRevision| {
+                (r.object.0, r.number, r.point, r.newest, r.keys().count())
+            };
+            walked.extend(found.into_iter().map(short));
+            match next {
+                None => break,
+                next => after = next,
+            }
+        }
+        let wanted = [
+            (2, 0, 2, true, 2),
+            (2, 0, 1, false, 1),
+            (2, 1, 1, true, 1),
+            // The newest revision of the object that was removed says so.
+            (3, 0, 1, false, 1),
+        ];
+        assert_eq!(walked, wanted, "pages of {page}");
+    }
+}

@@ -21,8 +21,14 @@ pub struct ServerInfoResult {
     pub plain_bytes: u64,
     /// The pack files.
     pub stored_bytes: u64,
-    /// Blocks found damaged since the start.
+    /// Blocks found damaged or gone, and not yet written anew.
     pub damaged_blocks: u64,
+    /// Of the file system that has it all.
+    #[serde(default)]
+    pub free_bytes: u64,
+    /// With less than this free, new content is refused.
+    #[serde(default)]
+    pub reserve_bytes: u64,
     pub connections: u64,
     pub max_message: u64,
     pub max_ops: u64,

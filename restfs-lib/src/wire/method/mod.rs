@@ -6,6 +6,7 @@ mod block;
 mod bucket;
 mod object;
 mod replication;
+mod scrub;
 mod verify;
 
 pub use admin::*;
@@ -13,6 +14,7 @@ pub use block::*;
 pub use bucket::*;
 pub use object::*;
 pub use replication::*;
+pub use scrub::*;
 pub use verify::*;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

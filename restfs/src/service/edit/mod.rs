@@ -28,6 +28,11 @@ pub(super) async fn apply(
 ) -> Result<BucketApplyResult, RpcError> {
     identity.check(Need::Write)?;
     check::count(params.edits.len(), MAX_OPS, "edits")?;
+    if params.edits.iter().any(|edit| matches!(edit, Edit::Write { .. })) {
+        service.space.for_content()?;
+    } else if !params.edits.iter().all(only_removes) {
+        service.space.for_commit()?;
+    }
     let (bucket, edits) = (params.bucket, params.edits);
     let (bucket, edits, written) = match edits.iter().any(|edit| matches!(edit, Edit::Write { .. })) {
         false => (bucket, edits, Vec::new()),
@@ -62,6 +67,14 @@ pub(super) async fn apply_one(
     )
     .await?;
     Ok(PointResult { point: result.point })
+}
+
+/// What a full site still takes.
+fn only_removes(edit: &Edit) -> bool {
+    matches!(
+        edit,
+        Edit::Unlink { .. } | Edit::DeleteAttribute { .. } | Edit::Truncate { .. }
+    )
 }
 
 fn commit_edits(

@@ -3,6 +3,7 @@
 use crate::storage::StoreError;
 use restfs_lib::model::BlockKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,8 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS pack(number INTEGER PRIMARY KEY, indexed_to INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS total(one INTEGER PRIMARY KEY CHECK(one = 1),
         blocks INTEGER NOT NULL, plain INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS lost(
+        key BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL) WITHOUT ROWID;
     INSERT OR IGNORE INTO total VALUES(1, 0, 0);";
 
 /// Where a block's newest record is.
@@ -121,6 +124,65 @@ impl Index {
         self.checked(read())
     }
 
+    /// Blocks whose records are no good and that were not written anew.
+    pub(super) fn lost(&self, limit: usize) -> Result<Vec<BlockKey>, StoreError> {
+        let connection = self.reader();
+        let read = || {
+            connection
+                .prepare("SELECT key FROM lost LIMIT ?1")?
+                .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                    row.get(0).map(BlockKey)
+                })?
+                .collect()
+        };
+        self.checked(read())
+    }
+
+    /// Keeps in mind across restarts that the record at `at` is no good. `None`: it has none.
+    pub(super) fn mark_lost(&self, key: BlockKey, at: Option<Location>) -> Result<(), StoreError> {
+        let connection = lock(&self.writer);
+        let (pack, offset) = at.map_or((0, 0), |at| (at.pack, at.offset));
+        let marked = connection.execute(
+            "INSERT OR REPLACE INTO lost VALUES(?1, ?2, ?3)",
+            params![&key.0[..], signed(pack), signed(offset)],
+        );
+        self.checked(marked).map(|_| ())
+    }
+
+    /// The record was read and is good after all.
+    pub(super) fn unmark_lost(&self, key: BlockKey) -> Result<(), StoreError> {
+        let connection = lock(&self.writer);
+        let gone = connection.execute("DELETE FROM lost WHERE key = ?1", [&key.0[..]]);
+        self.checked(gone).map(|_| ())
+    }
+
+    /// Blocks whose records begin in this part of a pack. Looks through the whole index.
+    pub(super) fn in_part(
+        &self,
+        pack: u64,
+        part: Range<u64>,
+    ) -> Result<Vec<(BlockKey, Location)>, StoreError> {
+        let connection = self.reader();
+        let sql = "SELECT key, pack, offset, plain, stored FROM block WHERE pack = ?1 AND offset >= ?2 AND offset < ?3 \
+                   ORDER BY offset";
+        let bounds = [pack, part.start, part.end.min(i64::MAX as u64)].map(signed);
+        let read = || {
+            connection
+                .prepare(sql)?
+                .query_map(bounds, |row| {
+                    let at = Location {
+                        pack: unsigned(row.get(1)?),
+                        offset: unsigned(row.get(2)?),
+                        plain: row.get(3)?,
+                        stored: row.get(4)?,
+                    };
+                    Ok((BlockKey(row.get(0)?), at))
+                })?
+                .collect()
+        };
+        self.checked(read())
+    }
+
     /// One transaction: all of `change` or nothing.
     pub(super) fn update(
         &self,
@@ -185,6 +247,10 @@ impl Update<'_> {
                     at.plain,
                     at.stored
                 ])?;
+            // The record that was found no good may be read in again, when the index is made anew.
+            self.transaction
+                .prepare_cached("DELETE FROM lost WHERE key = ?1 AND NOT (pack = ?2 AND offset = ?3)")?
+                .execute(params![&key.0[..], signed(at.pack), signed(at.offset)])?;
             Ok(known)
         };
         if !self.index.checked(run())? {
@@ -206,6 +272,11 @@ impl Update<'_> {
     /// Forgets what a pack that lost its end, or is gone, does not have any more: records ending beyond `length`.
     pub(super) fn cut(&mut self, pack: u64, length: u64) -> Result<usize, StoreError> {
         let run = || {
+            self.transaction.execute(
+                "INSERT OR REPLACE INTO lost SELECT key, pack, offset FROM block
+                 WHERE pack = ?1 AND offset + ?2 + stored > ?3",
+                params![signed(pack), super::record::RECORD_HEADER as i64, signed(length)],
+            )?;
             let gone = self.transaction.execute(
                 "DELETE FROM block WHERE pack = ?1 AND offset + ?2 + stored > ?3",
                 params![signed(pack), super::record::RECORD_HEADER as i64, signed(length)],

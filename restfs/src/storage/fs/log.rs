@@ -131,6 +131,19 @@ impl Log {
         self.synced_to(offset, position, (self.sync)(&file))
     }
 
+    /// End of what is durable, in the newest pack.
+    pub(super) fn durable(&self) -> Durable {
+        // The pass keeps the pack and its durable end from moving apart.
+        let gate = self
+            .gate_free
+            .wait_while(lock(&self.gate), |gate| gate.busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        Durable {
+            pack: lock(&self.writer).pack,
+            offset: gate.offset,
+        }
+    }
+
     pub(super) fn find_recent(&self, key: BlockKey) -> Option<Location> {
         self.recent().get(&key).map(|newest| newest.location)
     }

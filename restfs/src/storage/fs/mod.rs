@@ -12,11 +12,12 @@ mod read;
 mod record;
 mod recovery;
 mod scan;
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use super::{BlockStore, MAX_BLOCK, StoreError, StoreStats};
+use super::{BlockStore, MAX_BLOCK, ScrubPosition, ScrubStep, StoreError, StoreStats};
 use bytes::Bytes;
 use cache::BlockCache;
 use index::{Index, Location};
@@ -35,9 +36,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use writer::Record;
 
-/// Keys of damaged blocks that are remembered, so that they are asked for and written anew. Beyond it a damaged
-/// block is still never served, only not asked for by itself.
-const MAX_DAMAGED: usize = 64 * 1024;
+/// Keys of damaged blocks that are remembered, so that they are asked for and written anew: 16 GiB of blocks of 64 KiB, in
+/// about 12 MiB of memory. Beyond it a damaged block is still never served, and asked for when others were written anew.
+const MAX_DAMAGED: usize = 256 * 1024;
 /// The store before may be closing, or a process that was just forked hold its file until it runs its own program.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 const LOCK_POLL: Duration = Duration::from_millis(5);
@@ -92,7 +93,9 @@ struct Shared {
     index: Index,
     log: Log,
     cache: Mutex<BlockCache>,
+    /// As in the index, so that a look costs nothing.
     damaged: Mutex<HashSet<BlockKey>>,
+    damages_found: AtomicU64,
     cache_hits: AtomicU64,
     cache_misses: AtomicU64,
 }
@@ -115,12 +118,14 @@ impl FsStore {
         let packs = Arc::new(Packs::new(packs_folder));
         let index = Index::open(&folder.join("index.db"))?;
         let (end, recovery) = recovery::recover(&packs, &index, &sync)?;
+        let damaged: HashSet<BlockKey> = index.lost(MAX_DAMAGED)?.into_iter().collect();
         let shared = Arc::new(Shared {
             log: Log::new(Arc::clone(&packs), end, options.pack_size, sync),
             packs,
             index,
             cache: Mutex::new(BlockCache::new(options.cache_bytes)),
-            damaged: Mutex::new(HashSet::new()),
+            damages_found: AtomicU64::new(damaged.len() as u64),
+            damaged: Mutex::new(damaged),
             cache_hits: AtomicU64::new(0),
             cache_misses: AtomicU64::new(0),
         });
@@ -177,6 +182,21 @@ impl BlockStore for FsStore {
 
     fn stats(&self) -> Result<StoreStats, StoreError> {
         self.shared.stats()
+    }
+
+    fn scrub(&self, from: ScrubPosition, budget: u64) -> Result<ScrubStep, StoreError> {
+        scrub::step(&self.shared, from, budget)
+    }
+
+    fn mark_lost(&self, key: BlockKey) -> Result<(), StoreError> {
+        if self.shared.find(key)?.is_none() {
+            self.shared.remember_damage(key, None);
+        }
+        Ok(())
+    }
+
+    fn damages_found(&self) -> u64 {
+        self.shared.damages_found.load(Ordering::Relaxed)
     }
 }
 
@@ -302,14 +322,40 @@ impl Shared {
     }
 
     fn note_damage(&self, key: BlockKey, at: Location, reason: &str) {
-        let mut damaged = lock(&self.damaged);
-        if damaged.len() < MAX_DAMAGED && damaged.insert(key) {
+        // It may have been written anew while the old record was read.
+        if !matches!(self.find(key), Ok(Some(now)) if now == at) {
+            return;
+        }
+        if self.remember_damage(key, Some(at)) {
             tracing::error!(
                 pack = at.pack,
                 offset = at.offset,
                 "block {} is damaged: {reason}; it will be asked for again",
                 hex::encode(key.0)
             );
+        }
+    }
+
+    /// False when it is known already.
+    fn remember_damage(&self, key: BlockKey, at: Option<Location>) -> bool {
+        let mut damaged = lock(&self.damaged);
+        if damaged.len() >= MAX_DAMAGED || !damaged.insert(key) {
+            return false;
+        }
+        drop(damaged);
+        self.damages_found.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.index.mark_lost(key, at) {
+            tracing::warn!("keeping in mind that a block is damaged: {error}");
+        }
+        true
+    }
+
+    /// Its record was read and is good.
+    fn forget_damage(&self, key: BlockKey) {
+        if lock(&self.damaged).remove(&key)
+            && let Err(error) = self.index.unmark_lost(key)
+        {
+            tracing::warn!("keeping in mind that a block is good: {error}");
         }
     }
 }

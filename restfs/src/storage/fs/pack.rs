@@ -56,6 +56,14 @@ impl Packs {
         Ok(file)
     }
 
+    /// A file that was removed stays readable for who has it open.
+    pub(super) fn close(&self, pack: u64) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop(&pack);
+    }
+
     pub(super) fn for_appending(&self, pack: u64) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(self.path(pack))
     }

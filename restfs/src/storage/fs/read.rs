@@ -38,7 +38,7 @@ pub(super) fn read(packs: &Packs, key: BlockKey, at: Location) -> Result<Bytes, 
     decode_record(key, at, bytes)
 }
 
-fn decode_record(key: BlockKey, at: Location, mut bytes: Vec<u8>) -> Result<Bytes, ReadError> {
+pub(super) fn decode_record(key: BlockKey, at: Location, mut bytes: Vec<u8>) -> Result<Bytes, ReadError> {
     let damaged = |reason: &str| ReadError::Damaged(reason.to_owned());
     let header = bytes
         .first_chunk::<RECORD_HEADER>()

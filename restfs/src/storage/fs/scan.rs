@@ -47,12 +47,7 @@ pub(super) fn scan(
         what: format!("reading pack {pack}"),
         source,
     };
-    let mut reader = Reader {
-        file,
-        pack,
-        length,
-        payload: Vec::new(),
-    };
+    let mut reader = Reader::new(file, pack, length);
     let mut good_to = from;
     let mut at = from;
     while at < length {
@@ -76,14 +71,23 @@ pub(super) fn scan(
     Ok(good_to)
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a File,
     pack: u64,
     length: u64,
     payload: Vec<u8>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(file: &'a File, pack: u64, length: u64) -> Self {
+        Self {
+            file,
+            pack,
+            length,
+            payload: Vec::new(),
+        }
+    }
+
     /// The record at `at`, when there is a whole one.
     fn record(&mut self, at: u64, depth: Depth) -> io::Result<Option<RecordHeader>> {
         let Some(header) = self.header(at)? else {
@@ -103,7 +107,7 @@ impl Reader<'_> {
         Ok(Some(header))
     }
 
-    fn header(&self, at: u64) -> io::Result<Option<RecordHeader>> {
+    pub(super) fn header(&self, at: u64) -> io::Result<Option<RecordHeader>> {
         if self.length.saturating_sub(at) < RECORD_HEADER as u64 {
             return Ok(None);
         }
@@ -113,7 +117,7 @@ impl Reader<'_> {
     }
 
     /// Where the next valid header at or after `from` is.
-    fn next_header(&self, from: u64) -> io::Result<Option<u64>> {
+    pub(super) fn next_header(&self, from: u64) -> io::Result<Option<u64>> {
         let mut chunk = vec![0; SEARCH_CHUNK];
         let mut start = from;
         while self.length.saturating_sub(start) >= RECORD_HEADER as u64 {

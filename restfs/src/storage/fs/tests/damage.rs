@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-fn flip(path: &Path, byte: u64, mask: u8) {
+pub(super) fn flip(path: &Path, byte: u64, mask: u8) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut value = [0];
     file.read_exact_at(&mut value, byte).unwrap();

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod full;
 mod model;
+mod scrub;
 
 use super::{FsStore, Options};
 use crate::storage::{BlockStore, StoreError};

@@ -1,0 +1,179 @@
+//! The metadata store of a server: SQLite behind the commit log.
+
+use super::LogError;
+use super::image::{self, ImageWritten};
+use super::record::{FileKind, LogId};
+use super::rows::Encoder;
+use super::writer::Writer;
+use restfs_lib::kv::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, SqliteKv};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The row of the database that says up to where it has the log: byte 1 (version), the log's id, the number of the last
+/// transaction (8 bytes). It is the one row that is not in the log.
+pub(super) const MARK: &[u8] = b"L";
+const MARK_VERSION: u8 = 1;
+
+/// Up to where a database has a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) log: LogId,
+    pub(super) sequence: u64,
+}
+
+impl Mark {
+    pub(super) fn encode(self) -> Vec<u8> {
+        [&[MARK_VERSION][..], &self.log, &self.sequence.to_be_bytes()].concat()
+    }
+
+    pub(super) fn read(kv: &dyn KvRead) -> Result<Option<Self>, KvError> {
+        let Some(value) = kv.get(MARK)? else {
+            return Ok(None);
+        };
+        let damaged = || KvError::Corrupt("the row that says where the commit log is".to_owned());
+        let (version, rest) = value.split_first().ok_or_else(damaged)?;
+        let (log, sequence) = rest.split_first_chunk().ok_or_else(damaged)?;
+        match (version, <[u8; 8]>::try_from(sequence)) {
+            (&MARK_VERSION, Ok(sequence)) => Ok(Some(Self {
+                log: *log,
+                sequence: u64::from_be_bytes(sequence),
+            })),
+            _ => Err(damaged()),
+        }
+    }
+}
+
+pub struct LoggedKv {
+    inner: SqliteKv,
+    /// Locked after the write transaction of `inner` has begun, never before.
+    log: Mutex<Writer>,
+}
+
+impl LoggedKv {
+    pub(super) fn new(inner: SqliteKv, log: Writer) -> Self {
+        Self {
+            inner,
+            log: Mutex::new(log),
+        }
+    }
+
+    /// Writes all rows as of now as an image, then removes what of the log is older. Others read and write meanwhile.
+    pub fn write_image(&self) -> Result<ImageWritten, LogError> {
+        let snapshot = self.inner.read()?;
+        let mark = Mark::read(&*snapshot)?
+            .ok_or_else(|| LogError::Apart("the metadata store has no commit log".to_owned()))?;
+        let folder = self.log().files().folder().to_owned();
+        let files = super::files::Files::new(folder);
+        let written = image::write(&files, mark.log, mark.sequence, &*snapshot)?;
+        // So that the logs before end at the image or before it.
+        self.log().next_log()?;
+        let first_needed = files
+            .list()?
+            .logs
+            .iter()
+            .map(|known| known.header.sequence)
+            .filter(|first| *first <= mark.sequence + 1)
+            .max()
+            .unwrap_or(0);
+        files.retain(|known| match known.header.kind {
+            FileKind::Image => known.header.sequence == mark.sequence,
+            FileKind::Log => known.header.sequence >= first_needed,
+        })?;
+        Ok(written)
+    }
+
+    /// Bytes of the newest image, and of all logs.
+    pub fn log_bytes(&self) -> Result<(u64, u64), LogError> {
+        let listing = self.log().files().list()?;
+        let image = listing.images.last().map_or(0, |known| known.length);
+        Ok((image, listing.logs.iter().map(|known| known.length).sum()))
+    }
+
+    pub(super) fn log(&self) -> MutexGuard<'_, Writer> {
+        // A panic while it was held left a failed or a whole state: each change is made last.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kv for LoggedKv {
+    fn read(&self) -> Result<Box<dyn KvRead + '_>, KvError> {
+        self.inner.read()
+    }
+
+    fn write(&self) -> Result<Box<dyn KvTransaction + '_>, KvError> {
+        self.log().writable()?;
+        Ok(Box::new(LoggedWrite {
+            inner: self.inner.write()?,
+            writes: Encoder::default(),
+            store: self,
+        }))
+    }
+}
+
+struct LoggedWrite<'a> {
+    inner: Box<dyn KvTransaction + 'a>,
+    writes: Encoder,
+    store: &'a LoggedKv,
+}
+
+impl KvRead for LoggedWrite<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
+        self.inner.scan(from, to, limit)
+    }
+}
+
+impl KvWrite for LoggedWrite<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), KvError> {
+        let mut writes = std::mem::take(&mut self.writes);
+        // A row that the store refuses is in no log: the transaction is of no use then.
+        let noted = match key.len() <= restfs_lib::kv::MAX_KEY && value.len() <= restfs_lib::kv::MAX_VALUE {
+            true => writes.put(&*self.inner, key, value),
+            false => Ok(()),
+        };
+        self.writes = writes;
+        noted.and_then(|()| self.inner.put(key, value))
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), KvError> {
+        self.inner.delete(key)?;
+        self.writes.delete(key);
+        Ok(())
+    }
+}
+
+impl KvTransaction for LoggedWrite<'_> {
+    fn commit(self: Box<Self>) -> Result<(), KvError> {
+        let Self {
+            mut inner,
+            writes,
+            store,
+        } = *self;
+        if writes.is_empty() {
+            return inner.commit();
+        }
+        let mut log = store.log();
+        let mark = Mark {
+            log: log.log(),
+            sequence: log.next(),
+        };
+        inner.put(MARK, &mark.encode())?;
+        let written = log.append(writes.finish())?;
+        match inner.commit() {
+            Ok(()) => log.keep(&written),
+            Err(error @ (KvError::Full(_) | KvError::Conflict)) => {
+                log.take_back();
+                return Err(error);
+            }
+            Err(error) => {
+                // It may have happened or not; the log has it, so after a restart it has.
+                log.fail(format!("a transaction broke off: {error}"));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! The newest log's end: whole transactions, synced before anybody hears of them.
+
+use super::files::{Files, failed};
+use super::record::{FileHeader, FileKind, LogId, RECORD_HEADER, RecordHeader};
+use super::{LogError, SyncFile};
+use restfs_lib::content;
+use restfs_lib::model::Compression;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A log is left for a new one beyond this: what is behind an image goes in such pieces.
+const LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// Shorter payloads are not worth packing: they are mostly one hash.
+const PACK_FROM: usize = 256;
+
+pub(super) struct Writer {
+    files: Files,
+    sync: SyncFile,
+    header: FileHeader,
+    path: PathBuf,
+    file: File,
+    /// End of the last transaction that counts.
+    end: u64,
+    /// Number of it.
+    sequence: u64,
+    /// Why nothing may be written any more.
+    failed: Option<String>,
+}
+
+/// Where a log goes on.
+pub(super) struct End {
+    pub(super) header: FileHeader,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) offset: u64,
+    pub(super) sequence: u64,
+}
+
+impl Writer {
+    pub(super) fn new(files: Files, end: End, sync: SyncFile) -> Self {
+        Self {
+            files,
+            sync,
+            header: end.header,
+            path: end.path,
+            file: end.file,
+            end: end.offset,
+            sequence: end.sequence,
+            failed: None,
+        }
+    }
+
+    pub(super) fn log(&self) -> LogId {
+        self.header.log
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The file that is written, and the end of what counts in it.
+    pub(super) fn place(&self) -> (&Path, u64) {
+        (&self.path, self.end)
+    }
+
+    pub(super) fn writable(&self) -> Result<(), LogError> {
+        match &self.failed {
+            None => Ok(()),
+            Some(why) => Err(LogError::Failed(why.clone())),
+        }
+    }
+
+    /// Number of the next transaction.
+    pub(super) fn next(&self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// Writes the next transaction; durable when it returns. After an error nothing of it is left, or nothing more can be
+    /// written. It counts once [`Writer::keep`] is called; before, [`Writer::take_back`] undoes it.
+    pub(super) fn append(&mut self, parts: Vec<Vec<u8>>) -> Result<Written, LogError> {
+        self.writable()?;
+        if self.end >= LOG_BYTES {
+            self.next_log()?;
+        }
+        let mut offset = self.end;
+        let count = parts.len();
+        for (number, part) in parts.into_iter().enumerate() {
+            let record = encode_record(&self.header, offset, self.next(), number + 1 == count, part);
+            if let Err(error) = self.file.write_all_at(&record, offset) {
+                self.cut();
+                return Err(failed("writing", &self.path, error));
+            }
+            offset += record.len() as u64;
+        }
+        if let Err(error) = (self.sync)(&self.file) {
+            // The kernel may call pages clean that never reached the disk; cut off, nobody believes in them.
+            self.cut();
+            self.fail(format!("syncing {}: {error}", self.path.display()));
+            self.writable()?;
+        }
+        Ok(Written { end: offset })
+    }
+
+    pub(super) fn keep(&mut self, written: &Written) {
+        self.end = written.end;
+        self.sequence += 1;
+    }
+
+    /// The store did not take it, so the log must not have it either.
+    pub(super) fn take_back(&mut self) {
+        self.cut();
+        if self.failed.is_none()
+            && let Err(error) = (self.sync)(&self.file)
+        {
+            self.fail(format!("syncing {}: {error}", self.path.display()));
+        }
+    }
+
+    /// Whether the store took the transaction is known only after a restart.
+    pub(super) fn fail(&mut self, why: String) {
+        tracing::error!("the commit log takes no more writes: {why}");
+        self.failed = Some(why);
+    }
+
+    /// Everything from the next transaction on goes into a new file. One that has no transaction yet is made again.
+    pub(super) fn next_log(&mut self) -> Result<(), LogError> {
+        let header = FileHeader {
+            kind: FileKind::Log,
+            log: self.header.log,
+            sequence: self.next(),
+        };
+        let (path, file) = self.files.create(&header)?;
+        self.header = header;
+        self.path = path;
+        self.file = file;
+        self.end = super::record::FILE_HEADER as u64;
+        Ok(())
+    }
+
+    fn cut(&mut self) {
+        if let Err(error) = self.file.set_len(self.end) {
+            self.fail(format!("cutting {} back: {error}", self.path.display()));
+        }
+    }
+}
+
+/// A transaction that is in the log and not yet in the store.
+#[must_use]
+pub(super) struct Written {
+    end: u64,
+}
+
+pub(super) fn encode_record(
+    file: &FileHeader,
+    offset: u64,
+    sequence: u64,
+    last: bool,
+    part: Vec<u8>,
+) -> Vec<u8> {
+    let plain = part.len();
+    let packed = match plain >= PACK_FROM {
+        true => content::compress(&part, Compression::Zstd),
+        false => None,
+    };
+    let (is_packed, payload) = match packed {
+        Some(packed) => (true, packed),
+        None => (false, part),
+    };
+    let header = RecordHeader {
+        last,
+        packed: is_packed,
+        plain: narrow(plain),
+        stored: narrow(payload.len()),
+        sequence,
+        payload_crc: crc32c::crc32c(&payload),
+    };
+    let mut record = Vec::with_capacity(RECORD_HEADER + payload.len());
+    record.extend(header.encode(file, offset));
+    record.extend(payload);
+    record
+}
+
+/// Of a part's length, at most [`super::record::MAX_PAYLOAD`].
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).expect("a part is shorter than 4 GiB")
+}

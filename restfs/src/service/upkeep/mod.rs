@@ -1,0 +1,177 @@
+//! What the server does for its store without being asked: scrubs, keeps the commit log short, finds the files that damaged
+//! blocks belong to. One thread, so that they do not get into each other's way.
+
+mod lost;
+mod saved;
+mod scrub;
+
+use super::Service;
+use crate::metadata::commits::LoggedKv;
+use lost::LostRows;
+use saved::Saved;
+pub(super) use scrub::{start, status};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the thread looks whether there is something to do.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often it is asked whether the commit log is long enough for an image.
+const IMAGE_LOOK: Duration = Duration::from_secs(600);
+/// Logs shorter than this are left as they are.
+const IMAGE_FROM: u64 = 64 * 1024 * 1024;
+
+/// When to read everything that is stored, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubOptions {
+    /// Bytes a second; 0: as fast as it goes.
+    pub rate: u64,
+    /// From one beginning to the next; `None`: only when asked.
+    pub every: Option<Duration>,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        Self {
+            rate: 16 * 1024 * 1024,
+            every: Some(Duration::from_secs(30 * 86_400)),
+        }
+    }
+}
+
+pub struct Upkeep {
+    commits: Arc<LoggedKv>,
+    options: ScrubOptions,
+    saved: Saved,
+    signal: Mutex<Signal>,
+    changed: Condvar,
+    lost: RwLock<LostRows>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    stop: bool,
+    asked: Option<Asked>,
+    running: bool,
+}
+
+/// A scrub that somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    rate: u64,
+    anew: bool,
+}
+
+impl Upkeep {
+    /// `data_dir` keeps how far a scrub has come, and what the last one found.
+    pub fn new(commits: Arc<LoggedKv>, data_dir: &Path, options: ScrubOptions) -> Self {
+        Self {
+            commits,
+            options,
+            saved: Saved::read(data_dir),
+            signal: Mutex::default(),
+            changed: Condvar::new(),
+            lost: RwLock::default(),
+            thread: Mutex::default(),
+        }
+    }
+
+    fn signal(&self) -> MutexGuard<'_, Signal> {
+        self.signal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, but not when it is to end, and not for longer than until somebody asks for something.
+    fn rest(&self, time: Duration) {
+        let waiting = |signal: &mut Signal| !signal.stop && signal.asked.is_none();
+        drop(self.changed.wait_timeout_while(self.signal(), time, waiting));
+    }
+
+    fn is_ending(&self) -> bool {
+        self.signal().stop
+    }
+}
+
+impl Service {
+    /// Starts the thread, once.
+    pub fn start_upkeep(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut thread = self.upkeep.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() {
+            return Ok(());
+        }
+        let (upkeep, service) = (Arc::clone(&self.upkeep), Arc::downgrade(self));
+        let work = std::thread::Builder::new().name("upkeep".to_owned());
+        *thread = Some(work.spawn(move || run(&upkeep, &service))?);
+        Ok(())
+    }
+
+    /// Ends the thread: a scrub goes on at the next start. To be called before the stores are closed. Blocks for moments.
+    pub fn end_upkeep(&self) {
+        self.upkeep.signal().stop = true;
+        self.upkeep.changed.notify_all();
+        let thread = self
+            .upkeep
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the upkeep thread panicked");
+        }
+    }
+
+    /// When the logs are longer than the image by half, they say much that is not so any more.
+    fn shorten_log(&self) {
+        let commits = &self.upkeep.commits;
+        let result = commits.log_bytes().and_then(|(image, logs)| {
+            if logs < IMAGE_FROM + image + image / 2 {
+                return Ok(());
+            }
+            let written = commits.write_image()?;
+            tracing::info!(
+                "the commit log of {logs} bytes was replaced by an image of {} bytes",
+                written.bytes
+            );
+            Ok(())
+        });
+        if let Err(error) = result {
+            tracing::warn!("shortening the commit log: {error}; tried again later");
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.upkeep.signal().stop = true;
+        self.upkeep.changed.notify_all();
+    }
+}
+
+fn run(upkeep: &Upkeep, service: &Weak<Service>) {
+    let mut looked = Instant::now();
+    let mut known_damages = 0;
+    loop {
+        let Some(service) = service.upgrade() else { return };
+        if upkeep.is_ending() {
+            return;
+        }
+        let damages = service.blocks.damages_found();
+        if damages != known_damages {
+            known_damages = damages;
+            service.look_for_lost();
+        }
+        if let Some(asked) = service.next_scrub() {
+            service.scrub(asked);
+            continue;
+        }
+        if looked.elapsed() >= IMAGE_LOOK {
+            looked = Instant::now();
+            service.shorten_log();
+        }
+        drop(service);
+        upkeep.rest(LOOK);
+    }
+}
