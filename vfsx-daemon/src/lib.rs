@@ -9,4 +9,5 @@ pub mod engine;
 pub mod intake;
 pub mod journal;
 pub mod metrics;
+mod pace;
 pub mod status;

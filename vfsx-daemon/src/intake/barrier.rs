@@ -43,6 +43,7 @@ impl ShareIntake {
                 share: self.name.clone(),
             });
         }
+        self.journal.hurry();
         Ok(self.journal.status().head)
     }
 

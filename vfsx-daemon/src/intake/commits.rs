@@ -39,6 +39,11 @@ impl Commits {
         (commits, told)
     }
 
+    /// The session's clients wait for the journal, at least.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.durability != Durability::Noted
+    }
+
     fn await_commit(&mut self, journal: u64, sequence: u64) {
         if self.awaited.len() >= AWAITED_MAX {
             self.awaited.pop_back();

@@ -10,6 +10,7 @@ mod commits;
 mod connection;
 mod flags;
 mod handshakes;
+mod pace;
 mod pending_gap;
 mod share;
 mod socket;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use vfsx_proto::{Durability, Exclude, Hello, SessionId, ToDaemon};
@@ -51,10 +53,12 @@ const ONLY_ROOT: u32 = 0;
 pub struct Intake {
     barriers: Barriers,
     tasks: JoinSet<()>,
+    /// `None` while it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl Intake {
-    /// Listens at `path`. Needs a tokio runtime with several threads.
+    /// Listens at `path`. On a thread of its own: see [`pace`].
     pub fn start(path: &Path, allow_uids: &[u32], shares: Vec<Arc<ShareIntake>>) -> Result<Self, BindError> {
         // The peer's user is checked on each connection; the mode only keeps others from trying.
         let mode = if allow_uids.iter().all(|uid| *uid == ONLY_ROOT) {
@@ -63,6 +67,12 @@ impl Intake {
             0o666
         };
         let listener = bind(path, mode)?;
+        let runtime = pace::runtime().map_err(|source| BindError::Io {
+            path: path.display().to_string(),
+            what: "start a thread for it",
+            source,
+        })?;
+        let entered = runtime.enter();
         let listener = UnixListener::from_std(listener).map_err(|source| BindError::Io {
             path: path.display().to_string(),
             what: "wait on it",
@@ -84,7 +94,12 @@ impl Intake {
             handshakes,
             from: Instant::now() + ALL_CONNECTED_AFTER,
         };
-        Ok(Self { barriers, tasks })
+        drop(entered);
+        Ok(Self {
+            barriers,
+            tasks,
+            runtime: Some(runtime),
+        })
     }
 
     pub fn barriers(&self) -> Barriers {
@@ -96,6 +111,15 @@ impl Intake {
         self.tasks.shutdown().await;
         // Nobody listens there any more; a file left behind would be taken for stale.
         let _ = std::fs::remove_file(&self.barriers.path);
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Drops what still runs, without waiting for it.
+            runtime.shutdown_background();
+        }
     }
 }
 

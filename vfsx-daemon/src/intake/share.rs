@@ -241,6 +241,10 @@ impl ShareIntake {
             return Err(Superseded);
         }
         self.append(&mut state, drafts);
+        let waits = |connected: &Connected| connected.commits.waits_for_disk();
+        if state.connections.get(&session).is_some_and(waits) {
+            self.journal.hurry();
+        }
         // What was on disk before this connection is not synced again, so it is acknowledged here.
         state.acknowledge(session, self.journal.acknowledged(session));
         Ok(())

@@ -72,7 +72,7 @@ impl Journal {
         }
         state.next += records.len() as u64;
         appended.last = state.next - 1;
-        if !records.is_empty() {
+        if !records.is_empty() && !state.resting {
             self.inner.work.notify_one();
         }
         Ok(appended)

@@ -96,6 +96,10 @@ struct State {
     sessions: Sessions,
     /// Nothing is written until `recover` has succeeded.
     failed: bool,
+    /// Somebody waits for what is not synced.
+    hurried: bool,
+    /// The syncing thread lets time pass, and looks for itself when it is over.
+    resting: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -170,6 +174,15 @@ impl Journal {
     /// Records from `sequence` on, as they are synced. Fails when they were trimmed already.
     pub fn read_from(&self, sequence: u64) -> Result<Reader, ReadError> {
         Reader::new(self.clone(), sequence.max(1))
+    }
+
+    /// Somebody waits for what is appended by now: it is synced without the rest that syncs have between them.
+    pub fn hurry(&self) {
+        let mut state = self.lock();
+        if state.synced + 1 < state.next {
+            state.hurried = true;
+            self.inner.work.notify_all();
+        }
     }
 
     /// Removes the segments whose records are all at or before `up_to`; never the newest.

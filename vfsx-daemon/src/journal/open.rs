@@ -214,6 +214,8 @@ fn state(
         newly_synced: BTreeMap::new(),
         sessions,
         failed: false,
+        hurried: false,
+        resting: false,
     }
 }
 

@@ -1,9 +1,17 @@
 //! Making records durable: many appends, one fdatasync.
 
 use super::{Journal, State, SyncError, segment};
+use crate::pace::Pace;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Time between syncs that nobody waits for, in the long run. A sync makes the share's file system, when it is the journal's too,
+/// write down what clients have changed, and they wait meanwhile; so a busy share has a hundred a second, not thousands.
+const REST: Duration = Duration::from_millis(10);
+/// Syncs that may come without a rest: what one client does now and then is on disk at once.
+const AT_ONCE: u32 = 4;
 
 impl Journal {
     /// Syncs what is appended. On an error the journal has failed: what was not synced is lost.
@@ -53,21 +61,28 @@ impl Journal {
         self.inner.moved.notify_all();
     }
 
-    /// Waits until there is something to sync; false when `stop` is set.
-    fn wait_for_work(&self, stop: &AtomicBool) -> bool {
+    /// Waits until there is something to sync, and somebody waits for it or the time has come; false when `stop` is set.
+    fn wait_for_work(&self, stop: &AtomicBool, not_before: Instant) -> bool {
+        let work = &self.inner.work;
         let mut state = self.lock();
         loop {
             if stop.load(Ordering::Acquire) {
                 return false;
             }
-            if !state.failed && state.synced + 1 < state.next {
+            let waiting = !state.failed && state.synced + 1 < state.next;
+            let rest = not_before.saturating_duration_since(Instant::now());
+            if waiting && (state.hurried || rest.is_zero()) {
+                state.hurried = false;
                 return true;
             }
-            state = self
-                .inner
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state.resting = !rest.is_zero();
+            state = if state.resting {
+                let woken = work.wait_timeout(state, rest);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                work.wait(state).unwrap_or_else(PoisonError::into_inner)
+            };
+            state.resting = false;
         }
     }
 }
@@ -86,10 +101,12 @@ impl SyncThread {
         let thread = std::thread::Builder::new()
             .name("journal-sync".into())
             .spawn(move || {
-                while of_thread.wait_for_work(&stop_flag) {
+                let mut pace = Pace::new(REST, AT_ONCE);
+                while of_thread.wait_for_work(&stop_flag, pace.next()) {
                     if let Err(error) = of_thread.sync() {
                         tracing::error!(%error, "the journal is not durable; events are not acknowledged");
                     }
+                    pace.done();
                 }
             })?;
         Ok(Self {

@@ -10,6 +10,7 @@ use crate::catalog::reader::{Job, Part};
 use crate::catalog::shared::Shared;
 use crate::catalog::status::{Gap, ScanProgress, ScanState, Status};
 use crate::catalog::store::{DirtRow, Key, ScanPhase, get, put};
+use crate::pace::Pace;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use dr_replicator::Cursor;
 use restfs_lib::kv::{KvRead, KvWrite};
@@ -28,6 +29,13 @@ const REQUESTS: usize = 64;
 const TICK: Duration = Duration::from_millis(200);
 /// Longest wait when nothing does: cursors are written by then.
 const IDLE: Duration = Duration::from_secs(1);
+/// Time between transactions, in the long run, while little is to be done and nobody waits: what comes meanwhile goes into one.
+/// Each is a sync of the disk, one here and some at each site.
+const REST: Duration = Duration::from_millis(20);
+/// Transactions that may come without a rest: those of a change now and then.
+const AT_ONCE: u32 = 4;
+/// Objects to be read, from which on that is no rest but a delay.
+const LITTLE: usize = 64;
 /// After a transaction that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -53,6 +61,7 @@ pub(in crate::catalog) struct Applier {
     caught_up: bool,
     stopping: bool,
     more_to_trim: bool,
+    pace: Pace,
     /// Of the tree, with the change it was counted at.
     objects: u64,
 }
@@ -82,6 +91,7 @@ impl Applier {
             caught_up: false,
             stopping: false,
             more_to_trim: false,
+            pace: Pace::new(REST, AT_ONCE),
             objects: 0,
         })
     }
@@ -103,7 +113,15 @@ impl Applier {
     /// Takes what there is; waits when there is nothing.
     fn wait(&mut self) -> Input {
         let mut input = Input::default();
-        let timeout = self.timeout();
+        if self.may_rest() {
+            let rest = self.pace.next().saturating_duration_since(Instant::now());
+            input.requests.extend(self.channels.requests.recv_timeout(rest));
+        }
+        let timeout = if input.requests.is_empty() {
+            self.timeout()
+        } else {
+            Duration::ZERO
+        };
         let records = match self.is_behind() {
             true => never(),
             false => self.channels.records.clone(),
@@ -134,6 +152,10 @@ impl Applier {
             }
         }
         input
+    }
+
+    fn may_rest(&self) -> bool {
+        self.caught_up && self.memory.dirty.len() <= LITTLE && self.memory.covered() >= self.shared.hurry_to()
     }
 
     fn timeout(&self) -> Duration {
@@ -178,6 +200,7 @@ impl Applier {
             for reply in waiting {
                 reply.answer(&result);
             }
+            self.pace.done();
             let Err(e) = result else { return };
             tracing::error!("catalog: {e}; trying again");
             // Files are read again, who asked was answered; records have to be taken in.

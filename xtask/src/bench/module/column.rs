@@ -1,5 +1,6 @@
 //! The shares that are compared.
 
+use super::cores::Halves;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub(super) struct Stand {
 }
 
 impl Stand {
-    pub(super) fn start(column: &'static Column, binaries: &Binaries) -> Result<Self> {
+    pub(super) fn start(column: &'static Column, binaries: &Binaries, cores: &Halves) -> Result<Self> {
         let mut options = LabOptions::new(binaries.clone());
         let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
         options.samba.vfs_objects = column.vfs_objects.to_owned();
@@ -63,6 +64,12 @@ impl Stand {
         options.samba.global = lines(GLOBAL);
         options.vfsxd = column.has_module();
         let lab = TestLab::start_with(&options).with_context(|| format!("lab of {}", column.name))?;
+        let pid = |service: &Service| service.pid().map(|pid| pid.as_raw());
+        pid(&lab.smbd).map_or(Ok(()), |smbd| cores.keep_front(smbd))?;
+        let behind = lab.sites.iter().map(|site| &site.service).chain([&lab.vfsxd]);
+        for server in behind.filter_map(pid) {
+            cores.keep_back(server)?;
+        }
         Ok(Self { column, lab })
     }
 

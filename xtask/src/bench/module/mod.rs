@@ -2,6 +2,7 @@
 
 mod client;
 mod column;
+mod cores;
 mod load;
 mod operations;
 mod table;
@@ -13,6 +14,7 @@ use crate::report::Report as Progress;
 use anyhow::{Context, Result};
 use client::Client;
 use column::{COLUMNS, Stand};
+use cores::Halves;
 use load::{Load, Run};
 use std::path::Path;
 use table::Row;
@@ -63,10 +65,12 @@ pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
     let scratch = tempfile::tempdir().context("scratch directory")?;
     let client = Client::build(scratch.path())?;
     let binaries = build::binaries(profile)?;
+    let cores = Halves::new()?;
     let stands = COLUMNS
         .iter()
-        .map(|column| Stand::start(column, &binaries))
+        .map(|column| Stand::start(column, &binaries, &cores))
         .collect::<Result<Vec<_>>>()?;
+    cores.keep_clients()?;
     let rounds = if quick { QUICK_ROUNDS } else { ROUNDS };
     let progress = Progress::new();
     progress.section(&format!("shares side by side, {rounds} rounds of every load"));
