@@ -185,6 +185,22 @@ async fn what_clients_do_meanwhile_is_never_a_difference() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn blocks_that_are_on_their_way_are_not_missing() {
+    let (pair, _) = Pair::filled(6).await;
+    // Nothing arrives there for as long as the verify looks.
+    pair.site.set_faults(Faults {
+        full: true,
+        ..Faults::default()
+    });
+    let handle = pair.start();
+    pair.source.create("new", 9, &mut Random::new(77));
+    let found = pair.verifier().blocks(QUIET).await.unwrap();
+    assert_eq!(found.count(), 0);
+    assert!(found.in_change > 0, "nothing was on its way");
+    handle.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_site_that_has_nothing_yet_is_no_site_where_all_is_missing() {
     let pair = Pair::new(4);
     pair.source.create("f", 1, &mut Random::new(4));
@@ -196,7 +212,7 @@ async fn a_site_that_has_nothing_yet_is_no_site_where_all_is_missing() {
 async fn a_lost_connection_does_not_end_a_look_of_hours() {
     let (pair, _) = Pair::filled(5).await;
     pair.site.set_faults(Faults {
-        disconnects: 200,
+        disconnects: 700,
         ..Faults::default()
     });
     let found = pair.verifier().blocks(QUIET).await.unwrap();
