@@ -9,4 +9,5 @@ mod rebuild;
 mod replication;
 mod scrub;
 mod space;
+mod verify;
 mod wire;
