@@ -4,7 +4,7 @@
 //! difference from the row behind it in the store: the same key but for the last 8 bytes, where the newest sorts first.
 
 use super::record::PART;
-use restfs_lib::kv::{KvError, KvRead, KvWrite};
+use restfs_lib::kv::{KvError, KvRead, KvWrite, Pair};
 use std::ops::Bound;
 
 const PUT: u8 = 1;
@@ -98,7 +98,7 @@ fn common<'a>(a: impl Iterator<Item = &'a u8>, b: impl Iterator<Item = &'a u8>) 
 }
 
 /// The revision before the one that is about to be put.
-fn older(before: &dyn KvRead, key: &[u8], value: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+fn older(before: &dyn KvRead, key: &[u8], value: &[u8]) -> Result<Option<Pair>, KvError> {
     if value.len() < LONG || key.len() <= REVISION {
         return Ok(None);
     }
