@@ -48,7 +48,8 @@ impl Rpc {
     /// From the beginning of the file as it was at a recovery point.
     pub fn read_point(&mut self, point: u64, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
         let object = json!({ "path": format!("/{path}") });
-        let params = json!({ "bucket": BUCKET, "object": object, "point": point, "offset": 0, "length": length });
+        let params =
+            json!({ "bucket": BUCKET, "object": object, "point": point, "offset": 0, "length": length });
         self.content(params)
     }
 

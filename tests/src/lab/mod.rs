@@ -19,7 +19,7 @@ pub use description::{
     Description, LAB_USER, ShareDescription, SiteDescription, SmbDescription, VfsxdDescription,
 };
 pub use place::Place;
-pub use process::{Frozen, READY_LIMIT, Service, tail};
+pub use process::{Frozen, READY_LIMIT, Service, runs, tail};
 pub use site::Site;
 pub use smb_conf::SambaOptions;
 

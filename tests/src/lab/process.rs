@@ -82,7 +82,7 @@ impl Service {
     pub fn pid(&self) -> Option<Pid> {
         let text = fs::read_to_string(&self.pid_file).ok()?;
         let pid = text.trim().parse::<i32>().ok().filter(|pid| *pid > 1)?;
-        (runs(pid) && self.is_ours(pid)).then(|| Pid::from_raw(pid))
+        (runs(Pid::from_raw(pid)) && self.is_ours(pid)).then(|| Pid::from_raw(pid))
     }
 
     /// A pid file may be older than the machine's last start, and its number another process's by now. The lab's
@@ -184,7 +184,7 @@ impl Service {
         wait::until(
             &format!("end of {}", self.name),
             STOP_LIMIT,
-            || members.iter().all(|pid| !runs(pid.as_raw())).then_some(()),
+            || members.iter().all(|pid| !runs(*pid)).then_some(()),
             || format!("the end of {}:\n{}", self.log.display(), self.log_tail()),
         )?;
         fs::remove_file(&self.pid_file).ok();
@@ -251,8 +251,8 @@ fn processes(chosen: impl Fn(&Stat) -> bool) -> Vec<Pid> {
 }
 
 /// A zombie has ended: nothing but its parent's wait is missing.
-fn runs(pid: i32) -> bool {
-    Stat::read(pid).is_some_and(|stat| stat.state != 'Z')
+pub fn runs(pid: Pid) -> bool {
+    Stat::read(pid.as_raw()).is_some_and(|stat| stat.state != 'Z')
 }
 
 /// A part of `/proc/PID/stat`.

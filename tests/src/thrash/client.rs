@@ -2,10 +2,13 @@
 
 use super::gate::Gate;
 use super::model::{HELD, Operation, Tree};
+use crate::lab::{READY_LIMIT, runs};
 use crate::smb::{Handle, Open, Session};
 use crate::testlab::TestLab;
+use crate::wait;
 use crate::work::Random;
 use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -59,6 +62,11 @@ pub(super) struct Client<'a> {
     number: u64,
     dir: String,
     session: Option<(Session, Handle)>,
+    /// smbd's processes of which one is this client's.
+    served_by: Vec<Pid>,
+    /// A delete that was not done. Samba remembers the wish of a killed process, and deletes the file when the next one that has
+    /// opened it closes it.
+    again: Option<Operation>,
     tree: Tree,
     worked: Worked,
 }
@@ -79,6 +87,8 @@ impl<'a> Client<'a> {
             number,
             dir: directory(number),
             session: None,
+            served_by: Vec::new(),
+            again: None,
             tree: Tree::default(),
             worked: Worked::default(),
         }
@@ -99,8 +109,10 @@ impl<'a> Client<'a> {
                 std::thread::sleep(AGAIN);
                 continue;
             }
-            number += 1;
-            let operation = Operation::new(self.seed, self.number, number);
+            let operation = self.again.take().unwrap_or_else(|| {
+                number += 1;
+                Operation::new(self.seed, self.number, number)
+            });
             if !self.tree.allows(&operation) {
                 continue;
             }
@@ -122,7 +134,15 @@ impl<'a> Client<'a> {
     }
 
     fn connect(&mut self) -> Result<()> {
+        // One client at a time, so that the new process is its own; others may come by, which end soon.
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let smbd = &self.lab.smbd;
+        let before = smbd.children("smbd");
         let mut session = Session::connect(self.lab, "data")?;
+        self.served_by = smbd.children("smbd");
+        self.served_by.retain(|process| !before.contains(process));
+        drop(turn);
         let directory = Open {
             disposition: "open_if",
             directory: Some(true),
@@ -210,21 +230,27 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Nobody knows how far the operation came: its smbd process has ended, so the disk tells.
+    /// Nobody knows how far the operation came: when its smbd process has ended, the disk tells. One that is asked to end, or whose
+    /// parent was killed, closes files in its own time after the connection, and deletes those that go with their close.
     fn doubt(&mut self, operation: &Operation, error: &anyhow::Error) -> Result<()> {
         let said = format!("{error:#}");
         if said.contains(REFUSED) {
             eprintln!("client {}: {said}", self.number);
             self.worked.refused += 1;
         } else {
+            eprintln!("client {}: its connection was lost in {operation:?}", self.number);
             self.worked.lost += 1;
         }
         self.session = None;
+        let ended = || (!self.served_by.iter().any(|process| runs(*process))).then_some(());
+        wait::until("the end of the smbd process", READY_LIMIT, ended, String::new)?;
         let found = self.on_disk()?;
         if let Some(wrong) = self.tree.contradicts(operation, &found) {
             bail!("after {operation:?}, which ended with {said}: {wrong}");
         }
         self.tree = found;
+        let is_delete = matches!(operation, Operation::Delete { .. });
+        self.again = (is_delete && self.tree.allows(operation)).then(|| operation.clone());
         for name in operation.touched() {
             let path = self.path(name);
             self.worked.doubtful.push(path);
