@@ -1,5 +1,6 @@
 //! The catalog on a real directory, fed by hand.
 
+mod audit;
 mod content;
 mod crash;
 mod exclude;
