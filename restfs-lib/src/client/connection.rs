@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 
@@ -236,6 +237,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     async fn read(&mut self) -> Result<std::convert::Infallible, String> {
         let mut pulse = Pulse::new(self.count.clone());
         let mut look = tokio::time::interval(self.keepalive);
+        // A process that stood still has not listened meanwhile: what it missed is not silence.
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 frame = self.stream.next() => match frame {

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -154,6 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
         let ended = hub.ended();
         tokio::pin!(ended);
         let mut look = tokio::time::interval(LOOK);
+        // A process that stood still has not listened meanwhile: what it missed is not silence.
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 next = next_frame(&self.in_flight, &mut self.stream) => match next {

@@ -226,7 +226,7 @@ async fn an_idle_connection_stays() {
     let site = Site::start().await;
     let token = site.token(Role::Reader, None).await.token;
     let mut endpoint = site.endpoint().with_token(token);
-    endpoint.limits.keepalive = Duration::from_millis(20);
+    endpoint.limits.keepalive = Duration::from_millis(50);
     let client = Client::connect(&endpoint).await.unwrap();
     let pongs = async {
         let start = client.wire().received();
