@@ -4,11 +4,12 @@ use crate::lab::{BUCKET, Site};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Error, Message, WebSocket};
 
 /// No call on an idle site takes so long.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -70,10 +71,11 @@ impl Rpc {
         let request = json!({ "jsonrpc": "2.0", "id": self.calls, "method": method, "params": params });
         self.socket.send(Message::text(request.to_string()))?;
         loop {
-            let message = self
-                .socket
-                .read()
-                .with_context(|| format!("answer to {method}"))?;
+            let message = match self.socket.read() {
+                // This process was stopped for a while.
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.with_context(|| format!("answer to {method}"))?,
+            };
             let Message::Text(text) = message else { continue };
             let answer: Value = serde_json::from_str(&text)?;
             if answer.get("id").and_then(Value::as_u64) != Some(self.calls) {
