@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub(super) const BLOCK: u64 = 4096;
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(240);
 
 /// A journal in memory.
 #[derive(Default)]

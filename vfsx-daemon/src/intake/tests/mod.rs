@@ -10,6 +10,7 @@ mod spool;
 
 use super::{Intake, Left, ShareIntake};
 use crate::journal::{Journal, Options, Record, SyncThread};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,6 +90,12 @@ impl Fixture {
         } = self;
         drop(intake);
         drop(sync);
+        // Its tasks are told to end; the socket is free when the one that listens has.
+        let deadline = Instant::now() + PATIENCE;
+        while UnixStream::connect(directory.path().join("socket")).is_ok() {
+            assert!(Instant::now() < deadline, "the old intake still listens");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Self::start(directory, settings)
     }
 
