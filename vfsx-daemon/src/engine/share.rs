@@ -151,6 +151,12 @@ impl ShareEngine {
         &self.verifies
     }
 
+    /// As asked for; the site's task follows in a moment.
+    pub(super) fn is_paused(&self, site: &str) -> bool {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.contains(site)
+    }
+
     /// Has a site brought over by tree difference: the number to wait for, and where. `None`: there is no such task.
     pub(super) fn compare(&self, site: &str) -> Option<(u64, watch::Receiver<SiteStatus>)> {
         let tasks = self.tasks();

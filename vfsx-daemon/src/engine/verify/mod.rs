@@ -324,15 +324,12 @@ impl ShareEngine {
     }
 
     fn refuse_paused(&self, only: Option<&str>) -> Result<(), VerifyError> {
-        let paused = self
-            .sites(only)
-            .into_iter()
-            .find(|site| site.status.borrow().state == dr_replicator::SiteState::Paused);
+        let paused = self.chosen(only).find(|site| self.is_paused(&site.name));
         match paused {
             None => Ok(()),
             Some(site) => Err(VerifyError::Paused {
                 share: self.name().to_owned(),
-                site: site.name,
+                site: site.name.clone(),
             }),
         }
     }
