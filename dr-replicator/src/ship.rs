@@ -38,6 +38,8 @@ pub(crate) struct Shipper {
     pub(crate) concurrency: usize,
     /// Plain bytes sent.
     pub(crate) shipped: Arc<AtomicU64>,
+    /// How often ops were given newer content than their changes name.
+    pub(crate) corrected: Arc<AtomicU64>,
 }
 
 impl Shipper {
@@ -45,6 +47,12 @@ impl Shipper {
     /// Returns whether none was.
     pub(crate) async fn ship(&self, ops: &mut Vec<Op>, differences: &Differences) -> Result<bool, Trouble> {
         self.ship_asking(ops, differences, Ask::WhenItPays).await
+    }
+
+    /// How often ops were corrected. What the site gets then is newer than the state that its commit leads to, and than
+    /// some that follow.
+    pub(crate) fn corrections(&self) -> u64 {
+        self.corrected.load(Ordering::SeqCst)
     }
 
     /// Commits; when blocks are missing at the site after all, sends them and tries again.
@@ -83,6 +91,8 @@ impl Shipper {
         }
         let found = self.send(&blocks, differences).await?;
         correct(ops, &found);
+        self.corrected
+            .fetch_add(u64::from(!found.is_empty()), Ordering::SeqCst);
         Ok(found.is_empty())
     }
 

@@ -71,6 +71,7 @@ impl SiteTask {
             bandwidth: Arc::new(Bandwidth::new(options.limit)),
             concurrency: options.concurrency,
             shipped: Arc::new(AtomicU64::new(0)),
+            corrected: Arc::default(),
         };
         let steps = Steps::new(shipper, &options);
         Self {

@@ -15,6 +15,8 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) commit: Commit,
+    /// Of the shipper, when it was planned.
+    corrections: u64,
     pub(super) noted_ns: Vec<i64>,
     pub(super) bytes: u64,
 }
@@ -72,6 +74,7 @@ impl Steps {
             max_ops: self.max_ops,
             max_bytes: self.max_bytes,
         };
+        let corrections = self.shipper.corrections();
         let batch = self.shipper.source.changes(after, limits).await?;
         let Some(plan) = plan(&batch.changes, self.max_bytes) else {
             return Ok(None);
@@ -94,6 +97,7 @@ impl Steps {
         };
         Ok(Some(Prepared {
             commit,
+            corrections,
             noted_ns: plan.noted_ns,
             bytes: plan.bytes,
         }))
@@ -101,8 +105,13 @@ impl Steps {
 
     pub(super) async fn commit(self, prepared: Prepared) -> Result<Done, Trouble> {
         let Prepared {
-            mut commit, noted_ns, ..
+            mut commit,
+            corrections,
+            noted_ns,
+            ..
         } = prepared;
+        // Content that another commit was given since is newer than these changes know.
+        commit.exact &= self.shipper.corrections() == corrections;
         let committed = self.shipper.commit(&mut commit).await?;
         let cursor = Cursor {
             epoch: commit.epoch,
