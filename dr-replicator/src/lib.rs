@@ -22,8 +22,6 @@ pub use bandwidth::Bandwidth;
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use options::SiteOptions;
 pub use restfs::RestfsSite;
-pub use site::{
-    Block, BlockFault, Commit, Committed, MAX_PUT_BYTES, Position, Recounted, Site, SiteError,
-};
+pub use site::{Block, BlockFault, Commit, Committed, MAX_PUT_BYTES, Position, Recounted, Site, SiteError};
 pub use source::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
 pub use status::{Lag, Pending, ResyncProgress, SiteState, SiteStatus, Verified};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
-use vfsx_daemon::catalog::{Catalog, Options, RecordSource, RecordsError, ScanState};
+use vfsx_daemon::catalog::{Catalog, NoSessions, Options, RecordSource, RecordsError, ScanState};
 use vfsx_daemon::journal::{Body, NodeRef, Range, Record, Session};
 use vfsx_tests::loopfs::{FileSystem, LoopFs};
 use vfsx_tests::wait;
@@ -68,7 +68,7 @@ impl Share {
         options.clone_rest = 0;
         let catalog = Catalog::open(options)?;
         let fed = Arc::new(Fed::default());
-        catalog.start(fed.clone())?;
+        catalog.start(fed.clone(), Arc::new(NoSessions))?;
         let node = node(&root.join("file"))?;
         let share = Self {
             catalog,
@@ -94,6 +94,7 @@ impl Share {
             time_ns: now.as_nanos() as i64,
             session: Session([1; 16]),
             session_sequence: sequence,
+            began_ns: 0,
             body,
         });
         self.fed.more.notify_all();

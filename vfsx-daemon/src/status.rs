@@ -3,7 +3,7 @@
 use crate::catalog::{self, ScanState};
 use crate::config::Share;
 use crate::engine::{VerifyReport, VerifyResult};
-use crate::intake::{DurabilityFacts, PendingGap};
+use crate::intake::{CaptureMode, DurabilityFacts, PendingGap};
 use crate::journal;
 use dr_replicator::{SiteState, SiteStatus};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,10 @@ pub struct StatusReport {
 pub struct ShareReport {
     pub name: String,
     pub path: String,
+    /// How changes are captured now: `copy` or `map`.
     pub mode: String,
+    /// Why it is `map` though smbd offers `copy`.
+    pub mode_reason: Option<String>,
     pub journal: JournalReport,
     pub gap: Option<GapReport>,
     pub sites: Vec<SiteReport>,
@@ -27,6 +30,7 @@ pub struct ShareReport {
     /// `vfsx:exclude` as it is in force: `/pattern/pattern/`.
     pub exclude: String,
     pub catalog: CatalogReport,
+    pub points: PointsReport,
     pub scan: ScanReport,
     pub verify: VerifyReport,
 }
@@ -35,6 +39,7 @@ pub struct ShareReport {
 pub struct JournalReport {
     /// Newest record.
     pub head: u64,
+    /// With the contents that are kept for sites.
     pub bytes: u64,
     pub bytes_max: u64,
     /// Newest record on disk.
@@ -83,6 +88,19 @@ pub struct CatalogReport {
     pub bytes_read: u64,
     pub read_errors: u64,
     pub last_error: Option<String>,
+}
+
+/// Of mode `copy`, since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointsReport {
+    /// States of the share that were exact, made while clients work.
+    pub exact: u64,
+    /// Times that sites got one that is not, since none came for too long.
+    pub fuzzy: u64,
+    /// Why the newest that could not be made exact could not.
+    pub last_failure: Option<String>,
+    /// Contents that could not be kept for sites that are behind.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +156,7 @@ pub struct VerifiedReport {
 /// What a share's report is made from.
 pub struct ShareFacts {
     pub share: Share,
+    pub mode: CaptureMode,
     pub journal: journal::Status,
     /// One that the catalog does not know of yet.
     pub unapplied_gap: Option<PendingGap>,
@@ -166,10 +185,11 @@ pub fn report(facts: ShareFacts) -> ShareReport {
     ShareReport {
         name: facts.share.name.clone(),
         path: facts.share.path.display().to_string(),
-        mode: facts.share.mode.as_str().to_owned(),
+        mode: facts.mode.as_str().to_owned(),
+        mode_reason: facts.mode.reason().map(str::to_owned),
         journal: JournalReport {
             head: facts.journal.head,
-            bytes: facts.journal.bytes,
+            bytes: facts.journal.bytes + facts.catalog.kept_bytes,
             bytes_max: facts.journal.bytes_max,
             synced: facts.journal.synced,
         },
@@ -185,6 +205,7 @@ pub fn report(facts: ShareFacts) -> ShareReport {
         durability: durability_report(facts.durability),
         exclude: facts.exclude.clone(),
         catalog: catalog_report(&facts.catalog),
+        points: points_report(&facts.catalog),
         scan: scan_report(&facts.catalog.scan),
         verify: facts.verify.clone(),
     }
@@ -351,6 +372,15 @@ fn catalog_report(status: &catalog::Status) -> CatalogReport {
         bytes_read: status.bytes_read,
         read_errors: status.read_errors,
         last_error: status.failed.clone().or_else(|| status.last_error.clone()),
+    }
+}
+
+fn points_report(status: &catalog::Status) -> PointsReport {
+    PointsReport {
+        exact: status.cuts.exact,
+        fuzzy: status.cuts.fuzzy,
+        last_failure: status.cuts.last_failure.clone(),
+        dropped: status.kept_dropped,
     }
 }
 

@@ -125,6 +125,8 @@ struct vfsx_async {
 	struct tevent_context *ev;
 	struct tevent_timer *limit;
 	bool reported;
+	/* Bytes that a write is asked for. */
+	size_t asked;
 	ssize_t ret;
 	off_t copied;
 	struct vfs_aio_state aio;
@@ -181,7 +183,7 @@ static void vfsx_pwrite_done(struct tevent_req *subreq)
 
 	state->ret = SMB_VFS_PWRITE_RECV(subreq, &state->aio);
 	TALLOC_FREE(subreq);
-	vfsx_report(state, state->ret >= 0);
+	vfsx_report(state, state->ret >= 0 && (size_t)state->ret == state->asked);
 	tevent_req_done(req);
 }
 
@@ -193,6 +195,7 @@ struct tevent_req *vfsx_shim_pwrite_send(struct vfs_handle_struct *handle, TALLO
 	if (req == NULL) {
 		return NULL;
 	}
+	state->asked = n;
 	return vfsx_async_follow(req, state, ev,
 		SMB_VFS_NEXT_PWRITE_SEND(state, ev, handle, fsp, data, n, offset), vfsx_pwrite_done);
 }

@@ -11,6 +11,13 @@ pub const DEFAULT_RING: usize = 16 * 1024 * 1024;
 /// A single event may be as large as a frame.
 pub const MIN_RING: usize = 512 * 1024;
 
+/// Unacknowledged data of some tens of milliseconds at full speed: what a journal's sync takes on a busy disk.
+pub const DEFAULT_DATA_RING: usize = 16 * 1024 * 1024;
+/// Some of the longest pieces that a write is told in.
+pub const MIN_DATA_RING: usize = 1024 * 1024;
+/// Each client of the share may take as much of the machine's memory.
+pub const MAX_DATA_RING: usize = 1024 * 1024 * 1024;
+
 /// `vfsx:exclude`: names that are not replicated. At most so many bytes: it goes to vfsxd in one message.
 pub const MAX_EXCLUDE: usize = 32 * 1024;
 
@@ -32,6 +39,10 @@ pub struct Config {
     pub spool: bool,
     /// `vfsx:ring size`: bytes of unacknowledged events kept for a vfsxd that is away. Memory is taken as it fills.
     pub ring: usize,
+    /// `vfsx:mode`: what vfsxd is told of written content.
+    pub mode: Mode,
+    /// `vfsx:data ring size`: bytes of unacknowledged data kept in mode `copy`. Memory is taken as it fills.
+    pub data_ring: usize,
     /// `vfsx:durability`: what FLUSH and CLOSE wait for.
     pub durability: Durability,
     /// `vfsx:wait limit`: how long.
@@ -45,6 +56,8 @@ impl Default for Config {
             state: DEFAULT_STATE.into(),
             spool: true,
             ring: DEFAULT_RING,
+            mode: Mode::Map,
+            data_ring: DEFAULT_DATA_RING,
             durability: Durability::Noted,
             wait_limit: JOURNAL_WAIT_LIMIT,
         }
@@ -96,6 +109,33 @@ impl OnFailure {
     }
 }
 
+/// What vfsxd is told of written content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Where it is.
+    Map,
+    /// What it is, before it is written.
+    Copy,
+}
+
+impl Mode {
+    /// `None`: there is no such mode.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "map" => Some(Self::Map),
+            "copy" => Some(Self::Copy),
+            _ => None,
+        }
+    }
+}
+
+/// From bytes as the option says: within the limits, in whole MiB, which is how memory is taken.
+pub fn data_ring(bytes: usize) -> usize {
+    bytes
+        .clamp(MIN_DATA_RING, MAX_DATA_RING)
+        .next_multiple_of(1024 * 1024)
+}
+
 /// `None`: there is no such level.
 pub fn durability(text: &str) -> Option<Durability> {
     let levels = [
@@ -128,6 +168,17 @@ mod tests {
         assert_eq!(durability("remote"), Some(Durability::Remote));
         assert_eq!(durability("noted"), Some(Durability::Noted));
         assert_eq!(durability("yes"), None);
+    }
+
+    #[test]
+    fn modes_are_known_by_name_and_a_ring_has_a_sane_size_whatever_is_asked_for() {
+        assert_eq!(Mode::parse(" Copy"), Some(Mode::Copy));
+        assert_eq!(Mode::parse("map"), Some(Mode::Map));
+        assert_eq!(Mode::parse("2"), None);
+        assert_eq!(data_ring(0), MIN_DATA_RING);
+        assert_eq!(data_ring(usize::MAX), MAX_DATA_RING);
+        assert_eq!(data_ring(MIN_DATA_RING + 1), 2 * MIN_DATA_RING);
+        assert_eq!(data_ring(DEFAULT_DATA_RING), DEFAULT_DATA_RING);
     }
 
     #[test]

@@ -29,21 +29,35 @@ pub fn identify_at(dir: RawFd, name: &CStr, follow: bool) -> io::Result<Found> {
 
 fn statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Found> {
     const MASK: u32 = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_BTIME | libc::STATX_SIZE;
+    Ok(found(&raw_statx(dir, path, flags, MASK)?))
+}
+
+/// All that `statx` says of an open object; works on `O_PATH` descriptors.
+pub(crate) fn full_statx(fd: RawFd) -> io::Result<(Found, libc::statx)> {
+    const MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    let stat = raw_statx(fd, c"", libc::AT_EMPTY_PATH, MASK)?;
+    Ok((found(&stat), stat))
+}
+
+fn raw_statx(dir: RawFd, path: &CStr, flags: libc::c_int, mask: u32) -> io::Result<libc::statx> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `path` ends with NUL, `stat` is writable and of the type the call fills.
-    let result = unsafe { libc::statx(dir, path.as_ptr(), flags, MASK, stat.as_mut_ptr()) };
+    let result = unsafe { libc::statx(dir, path.as_ptr(), flags, mask, stat.as_mut_ptr()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: all zeroes is a valid value, and the call succeeded.
-    let stat = unsafe { stat.assume_init() };
+    Ok(unsafe { stat.assume_init() })
+}
+
+fn found(stat: &libc::statx) -> Found {
     let has_birth = stat.stx_mask & libc::STATX_BTIME != 0;
     let birth = stat
         .stx_btime
         .tv_sec
         .saturating_mul(1_000_000_000)
         .saturating_add(stat.stx_btime.tv_nsec.into());
-    Ok(Found {
+    Found {
         node: NodeRef {
             dev: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
             ino: stat.stx_ino,
@@ -51,7 +65,28 @@ fn statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Found> {
         },
         kind: kind(u32::from(stat.stx_mode)),
         size: stat.stx_size,
-    })
+    }
+}
+
+/// A reference to what the name leads to, which opens nothing: closing it gives up no lock of this process. A final symlink is
+/// the object itself.
+pub fn open_reference(dir: RawFd, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: `name` ends with NUL.
+    let fd = unsafe { libc::openat(dir, name.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just made and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether writes through the descriptor go to the end of the file, wherever they are asked to go. So they are said to do where it
+/// cannot be told.
+pub fn appends(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags < 0 || flags & libc::O_APPEND != 0
 }
 
 fn kind(mode: u32) -> NodeKind {
@@ -129,6 +164,42 @@ pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// The same, with a descriptor that goes along with the first byte.
+pub fn send_with_descriptor(socket: &OwnedFd, bytes: &[u8], passed: &OwnedFd) -> io::Result<usize> {
+    const LENGTH: u32 = size_of::<RawFd>() as u32;
+    // SAFETY: both only compute sizes.
+    let (space, length) = unsafe { (libc::CMSG_SPACE(LENGTH), libc::CMSG_LEN(LENGTH)) };
+    // As large as needed on any platform, and aligned as the header is.
+    let mut control = [0u64; 8];
+    let mut data = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all zeroes is a valid message.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = (space as usize).min(size_of_val(&control)) as _;
+    // SAFETY: the first header lies in `control`, which has room for it and a descriptor; the message and all that it points to live
+    // through the call, which only reads them.
+    let sent = unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        if header.is_null() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = length as _;
+        libc::CMSG_DATA(header)
+            .cast::<RawFd>()
+            .write_unaligned(passed.as_raw_fd());
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        libc::sendmsg(socket.as_raw_fd(), &raw const message, flags)
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 /// Receives what is there without waiting. 0 means the peer has closed.
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is writable for its length.
@@ -181,6 +252,21 @@ pub fn effective_uid() -> u32 {
 pub fn wall_clock() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is writable. The clock exists everywhere.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanos.unwrap_or(0))
 }
 
 /// The calling thread's errno. Callbacks keep it: smbd reads it after them.

@@ -47,6 +47,29 @@ pub struct Changed {
     pub xattrs: bool,
 }
 
+/// Where the bytes of a write are in the session's ring: see [`crate::ring`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InRing {
+    /// Counted on around the ring since the session began: never less than that of an earlier write.
+    pub position: u64,
+    /// CRC32C of the bytes.
+    pub checksum: u32,
+}
+
+/// An inode's metadata as they were at the end of the call that changed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Seconds and nanoseconds since the epoch.
+    pub mtime: (i64, u32),
+    pub atime: (i64, u32),
+    /// All extended attributes, in any order; at most [`crate::MAX_XATTRS`] bytes of names and values.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// Why changes may have been missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GapReason {
@@ -63,7 +86,8 @@ pub enum GapReason {
 /// One change. Names are single path components as on disk: any bytes but `/` and NUL.
 ///
 /// Namespace events are applied to the catalog by identity, so events of different smbd processes may arrive in
-/// another order than they happened; inode events only say "read this again", so repeating one does no harm.
+/// another order than they happened; inode events say "read this again", so repeating one does no harm. `Write`, `Resized`
+/// and `Metadata` also say what is new: with it vfsxd knows a file as it was at a moment, though it goes on changing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A name now leads to `node`: open that created, mkdir, symlink, mknod.
@@ -123,6 +147,25 @@ pub enum Event {
     },
     /// Changes may have been missed since `since_ns` (wall clock, nanoseconds since the epoch).
     Gap { since_ns: i64, reason: GapReason },
+    /// These bytes are about to be written; sent before the write begins. When it fails, or writes less, or takes longer
+    /// than [`crate::LONG_WRITE`], a `Dirty` of the range follows when it has ended.
+    Write {
+        handle: u64,
+        node: NodeRef,
+        start: u64,
+        /// At most [`crate::MAX_WRITE`] when there is `data`.
+        length: u64,
+        /// `None`: not kept; a `Dirty` of the range follows when the write has ended.
+        data: Option<InRing>,
+    },
+    /// The file was cut or extended to this size.
+    Resized { handle: u64, node: NodeRef, size: u64 },
+    /// Instead of `Touched`, where the module could read what is new.
+    Metadata {
+        node: NodeRef,
+        path_hint: Vec<u8>,
+        metadata: Metadata,
+    },
 }
 
 /// An event with its place in the session.
@@ -132,5 +175,8 @@ pub struct Stamped {
     pub sequence: u64,
     /// Wall clock when the module noted it, nanoseconds since the epoch.
     pub time_ns: i64,
+    /// `CLOCK_MONOTONIC` when the call of smbd that did it began, in nanoseconds: of two calls on this machine of which
+    /// one ended before the other began, it has the lower one.
+    pub began_ns: u64,
     pub event: Event,
 }

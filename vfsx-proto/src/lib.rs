@@ -7,10 +7,12 @@
 mod event;
 mod frame;
 mod message;
+pub mod ring;
 
-pub use event::{Changed, DirRef, Event, GapReason, NodeKind, NodeRef, Range, Stamped};
+pub use event::{Changed, DirRef, Event, GapReason, InRing, Metadata, NodeKind, NodeRef, Range, Stamped};
 pub use frame::{Decoder, FrameError, MAX_FRAME, decode, encode};
 pub use message::{
     Durability, Exclude, Hello, MAGIC, PREAMBLE, PROTOCOL_VERSION, PreambleError, Refusal, SessionId,
     ToDaemon, ToModule, Waits, Welcome, check_preamble, preamble,
 };
+pub use ring::{LONG_WRITE, MAX_WRITE, MAX_XATTRS};

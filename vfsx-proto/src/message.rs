@@ -55,6 +55,9 @@ pub struct Hello {
     pub module: String,
     pub durability: Durability,
     pub exclude: Exclude,
+    /// Bytes of the ring of written data in the memory whose descriptor comes with this connection's first bytes
+    /// ([`crate::ring`]); 0: the session tells ranges only.
+    pub ring: u64,
 }
 
 /// Names that are not replicated, as the share's configuration says when the tree connect begins.
@@ -140,5 +143,9 @@ pub enum ToModule {
     /// Everything up to this sequence is committed at a site. Only told of what was asked for by `ToDaemon::Await`.
     Committed {
         sequence: u64,
+    },
+    /// Whether written data is wanted, from a session that has a ring. Before it is said, it is not.
+    Copy {
+        on: bool,
     },
 }

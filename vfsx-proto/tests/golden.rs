@@ -48,10 +48,14 @@ fn check_event(event: Event, bytes: &str) {
     let stamped = Stamped {
         sequence: 1,
         time_ns: 1,
+        began_ns: 300,
         event,
     };
-    // Events(1 event), sequence 1, time 1 (zigzag 2), then the event.
-    check(&ToDaemon::Events(vec![stamped]), &format!("01 01 01 02 {bytes}"));
+    // Events(1 event), sequence 1, time 1 (zigzag 2), began 300, then the event.
+    check(
+        &ToDaemon::Events(vec![stamped]),
+        &format!("01 01 01 02 ac02 {bytes}"),
+    );
 }
 
 #[test]
@@ -83,11 +87,12 @@ fn messages_of_the_module() {
                 case_sensitive: true,
                 read_ns: -2,
             },
+            ring: 128,
         };
         check(
             &ToDaemon::Hello(hello),
             &format!(
-                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03",
+                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03 8001",
                 "ee".repeat(16)
             ),
         );
@@ -117,6 +122,8 @@ fn messages_of_the_daemon() {
     check(&ToModule::Ack { sequence: u64::MAX }, "02 ffffffffffffffffff01");
     check(&ToModule::SendNow { token: 1 }, "03 01");
     check(&ToModule::Committed { sequence: 300 }, "04 ac02");
+    check(&ToModule::Copy { on: true }, "05 01");
+    check(&ToModule::Copy { on: false }, "05 00");
 }
 
 #[test]
@@ -200,6 +207,49 @@ fn events_on_content() {
 }
 
 #[test]
+fn events_of_written_data() {
+    let write = |data| Event::Write {
+        handle: 7,
+        node: NODE,
+        start: 128,
+        length: 300,
+        data,
+    };
+    check_event(write(None), &format!("0b 07 {NODE_BYTES} 8001 ac02 00"));
+    let place = InRing {
+        position: 1,
+        checksum: 300,
+    };
+    check_event(
+        write(Some(place)),
+        &format!("0b 07 {NODE_BYTES} 8001 ac02 01 01 ac02"),
+    );
+    let resized = Event::Resized {
+        handle: 7,
+        node: NODE,
+        size: 128,
+    };
+    check_event(resized, &format!("0c 07 {NODE_BYTES} 8001"));
+    let metadata = Metadata {
+        mode: 0o777,
+        uid: 1,
+        gid: 300,
+        mtime: (-1, 2),
+        atime: (1, 0),
+        xattrs: vec![(b"user.a".to_vec(), b"b".to_vec())],
+    };
+    let metadata = Event::Metadata {
+        node: NODE,
+        path_hint: b"f".to_vec(),
+        metadata,
+    };
+    check_event(
+        metadata,
+        &format!("0d {NODE_BYTES} 0166 ff03 01 ac02 01 02 02 00 01 06757365722e61 0162"),
+    );
+}
+
+#[test]
 fn events_on_metadata_and_gaps() {
     let changed = Changed {
         stat: false,
@@ -246,7 +296,7 @@ fn bytes_after_a_message_and_unknown_messages_are_errors() {
         Err(FrameError::Trailing { left: 1 })
     );
     assert!(matches!(
-        decode::<ToModule>(&[0x05]),
+        decode::<ToModule>(&[0x06]),
         Err(FrameError::Malformed(_))
     ));
     assert!(matches!(decode::<ToModule>(&[]), Err(FrameError::Malformed(_))));

@@ -112,13 +112,60 @@ fn on_objects() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn on_data() -> impl Strategy<Value = Event> {
+    let place =
+        option::of(any::<(u64, u32)>().prop_map(|(position, checksum)| InRing { position, checksum }));
+    let xattrs = vec((name(), vec(any::<u8>(), 0..40)), 0..4);
+    let metadata = (
+        any::<(u32, u32, u32)>(),
+        any::<((i64, u32), (i64, u32))>(),
+        xattrs,
+    );
+    prop_oneof![
+        (any::<(u64, u64, u64)>(), node(), place).prop_map(|((handle, start, length), node, data)| {
+            Event::Write {
+                handle,
+                node,
+                start,
+                length,
+                data,
+            }
+        }),
+        (any::<(u64, u64)>(), node()).prop_map(|((handle, size), node)| Event::Resized {
+            handle,
+            node,
+            size
+        }),
+        (node(), name(), metadata).prop_map(
+            |(node, path_hint, ((mode, uid, gid), (mtime, atime), xattrs))| {
+                Event::Metadata {
+                    node,
+                    path_hint,
+                    metadata: Metadata {
+                        mode,
+                        uid,
+                        gid,
+                        mtime,
+                        atime,
+                        xattrs,
+                    },
+                }
+            }
+        ),
+    ]
+}
+
 fn message() -> impl Strategy<Value = ToDaemon> {
-    let event = prop_oneof![on_names(), on_objects()];
-    let stamped = (any::<u64>(), any::<i64>(), event).prop_map(|(sequence, time_ns, event)| Stamped {
-        sequence,
-        time_ns,
-        event,
-    });
+    let event = prop_oneof![on_names(), on_objects(), on_data()];
+    let stamped =
+        (any::<u64>(), any::<i64>(), any::<u64>(), event).prop_map(|(sequence, time_ns, began_ns, event)| {
+            Stamped {
+                sequence,
+                time_ns,
+                began_ns,
+                event,
+            }
+        });
     prop_oneof![
         vec(stamped, 0..5).prop_map(ToDaemon::Events),
         any::<u64>().prop_map(|token| ToDaemon::Sent { token }),
@@ -137,19 +184,23 @@ fn message() -> impl Strategy<Value = ToDaemon> {
             ".*",
             ".*",
             durability(),
-            exclude()
+            exclude(),
+            any::<u64>()
         )
-            .prop_map(|(session, share, pid, samba, module, durability, exclude)| {
-                ToDaemon::Hello(Hello {
-                    session: SessionId(session),
-                    share,
-                    pid,
-                    samba,
-                    module,
-                    durability,
-                    exclude,
-                })
-            }),
+            .prop_map(
+                |(session, share, pid, samba, module, durability, exclude, ring)| {
+                    ToDaemon::Hello(Hello {
+                        session: SessionId(session),
+                        share,
+                        pid,
+                        samba,
+                        module,
+                        durability,
+                        exclude,
+                        ring,
+                    })
+                }
+            ),
     ]
 }
 

@@ -3,6 +3,7 @@
 use super::applier::Batch;
 use super::options::RecordSource;
 use super::shared::Shared;
+use crate::journal::{READ_BYTES, Record};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,8 @@ pub(super) fn run(shared: &Shared, source: &Arc<dyn RecordSource>, mut after: u6
     while !shared.stopping() {
         match source.read(after, RECORDS, if told { WAIT } else { Duration::ZERO }) {
             Ok(records) => {
-                let more = records.len() >= RECORDS;
+                let bytes: usize = records.iter().map(Record::data_len).sum();
+                let more = records.len() >= RECORDS || bytes >= READ_BYTES;
                 if records.is_empty() && told {
                     continue;
                 }

@@ -9,6 +9,8 @@ mod audit;
 mod dirt;
 mod exclude;
 mod feeder;
+mod kept;
+mod moments;
 mod open;
 mod options;
 mod reader;
@@ -20,10 +22,11 @@ mod status;
 mod store;
 
 pub use audit::{Audited, Fault, Faults, Judgement, Reading, Steady};
+pub use moments::{Moment, NoSessions, Sessions};
 pub use options::{CatalogError, Options, RecordSource, RecordsError};
 pub use status::{Gap, ScanProgress, ScanState, SiteStatus, Status};
 
-use applier::{Applier, Channels, Reply, Request, Rules};
+use applier::{Applier, Channels, Cuts, Reply, Request, Rules};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use restfs_lib::kv::Kv;
 use restfs_lib::model::Layout;
@@ -33,6 +36,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use store::ExcludeRow;
+use store::{CutRow, HeadRow, Key, get};
 use tokio::sync::watch;
 
 /// Batches of records, parts of reads and requests that wait for the applier.
@@ -80,8 +84,13 @@ impl Catalog {
         })
     }
 
-    /// Starts the applier, the readers and the scanner. Once.
-    pub fn start(&self, records: Arc<dyn RecordSource>) -> Result<(), CatalogError> {
+    /// Starts the applier, the readers and the scanner. Once. `sessions`: whose written data come with the records, and
+    /// make points exact; see [`Sessions`].
+    pub fn start(
+        &self,
+        records: Arc<dyn RecordSource>,
+        sessions: Arc<dyn Sessions>,
+    ) -> Result<(), CatalogError> {
         let taken = self
             .inner
             .taken
@@ -110,10 +119,18 @@ impl Catalog {
             jobs: [client_jobs, scan_jobs],
             scanner: wake,
         };
-        let mut applier = Applier::new(Arc::clone(shared), rules, options.sites.clone(), channels)?;
+        let (cuts, moments) = self.cuts(sessions)?;
+        let mut applier = Applier::new(
+            Arc::clone(shared),
+            rules,
+            options.sites.clone(),
+            channels,
+            Some(cuts),
+        )?;
         let after = self.applied();
 
         let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(moments);
         let spawn =
             |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
         threads
@@ -147,6 +164,13 @@ impl Catalog {
             threads.push(thread.map_err(CatalogError::Thread)?);
         }
         Ok(())
+    }
+
+    fn cuts(&self, sessions: Arc<dyn Sessions>) -> Result<(Cuts, JoinHandle<()>), CatalogError> {
+        let kv = self.inner.shared.kv.read()?;
+        let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
+        let cut: Option<CutRow> = get(&*kv, &Key::meta("cut"))?;
+        Cuts::start(sessions, head.change, cut.map(|cut| cut.marked)).map_err(CatalogError::Thread)
     }
 
     /// Ends all threads after what they are at. What is not done is taken up at the next start.

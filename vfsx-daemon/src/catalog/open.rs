@@ -1,12 +1,14 @@
 //! Opening a catalog.
 
 use super::applier::{BUCKET, now_ns, stored_status};
+use super::kept::Kept;
 use super::options::{CatalogError, Options};
 use super::reader::{Cache, Clones};
 use super::share::{Details, Seen, Share, details};
-use super::shared::{Now, Shared};
+use super::shared::{Content, Now, Shared};
 use super::store::{
-    CursorRow, DevicesRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow, get, put,
+    CursorRow, CutRow, DevicesRow, EndRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow, get,
+    put,
 };
 use dr_replicator::Cursor;
 use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
@@ -51,7 +53,11 @@ pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, Catalog
     Ok(Shared::new(
         kv,
         share,
-        (Cache::new(options.cache_bytes), Clones::new(options.clone_rest)),
+        Content {
+            cache: Cache::new(options.cache_bytes),
+            clones: Clones::new(options.clone_rest),
+            kept: Kept::new(&options.kept, options.kept_bytes),
+        },
         source.id,
         now,
     ))
@@ -143,7 +149,10 @@ fn put_root(
             covered: 0,
             oldest_ns: time_ns,
             bytes: 0,
-            end: sequence == changes,
+            end: match sequence == changes {
+                true => EndRow::Whole,
+                false => EndRow::Within,
+            },
             op: op.into(),
         };
         put(txn, &Key::Log(sequence), &row)?;
@@ -166,8 +175,14 @@ fn stored(kv: &dyn KvRead, options: &Options) -> Result<Now, CatalogError> {
             cursors.insert(site.clone(), Cursor::from(row));
         }
     }
+    let status = stored_status(kv)?;
+    // After rounds the last changes may be no state of the share: the applier says when sites get them.
+    let cut: Option<CutRow> = get(kv, &Key::meta("cut"))?;
     Ok(Now {
-        status: stored_status(kv)?,
+        // The run before may have shipped newer content than it had committed.
+        trusted_from: status.head,
+        shippable: cut.map_or(status.head, |cut| cut.marked.min(status.head)),
+        status,
         cursors,
         ..Now::default()
     })

@@ -31,6 +31,10 @@ pub struct Options {
     /// for a fiftieth of the time at most, even those of one in a hundred thousand pieces that is closed and opened
     /// without end.
     pub clone_rest: u32,
+    /// Directory for content that sites do not have yet and files may not have any more, and its bytes at most, those in
+    /// memory among them.
+    pub kept: PathBuf,
+    pub kept_bytes: u64,
     /// Changes kept for sites that are behind; one that falls further back is brought over by tree difference.
     pub change_log_rows: u64,
 }
@@ -39,13 +43,15 @@ impl Options {
     pub fn new(share: PathBuf, database: PathBuf, sites: Vec<String>) -> Self {
         Self {
             share,
+            kept: database.with_file_name("kept"),
+            kept_bytes: 512 << 20,
             database,
             sites,
             layout: Layout::default(),
             flush_age: Duration::from_secs(1),
             grace: Duration::from_secs(5),
             readers: 2,
-            cache_bytes: 32 * 1024 * 1024,
+            cache_bytes: 64 * 1024 * 1024,
             clone_rest: 50,
             change_log_rows: 1_000_000,
         }

@@ -1,5 +1,6 @@
 //! What the catalog's threads and its callers share.
 
+use super::kept::{Kept, KeptBytes};
 use super::reader::{Cache, Clones};
 use super::share::Share;
 use super::status::{SiteStatus, Status};
@@ -8,6 +9,7 @@ use crate::catalog::store::{CursorRow, Key, LogRow, get};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use dr_replicator::Cursor;
 use restfs_lib::kv::Kv;
+use restfs_lib::model::BlockKey;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,7 @@ pub(super) struct Shared {
     pub(super) share: Share,
     pub(super) cache: Cache,
     pub(super) clones: Clones,
+    pub(super) kept: Kept,
     pub(super) source: [u8; 16],
     /// Bytes read from the share's files since the start.
     pub(super) bytes_read: AtomicU64,
@@ -46,23 +49,35 @@ pub(super) struct Now {
     pub(super) cursors_changed: bool,
     /// Nothing waits to be read or looked at.
     pub(super) exact: bool,
+    /// Sites get the changes up to this one.
+    pub(super) shippable: u64,
+    /// Sites may have content of changes up to this one already: what was marked as exact before it is not, there.
+    pub(super) trusted_from: u64,
+}
+
+/// Where content comes from that sites do not have yet.
+pub(super) struct Content {
+    pub(super) cache: Cache,
+    pub(super) clones: Clones,
+    pub(super) kept: Kept,
 }
 
 impl Shared {
     pub(super) fn new(
         kv: Box<dyn Kv>,
         share: Share,
-        (cache, clones): (Cache, Clones),
+        Content { cache, clones, kept }: Content,
         source: [u8; 16],
         now: Now,
     ) -> Self {
-        let (head, _) = watch::channel(now.status.head);
+        let (head, _) = watch::channel(now.shippable);
         let (progress, _) = watch::channel(0);
         Self {
             kv,
             share,
             cache,
             clones,
+            kept,
             source,
             bytes_read: AtomicU64::new(0),
             unread: AtomicU64::new(now.status.dirty_objects),
@@ -113,17 +128,52 @@ impl Shared {
     }
 
     /// A transaction is done.
-    pub(super) fn publish(&self, status: Status, exact: bool) {
-        let head = status.head;
+    pub(super) fn publish(&self, status: Status, exact: bool, shippable: u64) {
         self.unread.store(status.dirty_objects, Ordering::Relaxed);
         {
             let mut now = self.now();
             now.status = status;
             now.exact = exact;
+            now.shippable = shippable;
         }
+        self.release();
         self.head
-            .send_if_modified(|old| std::mem::replace(old, head) != head);
+            .send_if_modified(|old| std::mem::replace(old, shippable) != shippable);
         self.bump_progress();
+    }
+
+    /// Keeps the content of blocks that changes name, as far as it is at hand, until every site has them.
+    pub(super) fn keep(&self, named: &[(u64, BlockKey)]) {
+        if named.is_empty() {
+            return;
+        }
+        let Some((_, fastest)) = self.cursors() else {
+            return;
+        };
+        for (change, key) in named {
+            self.kept.put(*change, *key, self.cache.get(key));
+        }
+        // A site that is far behind makes no other lose its exact points.
+        self.kept.make_room(fastest);
+    }
+
+    pub(super) fn kept_bytes(&self) -> KeptBytes {
+        self.kept.bytes()
+    }
+
+    /// What every site has is not kept.
+    fn release(&self) {
+        match self.cursors() {
+            Some((slowest, _)) => self.kept.release(slowest),
+            None => self.kept.release(u64::MAX),
+        }
+    }
+
+    /// The slowest and the fastest site's; `None`: no site has one.
+    fn cursors(&self) -> Option<(u64, u64)> {
+        let now = self.now();
+        let all = || now.cursors.values().map(|cursor| cursor.sequence);
+        Some((all().min()?, all().max()?))
     }
 
     /// Lets clones go that no site needs any more.
@@ -170,6 +220,8 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let mut status = self.now().status.clone();
         status.bytes_read = self.bytes_read.load(Ordering::Relaxed);
+        let kept = self.kept_bytes();
+        (status.kept_bytes, status.kept_dropped) = (kept.bytes, kept.dropped);
         status
     }
 

@@ -3,7 +3,7 @@
 use super::applier::{BUCKET, Before, BlockAnswer, Request};
 use super::reader::{Context, read_block, read_kept};
 use super::shared::Shared;
-use super::store::{HeadRow, Key, LogRow, OpRow, Prefix, SinceRow, get, page};
+use super::store::{EndRow, HeadRow, Key, LogRow, OpRow, Prefix, SinceRow, get, page};
 use super::{Catalog, CatalogError};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,7 +44,12 @@ impl ChangeSource for Catalog {
         position: u32,
         expected: BlockRef,
     ) -> Result<ReadBlock, SourceError> {
-        if let Some(content) = self.shared().cache.get(&expected.key) {
+        let shared = self.shared();
+        if let Some(content) = shared
+            .cache
+            .get(&expected.key)
+            .or_else(|| shared.kept.get(&expected.key))
+        {
             return Ok(ReadBlock::Same(content));
         }
         let place = Place {
@@ -113,6 +118,8 @@ impl ChangeSource for Catalog {
             for row in rows {
                 ops.push(op_for(&tree, row, layout)?);
             }
+            drop(kv);
+            catalog.distrust()?;
             Ok(ops)
         })
         .await
@@ -152,6 +159,9 @@ impl Catalog {
         let until = Instant::now() + SEARCH;
         loop {
             if let Some(found) = self.try_block(place, expected)? {
+                if !matches!(found, ReadBlock::Same(_)) {
+                    self.distrust()?;
+                }
                 return Ok(found);
             }
             if Instant::now() >= until || self.shared().stopping() {
@@ -165,6 +175,15 @@ impl Catalog {
         }
     }
 
+    /// A site gets what is newer than the change it is for: no state before the newest change is the share's there.
+    fn distrust(&self) -> Result<(), SourceError> {
+        let kv = self.shared().kv.read().map_err(CatalogError::from)?;
+        let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
+        let mut now = self.shared().now();
+        now.trusted_from = now.trusted_from.max(head.change);
+        Ok(())
+    }
+
     /// `None`: the file was not found, or the catalog changed meanwhile.
     fn try_block(&self, place: Place, expected: BlockRef) -> Result<Option<ReadBlock>, SourceError> {
         let Some((layout, before)) = self.catalog_block(place)? else {
@@ -175,7 +194,7 @@ impl Catalog {
             return Ok(Some(ReadBlock::Hole));
         };
         let shared = self.shared();
-        if let Some(content) = shared.cache.get(&now.key) {
+        if let Some(content) = shared.cache.get(&now.key).or_else(|| shared.kept.get(&now.key)) {
             return Ok(Some(read(expected, now, content)));
         }
         let context = Context {
@@ -257,9 +276,13 @@ fn read(expected: BlockRef, found: BlockRef, content: Bytes) -> ReadBlock {
 
 fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
     // Asked before the log is read: what becomes dirty after that is in no change yet.
-    let exact = {
+    let (exact, shippable, trusted_from) = {
         let now = shared.now();
-        now.exact.then_some(now.status.head)
+        (
+            now.exact.then_some(now.status.head),
+            now.shippable,
+            now.trusted_from,
+        )
     };
     let kv = shared.kv.read().map_err(CatalogError::from)?;
     let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
@@ -270,8 +293,8 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
         });
     }
     let mut batch = Batch::default();
-    // Changes up to the last transaction that is whole in the batch.
-    let mut whole = 0;
+    // Changes up to the last transaction that is whole in the batch, and up to the last that makes the tree exact.
+    let (mut whole, mut marked) = (0, 0);
     let mut bytes = 0;
     let mut next = after;
     'all: loop {
@@ -280,6 +303,9 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
             break;
         }
         for (sequence, row) in rows {
+            if sequence > shippable {
+                break 'all;
+            }
             let more = row.op.bytes();
             let full = batch.changes.len() >= limits.max_ops || bytes + more > limits.max_bytes;
             if full && !batch.changes.is_empty() {
@@ -296,16 +322,21 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
                 since: differences(&*kv, sequence, &row.op)?,
                 op: Op::try_from(row.op)?,
             });
-            if end {
-                whole = batch.changes.len();
+            match end {
+                EndRow::Within => {}
+                EndRow::Whole => whole = batch.changes.len(),
+                EndRow::Exact if sequence < trusted_from => whole = batch.changes.len(),
+                EndRow::Exact => (whole, marked) = (batch.changes.len(), batch.changes.len()),
             }
         }
     }
-    if whole > 0 {
+    if marked > 0 {
+        batch.changes.truncate(marked);
+    } else if whole > 0 {
         batch.changes.truncate(whole);
     }
     let last = batch.changes.last().map_or(after, |c| c.sequence);
-    batch.exact = exact == Some(last);
+    batch.exact = marked > 0 || exact == Some(last);
     Ok(batch)
 }
 

@@ -60,12 +60,28 @@ pub struct Status {
     pub scan: ScanProgress,
     /// Bytes read from the share's files since start.
     pub bytes_read: u64,
+    /// Content kept for sites that are behind, and how often it could not be kept.
+    pub kept_bytes: u64,
+    pub kept_dropped: u64,
+    /// How far points are exact while clients work.
+    pub cuts: Cuts,
     /// Errors of the share's file system since start; what they concern is tried again.
     pub read_errors: u64,
     /// The newest of them.
     pub last_error: Option<String>,
     /// Why the catalog stands still (its disk is full or failing); it is tried again every second.
     pub failed: Option<String>,
+}
+
+/// Numbers of the rounds that make points exact, since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cuts {
+    /// Rounds that ended with an exact state of the share.
+    pub exact: u64,
+    /// Times that sites got a state that is not, since none came for too long.
+    pub fuzzy: u64,
+    /// Why the last round that failed did.
+    pub last_failure: Option<String>,
 }
 
 /// Where a site is, as far as this end knows.

@@ -69,21 +69,15 @@ pub struct Share {
     pub mode: Mode,
 }
 
-/// How a share's changes are captured.
+/// What is taken of smbd's sessions at most; `vfsx:mode` of `smb.conf` says what they offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The module reports which ranges changed; the daemon reads them again.
-    #[default]
+    /// Which ranges changed; they are read again.
     Map,
-}
-
-impl Mode {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Map => "map",
-        }
-    }
+    /// Written data too.
+    #[default]
+    Copy,
 }
 
 /// A recovery site.

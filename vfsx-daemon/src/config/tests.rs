@@ -46,6 +46,7 @@ fn a_full_configuration_is_taken_as_written() {
     assert_eq!(config.journal_max, 64 << 20);
     assert_eq!(config.age, Duration::from_millis(250));
     assert_eq!(config.allow_uids, [0, 5]);
+    assert_eq!(config.shares[0].mode, Mode::Map);
     let site = &config.sites[0];
     assert_eq!(site.limit.map(NonZeroU64::get), Some(10_000_000));
     assert_eq!(site.token.as_deref(), Some("restfs_1_secret"));
@@ -59,6 +60,7 @@ fn what_is_left_out_has_its_default() {
     let config = Scratch::new().load(&format!("{SHARE}{SITE}")).expect("is right");
     assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
     assert_eq!(config.allow_uids, [0]);
+    assert_eq!(config.shares[0].mode, Mode::Copy);
     assert_eq!(config.sites[0].bucket_for("data"), "data");
     assert_eq!(config.sites[0].limit, None);
 }
@@ -121,7 +123,7 @@ fn what_cannot_work_is_refused_with_a_remedy() {
         (format!("journal_max = 5\n{SHARE}"), "at least"),
         (format!("age = \"1ms\"\n{SHARE}"), "between"),
         (format!("allow_uids = []\n{SHARE}"), "allow_uids"),
-        (format!("{SHARE}mode = \"copy\"\n"), "map"),
+        (format!("{SHARE}mode = \"all\"\n"), "copy"),
         (format!("{SHARE}{SITE}{SITE}"), "twice"),
         (
             format!("{SHARE}{SITE}{}", SITE.replace("\"b\"", "\"c\"")),

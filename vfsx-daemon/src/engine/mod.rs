@@ -8,6 +8,7 @@ mod settle;
 mod share;
 mod state_dir;
 mod sync;
+mod upkeep;
 mod verify;
 
 #[cfg(test)]
@@ -30,11 +31,7 @@ use crate::status::StatusReport;
 use restfs_lib::client::Endpoint;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
-
-/// How often journals are trimmed.
-const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why vfsxd cannot start. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +86,7 @@ impl Engine {
         let mut upkeep = JoinSet::new();
         for share in &shares {
             share.start(intake.barriers())?;
-            upkeep.spawn(keep_up(Arc::clone(share)));
+            upkeep.spawn(upkeep::keep_up(Arc::clone(share)));
             upkeep.spawn(commits::pass_on(Arc::clone(share)));
             upkeep.spawn(exclude::pass_on(Arc::clone(share)));
             upkeep.spawn(verify::on_schedule(Arc::clone(share), config.verify.clone()));
@@ -139,16 +136,6 @@ pub async fn report(shares: &[Arc<ShareEngine>]) -> StatusReport {
     StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         shares: reports,
-    }
-}
-
-async fn keep_up(share: Arc<ShareEngine>) {
-    loop {
-        let trimmed = Arc::clone(&share);
-        if tokio::task::spawn_blocking(move || trimmed.trim()).await.is_err() {
-            tracing::error!(share = share.name(), "trimming the journal panicked");
-        }
-        tokio::time::sleep(UPKEEP_EVERY).await;
     }
 }
 

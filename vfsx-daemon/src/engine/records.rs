@@ -8,6 +8,8 @@ use std::time::Duration;
 
 pub(super) struct JournalRecords {
     intake: Arc<ShareIntake>,
+    /// Records of earlier runs: their clock may be that of an earlier boot.
+    earlier: u64,
     place: Mutex<Option<Place>>,
 }
 
@@ -18,9 +20,11 @@ struct Place {
 }
 
 impl JournalRecords {
-    pub(super) fn new(intake: Arc<ShareIntake>) -> Self {
+    /// `earlier`: the newest record of the runs before this.
+    pub(super) fn new(intake: Arc<ShareIntake>, earlier: u64) -> Self {
         Self {
             intake,
+            earlier,
             place: Mutex::new(None),
         }
     }
@@ -61,6 +65,9 @@ impl RecordSource for JournalRecords {
         }
         place.after = records.last().map_or(after, |record| record.sequence);
         *kept = Some(place);
+        for record in records.iter_mut().filter(|r| r.sequence <= self.earlier) {
+            record.began_ns = 0;
+        }
         Ok(records)
     }
 }

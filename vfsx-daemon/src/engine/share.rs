@@ -4,8 +4,8 @@ use super::pauses::Pauses;
 use super::records::JournalRecords;
 use super::{StartError, StateDir, endpoint, verify};
 use crate::catalog::{self, Catalog, CatalogError};
-use crate::config::{Config, Share, Site};
-use crate::intake::{Barriers, ShareIntake, now_ns};
+use crate::config::{Config, Mode, Share, Site};
+use crate::intake::{Barriers, IntakeSessions, ShareIntake, now_ns};
 use crate::journal::{self, Journal, SyncThread};
 use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
 use dr_replicator::{RestfsSite, SiteHandle, SiteOptions, SiteStatus};
@@ -13,7 +13,6 @@ use std::io;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 use tokio::sync::watch;
 
 /// A share that is taken care of.
@@ -21,6 +20,8 @@ pub struct ShareEngine {
     share: Share,
     sites: Vec<Site>,
     journal: Journal,
+    /// Its newest record of the runs before this.
+    earlier: u64,
     intake: Arc<ShareIntake>,
     catalog: Catalog,
     /// Once it is started.
@@ -59,7 +60,7 @@ impl ShareEngine {
             .share(name)
             .map_err(fail("cannot make its state directory"))?;
         let catalog =
-            open_catalog(share, &sites, &directory, config.age).map_err(|source| StartError::Catalog {
+            open_catalog(share, &sites, &directory, config).map_err(|source| StartError::Catalog {
                 share: name.clone(),
                 source,
             })?;
@@ -71,7 +72,9 @@ impl ShareEngine {
                 source,
             })?;
         let sync = SyncThread::start(&journal).map_err(fail("cannot start a thread"))?;
-        let intake = ShareIntake::new(name, journal.clone(), &directory, state_dir.left())
+        let earlier = journal.status().head;
+        let data = share.mode == Mode::Copy;
+        let intake = ShareIntake::new(name, journal.clone(), &directory, state_dir.left(), data)
             .map_err(fail("cannot open the reserve for gaps"))?;
         note_backlog(&intake, applied);
         let pauses = Pauses::open(&directory).map_err(fail("cannot read which sites are paused"))?;
@@ -81,6 +84,7 @@ impl ShareEngine {
             share: share.clone(),
             sites,
             journal,
+            earlier,
             intake,
             catalog,
             barriers: OnceLock::new(),
@@ -93,9 +97,10 @@ impl ShareEngine {
 
     /// Starts catalog and sites, once.
     pub(super) fn start(&self, barriers: Barriers) -> Result<(), StartError> {
-        let records = Arc::new(JournalRecords::new(Arc::clone(&self.intake)));
+        let records = Arc::new(JournalRecords::new(Arc::clone(&self.intake), self.earlier));
+        let sessions = Arc::new(IntakeSessions::new(Arc::clone(&self.intake), barriers.clone()));
         self.catalog
-            .start(records)
+            .start(records, sessions)
             .map_err(|source| StartError::Catalog {
                 share: self.share.name.clone(),
                 source,
@@ -240,6 +245,7 @@ impl ShareEngine {
             .collect();
         status::report(ShareFacts {
             share: self.share.clone(),
+            mode: self.intake.mode(),
             // Asked last: what came meanwhile must not be taken for applied.
             journal: self.journal.status(),
             unapplied_gap: self.intake.gap_after(catalog.applied),
@@ -286,11 +292,12 @@ fn open_catalog(
     share: &Share,
     sites: &[Site],
     directory: &Path,
-    age: Duration,
+    config: &Config,
 ) -> Result<Catalog, CatalogError> {
     let names = sites.iter().map(|site| site.name.clone()).collect();
     let mut options = catalog::Options::new(share.path.clone(), directory.join("catalog.db"), names);
-    options.flush_age = age;
+    options.flush_age = config.age;
+    options.kept_bytes = config.journal_max / 2;
     Catalog::open(options)
 }
 

@@ -132,6 +132,7 @@ fn creation(share: &Path, name: &str, first: u64) -> Vec<Stamped> {
     let stamp = |(at, event)| Stamped {
         sequence: first + at,
         time_ns: crate::intake::now_ns(),
+        began_ns: crate::journal::monotonic_ns(),
         event,
     };
     (0..).zip(events).map(stamp).collect()

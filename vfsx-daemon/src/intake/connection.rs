@@ -1,20 +1,23 @@
 //! One connection of a module.
 
 use super::handshakes::Handshake;
-use super::share::{Registration, ShareIntake};
+use super::receive::{Reader, ReceiveError};
+use super::ring::DataRing;
+use super::share::{Arrival, Registration, ShareIntake};
+use super::written::Written;
 use crate::journal::{Body, Session};
+use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use vfsx_proto::{Decoder, FrameError, Hello, PREAMBLE, PreambleError, Refusal, ToDaemon, ToModule, Welcome};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::watch;
+use vfsx_proto::{FrameError, Hello, PreambleError, Refusal, ToDaemon, ToModule, Welcome};
 
 /// A module says who it is as soon as it is connected.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
-/// Bytes taken from the socket at once; events in it become one append.
-const READ_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -24,6 +27,8 @@ pub(super) enum ConnectionError {
     Preamble(#[from] PreambleError),
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
     #[error("no hello within {HELLO_WITHIN:?}")]
     Silent,
     #[error("the peer sent something else than a hello first")]
@@ -32,6 +37,22 @@ pub(super) enum ConnectionError {
     SecondHello,
     #[error("refused: {0}")]
     Refused(String),
+}
+
+impl ConnectionError {
+    /// This end does not go on; the module will connect again.
+    fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Frame(_) | Self::Receive(ReceiveError::Frame(_)) | Self::SecondHello
+        )
+    }
+}
+
+/// Who has said hello.
+struct Greeted {
+    session: Session,
+    ring: Option<Arc<DataRing>>,
 }
 
 /// What a connection needs of the intake.
@@ -45,12 +66,9 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     let id = handshake.id;
     let uid = stream.peer_cred().map(|c| c.uid());
     let (read, write) = stream.into_split();
-    let mut reader = Reader {
-        read,
-        decoder: Decoder::default(),
-    };
+    let mut reader = Reader::new(read);
     let greeted = tokio::time::timeout(HELLO_WITHIN, greet(&mut reader, write, &door, uid, id)).await;
-    let (share, session, writer) = match greeted.unwrap_or(Err(ConnectionError::Silent)) {
+    let (share, greeted, writer) = match greeted.unwrap_or(Err(ConnectionError::Silent)) {
         Ok(greeted) => greeted,
         Err(error) => {
             tracing::debug!(%error, "a connection was not taken");
@@ -58,15 +76,19 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
         }
     };
     drop(handshake);
+    let Greeted { session, ring } = greeted;
     let outcome = tokio::select! {
-        outcome = reader.events(&share, session, id) => outcome,
+        outcome = take_events(&mut reader, &share, (session, id), ring) => outcome,
         () = writer.run() => Ok(()),
     };
+    // Nothing when it was superseded, or when the share made everyone connect anew.
+    match &outcome {
+        Err(error) if error.is_ours() => blocking(|| share.lost(session, id)),
+        _ => blocking(|| share.closed(session, id)),
+    }
     if let Err(error) = outcome {
         tracing::warn!(share = share.name(), %error, "a module's connection has ended");
     }
-    // Nothing when it was superseded, or when the share made everyone connect anew.
-    blocking(|| share.closed(session, id));
 }
 
 /// Preamble, hello, and the session's registration, with nothing to wait for after it: whoever is registered is closed.
@@ -76,10 +98,9 @@ async fn greet(
     door: &Door,
     uid: io::Result<u32>,
     id: u64,
-) -> Result<(Arc<ShareIntake>, Session, Writer), ConnectionError> {
+) -> Result<(Arc<ShareIntake>, Greeted, Writer), ConnectionError> {
     write.write_all(&vfsx_proto::preamble()).await?;
-    let mut peer = [0; PREAMBLE];
-    reader.read.read_exact(&mut peer).await?;
+    let peer = reader.preamble().await?;
     let uid = uid?;
     if !door.allow_uids.contains(&uid) {
         tracing::warn!(
@@ -91,7 +112,7 @@ async fn greet(
     vfsx_proto::check_preamble(&peer).inspect_err(|error| {
         tracing::error!(%error, "a connection on the module's socket is refused");
     })?;
-    let Some(ToDaemon::Hello(hello)) = reader.message().await? else {
+    let Some(ToDaemon::Hello(hello)) = reader.first().await? else {
         return Err(ConnectionError::NoHello);
     };
     let Some(share) = door
@@ -108,22 +129,39 @@ async fn greet(
         }
         return Err(refuse(&mut write, Refusal::UnknownShare { share: hello.share }).await);
     };
-    let (session, registration) = register(share, hello, id);
-    Ok((Arc::clone(share), session, Writer { write, registration }))
+    let (greeted, registration) = register(share, hello, reader.descriptor(), id);
+    Ok((Arc::clone(share), greeted, Writer { write, registration }))
 }
 
-fn register(share: &ShareIntake, hello: Hello, id: u64) -> (Session, Registration) {
+fn register(
+    share: &ShareIntake,
+    hello: Hello,
+    descriptor: Option<OwnedFd>,
+    id: u64,
+) -> (Greeted, Registration) {
     let (session, durability) = (Session::from(hello.session), hello.durability);
     share.note_exclude(hello.exclude);
+    let ring = (hello.ring > 0).then(|| DataRing::new(descriptor, hello.ring));
+    let ring = ring.and_then(|ring| {
+        ring.inspect_err(|error| {
+            let (share, pid) = (share.name(), hello.pid);
+            tracing::error!(share, pid, %error, "the memory of written data that smbd shares cannot be used");
+        })
+        .ok()
+        .map(Arc::new)
+    });
     let started = Body::SessionStarted {
         pid: hello.pid,
         samba: hello.samba,
         module: hello.module,
     };
-    (
-        session,
-        blocking(|| share.register(session, id, durability, started)),
-    )
+    let arrival = Arrival {
+        durability,
+        started,
+        ring: ring.clone(),
+    };
+    let registration = blocking(|| share.register(session, id, arrival));
+    (Greeted { session, ring }, registration)
 }
 
 async fn refuse(write: &mut OwnedWriteHalf, refusal: Refusal) -> ConnectionError {
@@ -134,77 +172,44 @@ async fn refuse(write: &mut OwnedWriteHalf, refusal: Refusal) -> ConnectionError
     }
 }
 
-struct Reader {
-    read: OwnedReadHalf,
-    decoder: Decoder,
-}
-
-impl Reader {
-    /// The next message; `None` when the peer has closed.
-    async fn message(&mut self) -> Result<Option<ToDaemon>, ConnectionError> {
-        loop {
-            if let Some(message) = self.decoder.next()? {
-                return Ok(Some(message));
-            }
-            if !self.fill().await? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// False at the end of the stream. Most connections are idle most of the time, so none keeps a buffer.
-    async fn fill(&mut self) -> Result<bool, ConnectionError> {
-        loop {
-            self.read.readable().await?;
-            let mut buffer = vec![0; READ_BYTES];
-            match self.read.try_read(&mut buffer) {
-                Ok(n) => {
-                    self.decoder.push(buffer.get(..n).unwrap_or_default());
-                    return Ok(n > 0);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e.into()),
+/// Takes events until the peer closes or the connection is superseded.
+async fn take_events(
+    reader: &mut Reader,
+    share: &ShareIntake,
+    (session, id): (Session, u64),
+    ring: Option<Arc<DataRing>>,
+) -> Result<(), ConnectionError> {
+    let mut written = Written::new(session, ring);
+    loop {
+        let mut events = Vec::new();
+        let mut tokens = Vec::new();
+        let mut awaited = None;
+        while let Some(message) = reader.next()? {
+            match message {
+                ToDaemon::Events(more) => events.extend(more),
+                ToDaemon::Sent { token } => tokens.push(token),
+                ToDaemon::Await { sequence } => awaited = awaited.max(Some(sequence)),
+                ToDaemon::Waits(waits) => share.note_waits(session, id, waits),
+                ToDaemon::Hello(_) => return Err(ConnectionError::SecondHello),
             }
         }
-    }
-
-    /// Takes events until the peer closes or the connection is superseded.
-    async fn events(
-        &mut self,
-        share: &ShareIntake,
-        session: Session,
-        id: u64,
-    ) -> Result<(), ConnectionError> {
-        loop {
-            let mut events = Vec::new();
-            let mut tokens = Vec::new();
-            let mut awaited = None;
-            while let Some(message) = self.decoder.next()? {
-                match message {
-                    ToDaemon::Events(more) => events.extend(more),
-                    ToDaemon::Sent { token } => tokens.push(token),
-                    ToDaemon::Await { sequence } => awaited = awaited.max(Some(sequence)),
-                    ToDaemon::Waits(waits) => share.note_waits(session, id, waits),
-                    ToDaemon::Hello(_) => return Err(ConnectionError::SecondHello),
-                }
-            }
-            if !events.is_empty() && blocking(|| share.take(session, id, events)).is_err() {
-                return Ok(());
-            }
-            if let Some(sequence) = awaited {
-                share.await_commit(session, id, sequence);
-            }
-            for token in tokens {
-                share.sent(session, id, token);
-            }
-            if !self.fill().await? {
-                return Ok(());
-            }
+        if !events.is_empty() && blocking(|| written.take(share, id, events)).is_err() {
+            return Ok(());
+        }
+        if let Some(sequence) = awaited {
+            share.await_commit(session, id, sequence);
+        }
+        for token in tokens {
+            share.sent(session, id, token);
+        }
+        if !reader.fill().await? {
+            return Ok(());
         }
     }
 }
 
-/// Tells the module what is synced and what is committed, and asks it to send what it holds back.
+/// Tells the module what is synced and what is committed, asks it to send what it holds back, and says whether written
+/// data is wanted.
 struct Writer {
     write: OwnedWriteHalf,
     registration: Registration,
@@ -237,10 +242,21 @@ impl Writer {
                     Some(token) => ToModule::SendNow { token },
                     None => return Ok(()),
                 },
+                on = changed_copy(&mut self.registration.copy) => ToModule::Copy { on },
             };
             send(&mut self.write, &message).await?;
         }
     }
+}
+
+/// Never for a session without a ring. It knows nothing at first, which is as if it were told that data is not wanted.
+async fn changed_copy(copy: &mut Option<watch::Receiver<bool>>) -> bool {
+    if let Some(copy) = copy
+        && copy.changed().await.is_ok()
+    {
+        return *copy.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 async fn send(write: &mut OwnedWriteHalf, message: &ToModule) -> Result<(), ConnectionError> {

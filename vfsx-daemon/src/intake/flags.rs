@@ -77,6 +77,25 @@ pub(super) fn session_files(directory: &Path, share: &str) -> io::Result<Vec<Pat
     Ok(found)
 }
 
+/// Sessions of the share that have a standing flag; `None` for one whose name is none.
+pub(super) fn standing(gaps: &Path, share: &str) -> io::Result<Vec<Option<Session>>> {
+    let mut found = Vec::new();
+    for directory in directories(gaps, share)? {
+        let entries = match fs::read_dir(directory.join(STANDING)) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if !is_being_written(&entry) {
+                found.push(session(&entry.path()));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Standing flags whose process has ended.
 fn orphans(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
@@ -178,6 +197,7 @@ fn reason(text: &str) -> GapReason {
         "daemonabsent" => GapReason::DaemonAbsent,
         "panic" => GapReason::Panic,
         "unrepresentable" => GapReason::Unrepresentable,
+        "killed" => GapReason::Killed,
         _ => GapReason::Unknown,
     }
 }

@@ -6,22 +6,29 @@
 
 mod arrivals;
 mod barrier;
+mod capture;
 mod commits;
 mod connection;
 mod flags;
 mod handshakes;
+mod moments;
 mod pace;
 mod pending_gap;
+mod receive;
+mod ring;
 mod share;
 mod socket;
 mod spool;
 mod tend;
+mod written;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use barrier::BarrierError;
+pub use capture::{CaptureMode, Demand};
 pub use commits::DurabilityFacts;
+pub use moments::IntakeSessions;
 pub use pending_gap::PendingGap;
 pub use share::{COMES_BACK_WITHIN, Left, ShareIntake, now_ns};
 pub use socket::{BindError, bind};
@@ -142,19 +149,24 @@ impl Barriers {
     /// Waits until everything that clients did on the share before this call is in its journal, as far as modules are
     /// connected; returns the newest record then.
     pub async fn barrier(&self, share: &ShareIntake, deadline: Instant) -> Result<u64, BarrierError> {
+        tokio::time::sleep_until(self.from.min(deadline)).await;
+        self.registered(share, deadline).await?;
+        share.barrier(deadline).await
+    }
+
+    /// Waits until the modules that were connected before this call are registered.
+    async fn registered(&self, share: &ShareIntake, deadline: Instant) -> Result<(), BarrierError> {
         let timeout = |_| BarrierError::Timeout {
             share: share.name().to_owned(),
             waiting: 1,
         };
-        tokio::time::sleep_until(self.from.min(deadline)).await;
         tokio::time::timeout_at(deadline, probe(&self.path))
             .await
             .map_err(timeout)?
             .map_err(BarrierError::OwnSocket)?;
         tokio::time::timeout_at(deadline, self.handshakes.ended_before_now())
             .await
-            .map_err(timeout)?;
-        share.barrier(deadline).await
+            .map_err(timeout)
     }
 }
 
@@ -170,6 +182,7 @@ async fn probe(path: &Path) -> io::Result<()> {
         module: String::new(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
+        ring: 0,
     };
     vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
     stream.write_all(&hello).await?;

@@ -1,10 +1,13 @@
 //! What is taken in for one share: its sessions, and the way of their events into the journal.
 
 use super::arrivals::Arrivals;
+use super::capture::Capture;
 use super::commits::Commits;
+use super::flags;
 use super::pending_gap::{GapReserve, PendingGap};
+use super::ring::DataRing;
 use super::tend::Undecided;
-use crate::journal::{self, AppendError, Body, Draft, GapReason, Journal, Session, SessionEnd};
+use crate::journal::{AppendError, Body, Draft, GapReason, Journal, Session, SessionEnd};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use vfsx_proto::{Durability, Exclude, Stamped, Waits};
+use vfsx_proto::ring::Word;
+use vfsx_proto::{Durability, Exclude, Waits};
 
 /// A session that was open when its connection was lost for a reason on this side has this long to come back before
 /// it counts as ended.
@@ -43,6 +47,10 @@ pub struct ShareIntake {
     pub(super) exclude: watch::Sender<Exclude>,
     /// Newest record that a module waits for the commit of.
     pub(super) wanted: watch::Sender<u64>,
+    /// Written data is asked for.
+    pub(super) copy: watch::Sender<bool>,
+    /// Counts the changes of that.
+    pub(super) copy_changes: AtomicU64,
     /// One `tend` at a time, or a flag would be noted twice.
     pub(super) tending: Mutex<Undecided>,
 }
@@ -68,6 +76,7 @@ pub(super) struct State {
     pub(super) committed: u64,
     /// Of sessions that are forgotten.
     pub(super) waits_before: Waits,
+    pub(super) capture: Capture,
 }
 
 /// A registered connection, as the share sees it.
@@ -78,6 +87,7 @@ pub(super) struct Connected {
     /// Barriers that wait for `Sent` with the token; dropping one answers it too.
     pub(super) barriers: Vec<(u64, oneshot::Sender<()>)>,
     pub(super) commits: Commits,
+    pub(super) ring: Option<Arc<DataRing>>,
 }
 
 /// A registered connection, as its task sees it. It ends when `ask` is closed: another connection of the session has
@@ -86,6 +96,15 @@ pub(super) struct Registration {
     pub(super) acknowledged: watch::Receiver<u64>,
     pub(super) ask: mpsc::Receiver<u64>,
     pub(super) committed: watch::Receiver<u64>,
+    /// Whether written data is wanted, for a session that has a ring.
+    pub(super) copy: Option<watch::Receiver<bool>>,
+}
+
+/// What a connection says of its session.
+pub(super) struct Arrival {
+    pub(super) durability: Durability,
+    pub(super) started: Body,
+    pub(super) ring: Option<Arc<DataRing>>,
 }
 
 /// The connection is not the session's any more.
@@ -94,7 +113,14 @@ pub(super) struct Superseded;
 
 impl ShareIntake {
     /// `directory` is the share's state directory; `left` the directories of what modules leave there for all shares.
-    pub fn new(name: &str, journal: Journal, directory: &Path, left: Left) -> io::Result<Arc<Self>> {
+    /// `data`: written data is taken from sessions that tell it.
+    pub fn new(
+        name: &str,
+        journal: Journal,
+        directory: &Path,
+        left: Left,
+        data: bool,
+    ) -> io::Result<Arc<Self>> {
         let reserve = GapReserve::open(&directory.join("gap"))?;
         let back_by = Instant::now() + COMES_BACK_WITHIN;
         let awaited: BTreeMap<_, _> = journal
@@ -110,6 +136,8 @@ impl ShareIntake {
             token: AtomicU64::new(0),
             exclude: watch::channel(Exclude::default()).0,
             wanted: watch::channel(0).0,
+            copy: watch::channel(false).0,
+            copy_changes: AtomicU64::new(0),
             tending: Mutex::default(),
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
@@ -123,6 +151,7 @@ impl ShareIntake {
                 arrivals: Arrivals::default(),
                 committed: 0,
                 waits_before: Waits::default(),
+                capture: Capture::new(data),
             }),
             journal,
         }))
@@ -192,13 +221,14 @@ impl ShareIntake {
     }
 
     /// A connection says which session it is. An older connection of the session is closed.
-    pub(super) fn register(
-        &self,
-        session: Session,
-        id: u64,
-        durability: Durability,
-        started: Body,
-    ) -> Registration {
+    pub(super) fn register(&self, session: Session, id: u64, arrival: Arrival) -> Registration {
+        let Arrival {
+            durability,
+            started,
+            ring,
+        } = arrival;
+        let with_ring = ring.is_some();
+        let copy = with_ring.then(|| self.told_copy());
         let mut state = self.lock();
         state.awaited.remove(&session);
         state.ended.remove(&session);
@@ -214,28 +244,22 @@ impl ShareIntake {
                 ask,
                 barriers: Vec::new(),
                 commits,
+                ring,
             },
         );
-        let draft = Draft {
-            time_ns: now_ns(),
-            session,
-            session_sequence: 0,
-            body: started,
-        };
+        self.arrived(&mut state, with_ring);
+        let draft = Draft::note(session, now_ns(), started);
         self.append(&mut state, vec![draft]);
         Registration {
             acknowledged,
             ask: asked,
             committed,
+            copy,
         }
     }
 
     /// Events of a session, in order.
-    pub(super) fn take(&self, session: Session, id: u64, events: Vec<Stamped>) -> Result<(), Superseded> {
-        let drafts = events
-            .into_iter()
-            .map(|stamped| journal::draft(session, stamped))
-            .collect();
+    pub(super) fn take(&self, session: Session, id: u64, drafts: Vec<Draft>) -> Result<(), Superseded> {
         let mut state = self.lock();
         if !state.is_current(session, id) {
             return Err(Superseded);
@@ -267,11 +291,59 @@ impl ShareIntake {
     /// The connection is closed by the module: its process has ended, or it will connect again as the same session.
     pub(super) fn closed(&self, session: Session, id: u64) {
         let mut state = self.lock();
+        if !state.is_current(session, id) {
+            return;
+        }
+        let connected = state.connections.remove(&session);
+        if let Some(connected) = &connected {
+            state.keep_waits(&connected.commits);
+        }
+        self.decide(&mut state);
+        if let Some(ring) = connected.and_then(|connected| connected.ring)
+            && self.was_killed(session, &ring)
+        {
+            self.note_kill(&mut state);
+        }
+        self.end_session(&mut state, session, SessionEnd::Closed);
+    }
+
+    /// The connection has ended for a reason on this side: the session goes on, and will be back.
+    pub(super) fn lost(&self, session: Session, id: u64) {
+        let mut state = self.lock();
         if state.is_current(session, id) {
             if let Some(connected) = state.connections.remove(&session) {
                 state.keep_waits(&connected.commits);
             }
-            self.end_session(&mut state, session, SessionEnd::Closed);
+            state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
+            self.publish_awaited(&state);
+            self.decide(&mut state);
+        }
+    }
+
+    /// A session that ends by itself is within no call then, and what it has noted is in the journal, or left in a file.
+    fn was_killed(&self, session: Session, ring: &DataRing) -> bool {
+        let untold = ring.word(Word::Noted) > Some(self.journal.written(session));
+        ring.is_in_call() || untold && !self.has_left_file(session)
+    }
+
+    fn has_left_file(&self, session: Session) -> bool {
+        let left = |directory| {
+            let files = flags::session_files(directory, &self.name).unwrap_or_default();
+            files.iter().any(|path| flags::session(path) == Some(session))
+        };
+        left(&self.spool) || left(&self.gaps)
+    }
+
+    /// A process was killed in the middle of a call: what that had done already, nobody has noted.
+    fn note_kill(&self, state: &mut State) {
+        tracing::warn!(
+            share = self.name,
+            "an smbd process was killed in the middle of a change; the share will be compared"
+        );
+        let (since_ns, reason) = (now_ns(), GapReason::Killed);
+        let draft = Draft::note(Session::DAEMON, since_ns, Body::Gap { since_ns, reason });
+        if !self.append(state, vec![draft]) {
+            self.raise(state, PendingGap { since_ns, reason });
         }
     }
 
@@ -292,12 +364,7 @@ impl ShareIntake {
     }
 
     pub(super) fn end_session(&self, state: &mut State, session: Session, how: SessionEnd) {
-        let draft = Draft {
-            time_ns: now_ns(),
-            session,
-            session_sequence: 0,
-            body: Body::SessionEnded { how },
-        };
+        let draft = Draft::note(session, now_ns(), Body::SessionEnded { how });
         if !self.append(state, vec![draft]) {
             state.ended.insert(session);
         }

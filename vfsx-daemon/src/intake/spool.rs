@@ -140,7 +140,11 @@ impl ShareIntake {
         let session = Session::from(hello.session);
         let mut drafts: Vec<_> = events
             .into_iter()
-            .map(|stamped| journal::draft(session, stamped))
+            .map(|stamped| journal::Draft {
+                // By the clock of another boot, perhaps.
+                began_ns: 0,
+                ..journal::draft(session, stamped)
+            })
             .collect();
         let written = self.journal.written(session);
         drafts.retain(|draft| draft.session_sequence > written);
@@ -151,6 +155,7 @@ impl ShareIntake {
             time_ns: first.time_ns,
             session,
             session_sequence: 0,
+            began_ns: 0,
             body: Body::SessionStarted {
                 pid: hello.pid,
                 samba: hello.samba.clone(),

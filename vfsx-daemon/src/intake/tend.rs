@@ -177,12 +177,7 @@ impl ShareIntake {
             since_ns: gap.since_ns,
             reason: gap.reason,
         };
-        let draft = Draft {
-            time_ns: now_ns(),
-            session: Session::DAEMON,
-            session_sequence: 0,
-            body,
-        };
+        let draft = Draft::note(Session::DAEMON, now_ns(), body);
         let sequence = match self.journal.append(vec![draft]) {
             Ok(appended) => appended.last,
             Err(error) => {

@@ -153,15 +153,7 @@ impl Journal {
             since_ns,
             reason: GapReason::JournalDamaged,
         };
-        self.write(
-            &mut state,
-            vec![Draft {
-                time_ns,
-                session: Session::DAEMON,
-                session_sequence: 0,
-                body,
-            }],
-        )?;
+        self.write(&mut state, vec![Draft::note(Session::DAEMON, time_ns, body)])?;
         Ok(())
     }
 
@@ -277,6 +269,7 @@ impl Draft {
             time_ns: self.time_ns,
             session: self.session,
             session_sequence: self.session_sequence,
+            began_ns: self.began_ns,
             body: self.body,
         }
     }

@@ -8,13 +8,19 @@ pub(super) const MAGIC: [u8; 8] = *b"VFSXJRNL";
 /// Version of the header and of the record frame.
 pub(super) const SEGMENT_VERSION: u16 = 1;
 /// Version of the payload: raised with every change of [`Body`].
-pub(super) const PAYLOAD_VERSION: u8 = 1;
+pub(super) const PAYLOAD_VERSION: u8 = 2;
+/// The one before has no `began`, and fewer kinds of bodies.
+const PAYLOAD_WITHOUT_BEGAN: u8 = 1;
 
 /// Length and CRC of a record, ahead of what the length counts.
 const PREFIX: usize = 8;
 /// Sequence, time, session, session sequence, payload version.
 const FIXED: usize = 8 + 8 + 16 + 8 + 1;
-/// Longest record after its prefix. A frame of the socket holds 256 KiB; more can only be damage.
+/// What `began` takes before the payload.
+const BEGAN: usize = 8;
+/// Room for a payload without data; one that is longer is no trouble.
+const SMALL_BODY: usize = 128;
+/// Longest record after its prefix. A frame of the socket holds 256 KiB, and so much data a write; more can only be damage.
 pub(super) const MAX_RECORD: usize = 1024 * 1024;
 /// Longest whole record.
 pub(super) const MAX_ENCODED: usize = PREFIX + MAX_RECORD;
@@ -57,20 +63,19 @@ pub(super) enum EncodeError {
 }
 
 pub(super) fn encode_record(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let payload = postcard::to_stdvec(&record.body).map_err(|e| EncodeError::Payload(e.to_string()))?;
-    let length = FIXED + payload.len();
-    if length > MAX_RECORD {
-        return Err(EncodeError::TooLong(length));
-    }
-    let mut bytes = Vec::with_capacity(length);
+    let mut bytes = Vec::with_capacity(FIXED + BEGAN + SMALL_BODY + record.body.data_len());
     bytes.extend_from_slice(&record.sequence.to_le_bytes());
     bytes.extend_from_slice(&record.time_ns.to_le_bytes());
     bytes.extend_from_slice(&record.session.0);
     bytes.extend_from_slice(&record.session_sequence.to_le_bytes());
     bytes.push(PAYLOAD_VERSION);
-    bytes.extend_from_slice(&payload);
+    bytes.extend_from_slice(&record.began_ns.to_le_bytes());
+    let bytes = postcard::to_extend(&record.body, bytes).map_err(|e| EncodeError::Payload(e.to_string()))?;
+    if bytes.len() > MAX_RECORD {
+        return Err(EncodeError::TooLong(bytes.len()));
+    }
 
-    let prefix = (length as u32).to_le_bytes();
+    let prefix = (bytes.len() as u32).to_le_bytes();
     out.extend_from_slice(&prefix);
     out.extend_from_slice(&checksum(&prefix, &bytes).to_le_bytes());
     out.extend_from_slice(&bytes);
@@ -85,10 +90,11 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<(Record, usize), DecodeError
     let time_ns = i64::from_le_bytes(fields.take()?);
     let session = Session(fields.take()?);
     let session_sequence = u64::from_le_bytes(fields.take()?);
-    let [version] = fields.take()?;
-    if version != PAYLOAD_VERSION {
-        return Err(DecodeError::Bad("payload of an unknown version"));
-    }
+    let began_ns = match fields.take()? {
+        [PAYLOAD_VERSION] => u64::from_le_bytes(fields.take()?),
+        [PAYLOAD_WITHOUT_BEGAN] => 0,
+        _ => return Err(DecodeError::Bad("payload of an unknown version")),
+    };
     let (body, rest): (Body, &[u8]) = postcard::take_from_bytes(fields.0)
         .map_err(|_| DecodeError::Bad("payload that cannot be decoded"))?;
     if !rest.is_empty() {
@@ -100,6 +106,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<(Record, usize), DecodeError
             time_ns,
             session,
             session_sequence,
+            began_ns,
             body,
         },
         total,

@@ -17,9 +17,10 @@ mod sync;
 
 pub use append::Appended;
 pub use error::{AppendError, OpenError, ReadError, SyncError};
-pub use reader::Reader;
+pub use reader::{READ_BYTES, Reader};
 pub use record::{
-    Body, Changed, DirRef, Draft, GapReason, NodeKind, NodeRef, Range, Record, Session, SessionEnd, draft,
+    Body, Changed, DirRef, Draft, GapReason, Metadata, NodeKind, NodeRef, Range, Record, Session, SessionEnd,
+    draft, monotonic_ns,
 };
 pub use storage::{Directory, SegmentFile, Storage};
 pub use sync::SyncThread;

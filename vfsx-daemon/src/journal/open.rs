@@ -177,12 +177,7 @@ fn begin(
             since_ns,
             reason: GapReason::JournalDamaged,
         };
-        let draft = Draft {
-            time_ns: now_ns(),
-            session: Session::DAEMON,
-            session_sequence: 0,
-            body,
-        };
+        let draft = Draft::note(Session::DAEMON, now_ns(), body);
         codec::encode_record(&draft.numbered(first), &mut records).map_err(io::Error::other)?;
         last = first;
     }

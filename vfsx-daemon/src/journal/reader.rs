@@ -7,6 +7,9 @@ use super::segment::{self, Found, Walk};
 use super::{Journal, ReadError};
 use std::io;
 
+/// Written data given out at once: one record more, and it is enough.
+pub const READ_BYTES: usize = 8 << 20;
+
 /// Gives out synced records. Damage in a segment is skipped to the segment's end: a gap is appended to the journal
 /// for it, so it comes out of this reader later.
 pub struct Reader {
@@ -50,15 +53,16 @@ impl Reader {
         self.next
     }
 
-    /// Up to `max` synced records; none when there are no more now. Does not wait: see [`Journal::wait_synced`].
+    /// Up to `max` synced records, or fewer with [`READ_BYTES`] of data; none when there are no more now. Does not wait: see [`Journal::wait_synced`].
     pub fn read(&mut self, max: usize) -> Result<Vec<Record>, ReadError> {
         let synced = self.journal.lock().synced;
-        let mut records = Vec::new();
-        while records.len() < max && self.next <= synced {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while records.len() < max && bytes < READ_BYTES && self.next <= synced {
             match self.step()? {
                 Step::Record(record) => {
                     self.next = record.sequence + 1;
                     self.last_time = record.time_ns;
+                    bytes += record.data_len();
                     records.push(*record);
                 }
                 Step::SegmentEnd => {}

@@ -1,5 +1,7 @@
 //! What the journal keeps. Own types: the socket's messages may change without the journal's files changing.
 
+use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// One tree connect of one smbd process; `Session::DAEMON` for what vfsxd itself notes.
@@ -49,6 +51,19 @@ pub struct Changed {
     pub xattrs: bool,
 }
 
+/// An inode's metadata as they were at the end of the call that changed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Seconds and nanoseconds since the epoch.
+    pub mtime: (i64, u32),
+    pub atime: (i64, u32),
+    /// All extended attributes, in any order.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// Why changes may have been missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GapReason {
@@ -68,6 +83,8 @@ pub enum GapReason {
     JournalDamaged,
     /// A gap flag file that could not be understood.
     Unknown,
+    /// An smbd process was killed in the middle of a call.
+    Killed,
 }
 
 impl GapReason {
@@ -82,6 +99,7 @@ impl GapReason {
             Self::JournalFailed => "the journal could not be written",
             Self::JournalDamaged => "records of the journal are damaged or missing",
             Self::Unknown => "a gap of unknown cause was flagged",
+            Self::Killed => "an smbd process was killed in the middle of a change",
         }
     }
 }
@@ -164,6 +182,27 @@ pub enum Body {
     SessionEnded {
         how: SessionEnd,
     },
+    /// `length` bytes were about to be written at `start`: noted before the write began.
+    Write {
+        handle: u64,
+        node: NodeRef,
+        start: u64,
+        length: u64,
+        /// The bytes; `None`: they are only in the file, once the write has ended.
+        data: Option<Bytes>,
+    },
+    /// The file was cut or extended to this size.
+    Resized {
+        handle: u64,
+        node: NodeRef,
+        size: u64,
+    },
+    /// The inode's metadata changed to this.
+    Metadata {
+        node: NodeRef,
+        path_hint: Vec<u8>,
+        metadata: Metadata,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -182,7 +221,29 @@ pub struct Draft {
     pub session: Session,
     /// 1, 2, 3 ... of a session's events; 0 for what vfsxd notes itself, session starts and ends.
     pub session_sequence: u64,
+    /// See [`Record::began_ns`].
+    pub began_ns: u64,
     pub body: Body,
+}
+
+impl Draft {
+    /// What vfsxd notes about a session, or of itself, now.
+    pub fn note(session: Session, time_ns: i64, body: Body) -> Self {
+        Self {
+            time_ns,
+            session,
+            session_sequence: 0,
+            began_ns: monotonic_ns(),
+            body,
+        }
+    }
+}
+
+/// The clock that all processes of a machine share and nobody sets: nanoseconds since its boot.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
 }
 
 /// A record of the journal.
@@ -193,7 +254,28 @@ pub struct Record {
     pub time_ns: i64,
     pub session: Session,
     pub session_sequence: u64,
+    /// When the call began that did it, on the clock that all processes of the machine share ([`monotonic_ns`]): of two
+    /// calls of which one ended before the other began, it has the lower one. Journal order does not tell that of calls
+    /// of different processes. 0: not known.
+    pub began_ns: u64,
     pub body: Body,
+}
+
+impl Record {
+    /// Bytes of written data in it.
+    pub fn data_len(&self) -> usize {
+        self.body.data_len()
+    }
+}
+
+impl Body {
+    /// Bytes of written data in it.
+    pub fn data_len(&self) -> usize {
+        match self {
+            Self::Write { data, .. } => data.as_ref().map_or(0, Bytes::len),
+            _ => 0,
+        }
+    }
 }
 
 impl From<vfsx_proto::SessionId> for Session {
@@ -243,6 +325,7 @@ impl From<vfsx_proto::GapReason> for GapReason {
     }
 }
 
+/// Data of writes is left out: it is not in the event.
 impl From<vfsx_proto::Event> for Body {
     fn from(event: vfsx_proto::Event) -> Self {
         use vfsx_proto::Event as E;
@@ -339,16 +422,57 @@ impl From<vfsx_proto::Event> for Body {
                 since_ns,
                 reason: reason.into(),
             },
+            E::Write {
+                handle,
+                node,
+                start,
+                length,
+                data: _,
+            } => Self::Write {
+                handle,
+                node: node.into(),
+                start,
+                length,
+                data: None,
+            },
+            E::Resized { handle, node, size } => Self::Resized {
+                handle,
+                node: node.into(),
+                size,
+            },
+            E::Metadata {
+                node,
+                path_hint,
+                metadata,
+            } => Self::Metadata {
+                node: node.into(),
+                path_hint,
+                metadata: metadata.into(),
+            },
         }
     }
 }
 
-/// A module's event as the session's next record.
+impl From<vfsx_proto::Metadata> for Metadata {
+    fn from(m: vfsx_proto::Metadata) -> Self {
+        Self {
+            mode: m.mode,
+            uid: m.uid,
+            gid: m.gid,
+            mtime: m.mtime,
+            atime: m.atime,
+            xattrs: m.xattrs,
+        }
+    }
+}
+
+/// A module's event as the session's next record, without the data of a write.
 pub fn draft(session: Session, stamped: vfsx_proto::Stamped) -> Draft {
     Draft {
         time_ns: stamped.time_ns,
         session,
         session_sequence: stamped.sequence,
+        began_ns: stamped.began_ns,
         body: stamped.event.into(),
     }
 }

@@ -49,8 +49,9 @@ fn facts() -> ShareFacts {
         share: Share {
             name: "data".into(),
             path: "/srv/data".into(),
-            mode: Mode::Map,
+            mode: Mode::Copy,
         },
+        mode: CaptureMode::Map(None),
         journal: journal::Status {
             head: HEAD,
             synced: HEAD,
@@ -257,7 +258,16 @@ fn the_names_of_status_stay_as_they_are() {
     let keys = |value: &serde_json::Value| -> Vec<String> {
         value.as_object().expect("an object").keys().cloned().collect()
     };
-    for key in ["name", "path", "mode", "journal", "gap", "sites"] {
+    for key in [
+        "name",
+        "path",
+        "mode",
+        "mode_reason",
+        "journal",
+        "gap",
+        "sites",
+        "points",
+    ] {
         assert!(keys(&value).contains(&key.to_owned()), "{key}");
     }
     assert_eq!(keys(&value["journal"]), ["bytes", "bytes_max", "head", "synced"]);

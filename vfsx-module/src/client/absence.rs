@@ -2,6 +2,7 @@
 
 use super::flag::{self, Lost, Standing};
 use super::{Client, ERROR, NOTICE, spool};
+use crate::os;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -26,7 +27,27 @@ impl Client {
     }
 
     pub(super) fn raise_standing(&mut self, now: Instant) {
-        let Some(lost) = self.at_stake() else { return };
+        if let Some(lost) = self.at_stake() {
+            self.raise(lost, now);
+        }
+    }
+
+    /// Points of the share must not be called exact while this session changes it and vfsxd does not know: the flag tells, before
+    /// anything is changed. Whether it was raised by this.
+    pub(super) fn raise_early(&mut self) -> bool {
+        let now = Instant::now();
+        if self.standing.is_some() || self.raise_again.is_some_and(|again| now < again) {
+            return false;
+        }
+        let lost = self.at_stake().unwrap_or(Lost {
+            since_ns: os::wall_clock(),
+            reason: GapReason::DaemonAbsent,
+        });
+        self.raise(lost, now);
+        self.standing.is_some()
+    }
+
+    fn raise(&mut self, lost: Lost, now: Instant) {
         let (path, pid) = (self.flag_path(), self.hello.pid);
         // A failure is told at the end of the session, when it matters; until then it is tried again.
         let standing = &mut self.standing;

@@ -4,10 +4,13 @@
 //! [`Client::readable`] and [`Client::flush`] when the socket is ready, and [`Client::tick`] at [`Client::deadline`].
 
 mod absence;
+mod copy;
 mod durable;
 pub mod flag;
 mod link;
 mod ring;
+mod shared;
+mod space;
 mod spool;
 mod waits;
 
@@ -22,10 +25,12 @@ use durable::Told;
 use flag::{Lost, Standing};
 use link::{Link, LinkError};
 use ring::{NotKept, Ring};
+use shared::Shared;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
+use vfsx_proto::ring::Word;
 use vfsx_proto::{Event, GapReason, Hello, Refusal, ToDaemon, ToModule, encode, preamble};
 use waits::Waits;
 
@@ -79,6 +84,12 @@ pub struct Client {
     committed: u64,
     waits: Waits,
     told: Told,
+    /// In mode `copy`, when there was memory for it.
+    shared: Option<Shared>,
+    /// The present connection has not been given the descriptor of that yet.
+    to_pass: bool,
+    /// vfsxd wants written data, as it said on the present connection.
+    data_wanted: bool,
 }
 
 /// What vfsxd asks for.
@@ -92,7 +103,8 @@ pub enum Request {
 
 impl Client {
     /// Connects at once if vfsxd is there.
-    pub fn new(config: Config, host: Host, hello: Hello) -> Self {
+    pub fn new(config: Config, host: Host, mut hello: Hello) -> Self {
+        let shared = copy::share_memory(&config, host, &mut hello);
         let ring = Ring::new(config.ring);
         let waits = Waits::new(config.durability, config.wait_limit);
         let mut client = Self {
@@ -113,6 +125,9 @@ impl Client {
             committed: 0,
             waits,
             told: Told::default(),
+            shared,
+            to_pass: false,
+            data_wanted: false,
         };
         client.connect();
         client
@@ -124,24 +139,33 @@ impl Client {
     }
 
     /// Keeps the event until vfsxd has acknowledged it. Sends nothing yet: see [`Client::flush`].
-    pub fn note(&mut self, event: Event) {
+    /// Gives its sequence; `None`: it is not kept, and a gap is on record.
+    pub fn note(&mut self, event: Event) -> Option<u64> {
         if self.lost.is_some() {
             // Its place in the order is after the `Gap` that is not in the ring yet.
-            return;
+            return None;
         }
-        match self.ring.push(event, os::wall_clock()) {
-            Ok(()) => {}
+        match self.keep(event, os::wall_clock()) {
+            Ok(()) => return Some(self.ring.last()),
             // Never a `Gap` at once: it is small and may still fit, and there is no room for what follows it.
             Err(NotKept::Full) => self.lose(GapReason::RingFull),
             Err(NotKept::TooLarge) => self.gap(GapReason::Unrepresentable),
         }
+        None
+    }
+
+    fn keep(&mut self, event: Event, time_ns: i64) -> Result<(), NotKept> {
+        let began_ns = self.shared.as_ref().and_then(|shared| shared.began_ns);
+        self.ring.push(event, time_ns, began_ns)?;
+        self.tell(Word::Noted, self.ring.last());
+        Ok(())
     }
 
     /// Changes may be missed from now on.
     pub fn gap(&mut self, reason: GapReason) {
         let since_ns = os::wall_clock();
         // A `Gap` that is not in the ring yet covers this one too.
-        if self.lost.is_some() || self.ring.push(Event::Gap { since_ns, reason }, since_ns).is_err() {
+        if self.lost.is_some() || self.keep(Event::Gap { since_ns, reason }, since_ns).is_err() {
             self.lose(reason);
         } else {
             self.log_gap(reason);
@@ -202,6 +226,7 @@ impl Client {
         if self.link.retry_at().is_some_and(|at| at <= now) {
             self.connect();
         }
+        self.give_memory_back(now);
         if !self.is_standing_due(now) {
             return Vec::new();
         }
@@ -215,7 +240,12 @@ impl Client {
 
     /// When [`Client::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let due = [self.link.retry_at(), self.standing_at(), self.tell_at()];
+        let due = [
+            self.link.retry_at(),
+            self.standing_at(),
+            self.tell_at(),
+            self.idle_at(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -294,6 +324,10 @@ impl Client {
                 self.review();
                 None
             }
+            ToModule::Copy { on } => {
+                self.data_wanted = on;
+                None
+            }
             ToModule::Refused(refusal) => {
                 self.refused(&refusal);
                 None
@@ -302,6 +336,7 @@ impl Client {
     }
 
     fn acknowledged(&mut self) -> Option<Request> {
+        self.free_data();
         let request = self.tell_gap();
         self.review();
         if self.is_settled() {
@@ -315,8 +350,7 @@ impl Client {
         let Lost { since_ns, reason } = self.lost?;
         if !self.ring.has_room()
             || self
-                .ring
-                .push(Event::Gap { since_ns, reason }, os::wall_clock())
+                .keep(Event::Gap { since_ns, reason }, os::wall_clock())
                 .is_err()
         {
             return None;
@@ -334,6 +368,7 @@ impl Client {
                 self.link.greet(socket);
                 self.ring.rewind();
                 self.forget_told();
+                self.to_pass = self.shared.is_some();
                 self.wire.clear();
                 self.wire.extend_from_slice(&preamble());
                 // Cannot fail: a share's name and two versions are far smaller than a frame.
@@ -354,8 +389,17 @@ impl Client {
             if self.wire.is_empty() {
                 return;
             }
-            match os::send(socket, &self.wire) {
-                Ok(n) => drop(self.wire.drain(..n)),
+            let sent = match &self.shared {
+                Some(shared) if self.to_pass => {
+                    os::send_with_descriptor(socket, &self.wire, shared.memory.descriptor())
+                }
+                _ => os::send(socket, &self.wire),
+            };
+            match sent {
+                Ok(n) => {
+                    self.to_pass = false;
+                    self.wire.drain(..n);
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return self.end(&LinkError::Closed(e)),
@@ -417,6 +461,7 @@ impl Client {
     }
 
     fn drop_link(&mut self, refused: bool) {
+        self.lose_link();
         self.ended.extend(self.link.end(refused));
         self.connection += 1;
         self.ring.rewind();

@@ -1,7 +1,8 @@
 //! Events that vfsxd has not acknowledged, in order, as the frames that go over the socket.
 
+use crate::os;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vfsx_proto::{Event, Stamped, ToDaemon, encode};
 
 /// What an entry costs beside its frame: the entry itself and the allocator's share.
@@ -21,6 +22,8 @@ struct Entry {
     time_ns: i64,
     /// The same moment on a clock that nobody sets.
     kept: Instant,
+    /// Of a write with its data: the data's end in the session's data ring.
+    data_end: u64,
     frame: Box<[u8]>,
 }
 
@@ -34,6 +37,10 @@ pub(super) struct Ring {
     last: u64,
     /// Entries before this index were given to the present connection.
     given: usize,
+    /// End of the data of the newest write that left.
+    data_freed: u64,
+    /// One moment on both clocks, so that one look is enough for both.
+    clocks: (Instant, u64),
 }
 
 impl Ring {
@@ -44,15 +51,21 @@ impl Ring {
             limit,
             last: 0,
             given: 0,
+            data_freed: 0,
+            clocks: (Instant::now(), os::monotonic_ns()),
         }
     }
 
-    pub(super) fn push(&mut self, event: Event, time_ns: i64) -> Result<(), NotKept> {
+    /// `began_ns`: when the call began that did it; `None`: not known, but by now it had.
+    pub(super) fn push(&mut self, event: Event, time_ns: i64, began_ns: Option<u64>) -> Result<(), NotKept> {
         let sequence = self.last + 1;
+        let now_ns = os::monotonic_ns();
+        let data_end = data_end(&event);
         let mut frame = Vec::with_capacity(128);
         let message = ToDaemon::Events(vec![Stamped {
             sequence,
             time_ns,
+            began_ns: began_ns.unwrap_or(now_ns),
             event,
         }]);
         encode(&message, &mut frame).map_err(|_| NotKept::TooLarge)?;
@@ -65,7 +78,8 @@ impl Ring {
         self.entries.push_back(Entry {
             sequence,
             time_ns,
-            kept: Instant::now(),
+            kept: self.instant(now_ns),
+            data_end,
             frame: frame.into_boxed_slice(),
         });
         Ok(())
@@ -77,6 +91,7 @@ impl Ring {
             && entry.sequence <= sequence
         {
             self.bytes -= entry.frame.len() + ENTRY_OVERHEAD;
+            self.data_freed = self.data_freed.max(entry.data_end);
             self.entries.pop_front();
             self.given = self.given.saturating_sub(1);
         }
@@ -136,6 +151,31 @@ impl Ring {
     pub(super) fn has_room(&self) -> bool {
         self.bytes <= self.limit / 2
     }
+
+    pub(super) fn has_much_room(&self) -> bool {
+        self.bytes <= self.limit / 4
+    }
+
+    /// Data of writes up to here is acknowledged.
+    pub(super) fn data_freed(&self) -> u64 {
+        self.data_freed
+    }
+
+    fn instant(&self, monotonic_ns: u64) -> Instant {
+        let (instant, ns) = self.clocks;
+        instant + Duration::from_nanos(monotonic_ns.saturating_sub(ns))
+    }
+}
+
+fn data_end(event: &Event) -> u64 {
+    match event {
+        Event::Write {
+            length,
+            data: Some(place),
+            ..
+        } => place.position.saturating_add(*length),
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -166,16 +206,16 @@ mod tests {
     fn a_full_ring_refuses_and_takes_again_after_an_acknowledgement() {
         let mut ring = Ring::new(10 * (ENTRY_OVERHEAD + 40));
         let mut kept = 0;
-        while ring.push(event(kept), 5).is_ok() {
+        while ring.push(event(kept), 5, None).is_ok() {
             kept += 1;
         }
         assert!(kept >= 10);
         assert!(!ring.has_room());
-        assert_eq!(ring.push(event(0), 5), Err(NotKept::Full));
+        assert_eq!(ring.push(event(0), 5, None), Err(NotKept::Full));
         assert_eq!(ring.last(), kept, "a refused event takes no sequence");
         ring.acknowledge(kept);
         assert!(ring.is_empty() && ring.has_room());
-        assert_eq!(ring.push(event(0), 5), Ok(()));
+        assert_eq!(ring.push(event(0), 5, None), Ok(()));
         assert_eq!(ring.last(), kept + 1);
     }
 
@@ -191,14 +231,15 @@ mod tests {
             },
             path_hint: vec![b'x'; vfsx_proto::MAX_FRAME],
         };
-        assert_eq!(ring.push(huge, 0), Err(NotKept::TooLarge));
+        assert_eq!(ring.push(huge, 0, None), Err(NotKept::TooLarge));
         assert_eq!(
             ring.push(
                 Event::Gap {
                     since_ns: 0,
                     reason: GapReason::Unrepresentable
                 },
-                0
+                0,
+                None
             ),
             Ok(())
         );
@@ -230,7 +271,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push => {
-                        ring.push(event(pushed), 0).expect("room");
+                        ring.push(event(pushed), 0, None).expect("room");
                         pushed += 1;
                     }
                     Step::Give => {

@@ -48,7 +48,12 @@ fn write_to<'a>(
     file.try_lock()?;
     let mut file = BufWriter::new(file);
     file.write_all(&preamble())?;
-    file.write_all(&frame(&ToDaemon::Hello(hello.clone()))?)?;
+    // The data of writes ends with this process: of them vfsxd reads the files.
+    let hello = Hello {
+        ring: 0,
+        ..hello.clone()
+    };
+    file.write_all(&frame(&ToDaemon::Hello(hello))?)?;
     for frame in frames {
         file.write_all(frame)?;
     }

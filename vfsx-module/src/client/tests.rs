@@ -2,6 +2,7 @@
 
 use super::absence::STANDING_AFTER;
 use super::*;
+use crate::memory::tests::Reader;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -38,6 +39,7 @@ pub(crate) fn hello() -> Hello {
         module: "0".into(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
+        ring: 0,
     }
 }
 
@@ -60,6 +62,8 @@ pub(crate) struct Daemon {
 pub(crate) struct Connection {
     stream: UnixStream,
     decoder: Decoder,
+    /// What vfsxd may read of a session that tells data.
+    pub(crate) memory: Option<Reader>,
 }
 
 impl Daemon {
@@ -75,15 +79,52 @@ impl Daemon {
         let (mut stream, _) = self.listener.accept().expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("time limit");
         stream.write_all(&preamble()).expect("preamble sent");
-        let mut theirs = [0; PREAMBLE];
-        stream.read_exact(&mut theirs).expect("preamble");
-        check_preamble(&theirs).expect("our version");
+        let (first, descriptor) = receive_first(&stream);
+        let (theirs, frames) = first.split_first_chunk::<PREAMBLE>().expect("preamble");
+        check_preamble(theirs).expect("our version");
         let mut connection = Connection {
             stream,
             decoder: Decoder::default(),
+            memory: None,
         };
-        assert_eq!(connection.message(), ToDaemon::Hello(hello()));
+        connection.decoder.push(frames);
+        let ToDaemon::Hello(theirs) = connection.message() else {
+            panic!("no hello")
+        };
+        let (size, ring) = (theirs.ring, theirs.ring);
+        assert_eq!(theirs, Hello { ring, ..hello() });
+        assert_eq!(descriptor.is_some(), size > 0);
+        connection.memory = descriptor.map(|fd| Reader {
+            file: fd.into(),
+            size,
+        });
         connection
+    }
+}
+
+/// The first bytes, and the descriptor that came with them.
+fn receive_first(stream: &UnixStream) -> (Vec<u8>, Option<OwnedFd>) {
+    let mut bytes = vec![0u8; 4096];
+    let mut control = [0u64; 8];
+    let mut data = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all zeroes is a valid message; what it points to is writable, and outlives the call.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut data;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control) as _;
+        let n = libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
+        bytes.truncate(usize::try_from(n).expect("received"));
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        let fd = (!header.is_null()).then(|| {
+            let fd = libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned();
+            std::os::fd::FromRawFd::from_raw_fd(fd)
+        });
+        (bytes, fd)
     }
 }
 
@@ -101,6 +142,14 @@ impl Connection {
     /// The client sees the end of the connection.
     pub(crate) fn close(&self) {
         self.stream.shutdown(std::net::Shutdown::Both).expect("closed");
+    }
+
+    /// What was sent is here at once.
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("set");
+        let news = self.stream.read(&mut [0; 1]);
+        self.stream.set_nonblocking(false).expect("set");
+        news.is_ok()
     }
 
     pub(crate) fn message(&mut self) -> ToDaemon {

@@ -75,7 +75,22 @@ impl Drop for Call {
     }
 }
 
-/// Runs `next` between `before` and `after`. `after` is not called when `before` panicked.
+/// Runs `next`, which changes nothing but by calls of its own.
+///
+/// # Safety
+/// `handle` is smbd's, valid for the callback.
+pub(super) unsafe fn as_one<R>(handle: *mut sys::vfs_handle_struct, next: impl FnOnce() -> R) -> R {
+    // SAFETY: the caller's promise.
+    let Some(call) = (unsafe { Call::enter(handle) }) else {
+        return next();
+    };
+    let result = next();
+    // Which keeps errno.
+    drop(call);
+    result
+}
+
+/// Runs `next`, which may change something, between `before` and `after`. `after` is not called when `before` panicked.
 ///
 /// # Safety
 /// `handle` is smbd's, valid for the callback.
@@ -89,7 +104,10 @@ pub(super) unsafe fn around<P, R: CResult>(
     let Some(call) = (unsafe { Call::enter(handle) }) else {
         return next();
     };
-    let prepared = call.note(before);
+    let prepared = call.note(|capture| {
+        capture.about_to_change();
+        before(capture)
+    });
     let result = next();
     let errno = os::errno();
     if let Some(prepared) = prepared {

@@ -4,7 +4,7 @@ use super::call::{CResult, Call, around};
 use super::gate::{self, Refused, asked, asked_or};
 use super::samba::File;
 use crate::handler::Operation;
-use crate::hooks::{Capture, Outcome, Span};
+use crate::hooks::{At, Capture, Going, Outcome, Planned, Span};
 use crate::{os, sys};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -33,37 +33,47 @@ struct Extension {
 /// Where a write goes.
 #[derive(Clone)]
 pub(super) struct Written {
-    /// The handle by which vfsxd knows the file; `None` for a stream kept as an attribute.
-    pub(super) handle: Option<u64>,
-    /// A stream's content is metadata of the file it belongs to.
-    pub(super) stream_of: Option<NodeRef>,
+    /// `None` for a stream kept as an attribute.
+    pub(super) going: Option<Going>,
+    /// A stream's content is metadata of the file it belongs to, which smbd has open by this descriptor.
+    stream_of: Option<(NodeRef, RawFd)>,
 }
 
 impl Written {
-    pub(super) fn wrote(&self, capture: &mut Capture, span: Span) {
-        if let Some(handle) = self.handle {
-            capture.wrote(handle, span);
-        }
-        self.touched(capture);
-    }
-
     /// Touches the file that a stream belongs to.
     pub(super) fn touched(&self, capture: &mut Capture) {
-        if let Some(node) = self.stream_of {
-            capture.touch(node, Vec::new(), STREAM);
+        if let Some((node, fd)) = self.stream_of {
+            capture.touch(node, At::Descriptor(fd), Vec::new(), STREAM);
         }
     }
 }
 
-/// Before a write: `Opened` is sent if this is the handle's first.
+/// Bytes that smbd wants written.
+///
+/// # Safety
+/// `data` has `n` readable bytes as long as the result is used.
+pub(super) unsafe fn bytes<'a>(data: *const c_void, n: usize) -> Option<&'a [u8]> {
+    let possible = !data.is_null() && isize::try_from(n).is_ok();
+    // SAFETY: the caller's promise.
+    possible.then(|| unsafe { std::slice::from_raw_parts(data.cast(), n) })
+}
+
+/// Before a write: what vfsxd wants to know of it is sent. `planned`: `None` for what it hears of afterwards.
 ///
 /// # Safety
 /// smbd's arguments, within the callback.
-pub(super) unsafe fn begin_write(capture: &mut Capture, share: u64, handle: Handle, fsp: Fsp) -> Written {
+pub(super) unsafe fn begin_write(
+    capture: &mut Capture,
+    share: u64,
+    handle: Handle,
+    fsp: Fsp,
+    planned: Option<Planned<'_>>,
+) -> Written {
     // SAFETY: the caller's promise.
     let file = unsafe { File::new(fsp) };
     let stream_of = if file.is_stream() {
-        capture.node_of(file.with_metadata().fd())
+        let base = file.with_metadata().fd();
+        capture.node_of(base).map(|node| (node, base))
     } else {
         None
     };
@@ -75,8 +85,11 @@ pub(super) unsafe fn begin_write(capture: &mut Capture, share: u64, handle: Hand
         None => file.path_hint(),
         Some(_) => os::path_of(fd).map_or_else(|_| Vec::new(), |path| file.share_path(&path)),
     };
-    let written = capture.writing(known, fd, hint);
-    if let Some(new) = written
+    let going = match planned {
+        Some(planned) => capture.begin_write(known, fd, hint, planned),
+        None => capture.writing(known, fd, hint).map(Going::untracked),
+    };
+    if let Some(Going { handle: new, .. }) = going
         && known != Some(new)
     {
         // SAFETY: the caller's promise.
@@ -86,10 +99,7 @@ pub(super) unsafe fn begin_write(capture: &mut Capture, share: u64, handle: Hand
             });
         }
     }
-    Written {
-        handle: written,
-        stream_of,
-    }
+    Written { going, stream_of }
 }
 
 /// # Safety
@@ -165,32 +175,56 @@ pub(super) unsafe fn write_asked<R>(
     unsafe { asked_or(handle, operation, refuse, go) }
 }
 
-/// Runs `next` as a write of `span`, which is asked with the file's descriptor before the call.
+/// Runs `next` as a write.
 ///
 /// # Safety
 /// smbd's arguments, within the callback.
-unsafe fn writing<R: CResult>(
-    handle: Handle,
-    fsp: Fsp,
-    span: impl FnOnce(RawFd) -> Span,
-    next: impl FnOnce() -> R,
-    after: impl FnOnce(&mut Capture, u64, Outcome),
-) -> R {
+unsafe fn writing(handle: Handle, fsp: Fsp, planned: Planned<'_>, next: impl FnOnce() -> isize) -> isize {
     // SAFETY: the caller's promise.
     let share = unsafe { (*handle).data } as u64;
     // SAFETY: the caller's promise.
-    let before = |capture: &mut Capture| unsafe {
-        (
-            begin_write(capture, share, handle, fsp),
-            span(File::new(fsp).fd()),
-        )
-    };
+    let before = |capture: &mut Capture| unsafe { begin_write(capture, share, handle, fsp, Some(planned)) };
     // SAFETY: the caller's promise.
     unsafe {
-        around(handle, before, next, |capture, (written, span), result, errno| {
-            written.wrote(capture, span);
-            if let Some(handle) = written.handle {
-                after(capture, handle, result.outcome(errno));
+        around(handle, before, next, |capture, written, result, _| {
+            if let Some(going) = written.going {
+                let complete = planned
+                    .data
+                    .is_some_and(|data| isize::try_from(data.len()) == Ok(*result));
+                capture.wrote(going, planned.span, complete);
+            }
+            written.touched(capture);
+        })
+    }
+}
+
+/// Runs `next` as a change of a file that is no write. `after` is given the file's handle, and its size before.
+///
+/// # Safety
+/// smbd's arguments, within the callback.
+unsafe fn changing(
+    handle: Handle,
+    fsp: Fsp,
+    next: impl FnOnce() -> c_int,
+    after: impl FnOnce(&mut Capture, u64, Option<u64>, Outcome),
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let (share, fd) = unsafe { ((*handle).data as u64, File::new(fsp).fd()) };
+    // SAFETY: the caller's promise.
+    let before =
+        |capture: &mut Capture| unsafe { (begin_write(capture, share, handle, fsp, None), size_of_file(fd)) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        around(handle, before, next, |capture, (written, size), result, errno| {
+            written.touched(capture);
+            let Some(Going { handle, .. }) = written.going else {
+                return;
+            };
+            let outcome = result.outcome(errno);
+            after(capture, handle, size, outcome);
+            // Size, blocks or times changed, perhaps with no byte.
+            if outcome != Outcome::Refused {
+                capture.touched_file(handle, fd);
             }
         })
     }
@@ -203,11 +237,14 @@ pub(super) unsafe extern "C" fn pwrite(
     n: usize,
     offset: i64,
 ) -> isize {
-    let span = Span::at(offset, n as u64);
-    // SAFETY: smbd's arguments, passed on.
+    // SAFETY: smbd's arguments, passed on; the data stays until the call returns.
     unsafe {
+        let planned = Planned {
+            span: Span::at(offset, n as u64),
+            data: bytes(data, n),
+        };
         let next = || sys::smb_vfs_call_pwrite((*handle).next, fsp, data, n, offset);
-        let go = || writing(handle, fsp, |_| span, next, |_, _, _| ());
+        let go = || writing(handle, fsp, planned, next);
         write_asked(handle, fsp, Refused::refused, go)
     }
 }
@@ -220,11 +257,14 @@ pub(super) unsafe extern "C" fn recvfile(
     offset: i64,
     count: usize,
 ) -> isize {
-    let span = Span::at(offset, count as u64);
+    let planned = Planned {
+        span: Span::at(offset, count as u64),
+        data: None,
+    };
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_recvfile((*handle).next, socket, fsp, offset, count);
-        let go = || writing(handle, fsp, |_| span, next, |_, _, _| ());
+        let go = || writing(handle, fsp, planned, next);
         let refuse = |errno| {
             sys::drain_socket(socket, count);
             isize::refused(errno)
@@ -234,15 +274,21 @@ pub(super) unsafe extern "C" fn recvfile(
 }
 
 pub(super) unsafe extern "C" fn ftruncate(handle: Handle, fsp: Fsp, size: i64) -> c_int {
-    let span = move |fd| match (size_of_file(fd), u64::try_from(size)) {
-        (Some(old), Ok(new)) => Span::between(old, new),
-        _ => Span::Whole,
+    let after = move |capture: &mut Capture, handle, old: Option<u64>, outcome| {
+        let span = match (old, u64::try_from(size)) {
+            (Some(old), Ok(new)) => Span::between(old, new),
+            _ => Span::Whole,
+        };
+        match (outcome, u64::try_from(size)) {
+            (Outcome::Done, Ok(size)) => capture.resized(handle, size, span),
+            _ => capture.changed(handle, span),
+        }
     };
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_ftruncate((*handle).next, fsp, size);
         let operation = || on("ftruncate", fsp).number(size);
-        asked(handle, operation, || writing(handle, fsp, span, next, resized))
+        asked(handle, operation, || changing(handle, fsp, next, after))
     }
 }
 
@@ -255,17 +301,24 @@ pub(super) unsafe extern "C" fn fallocate(
     length: i64,
 ) -> c_int {
     let bytes = Span::at(offset, u64::try_from(length).unwrap_or(u64::MAX));
-    let span = move |fd| match (mode, bytes, size_of_file(fd)) {
-        (0, Span::Bytes(range), Some(old)) => Span::between(old, old.max(range.end)),
-        (0, ..) => Span::Whole,
-        (sys::vfs_fallocate_flags_VFS_FALLOCATE_FL_KEEP_SIZE, ..) => Span::at(0, 0),
-        _ => bytes,
+    let after = move |capture: &mut Capture, handle, size: Option<u64>, outcome| match (mode, bytes, size) {
+        (0, Span::Bytes(range), Some(old)) => {
+            let new = old.max(range.end);
+            match outcome {
+                Outcome::Done if new > old => capture.resized(handle, new, Span::between(old, new)),
+                Outcome::Done => {}
+                _ => capture.changed(handle, Span::between(old, new)),
+            }
+        }
+        (0, ..) => capture.changed(handle, Span::Whole),
+        (sys::vfs_fallocate_flags_VFS_FALLOCATE_FL_KEEP_SIZE, ..) => {}
+        _ => capture.changed(handle, bytes),
     };
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let next = || sys::smb_vfs_call_fallocate((*handle).next, fsp, mode, offset, length);
         let operation = || on("fallocate", fsp).number(mode).number(offset).number(length);
-        asked(handle, operation, || writing(handle, fsp, span, next, resized))
+        asked(handle, operation, || changing(handle, fsp, next, after))
     }
 }
 
@@ -278,13 +331,6 @@ unsafe fn on(name: &'static str, fsp: Fsp) -> Operation {
 
 fn size_of_file(fd: RawFd) -> Option<u64> {
     os::identify(fd).ok().map(|found| found.size)
-}
-
-/// Size, blocks or times changed, perhaps with no byte.
-fn resized(capture: &mut Capture, handle: u64, outcome: Outcome) {
-    if outcome != Outcome::Refused {
-        capture.touched_file(handle);
-    }
 }
 
 /// smbd also closes the descriptor of a file that it opens anew; a later write is then a first write again.

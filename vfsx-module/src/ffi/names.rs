@@ -1,6 +1,6 @@
 //! Callbacks on names.
 
-use super::call::{CResult, around};
+use super::call::{CResult, around, as_one};
 use super::gate::{self, asked};
 use super::samba::{File, current_path, name, names_stream, place};
 use crate::handler::Operation;
@@ -98,11 +98,7 @@ pub(super) unsafe extern "C" fn create_file(
         )
     };
     // SAFETY: the handle is smbd's.
-    unsafe {
-        gate::grouped(handle, EMPTYING.contains(&disposition), || {
-            around(handle, |_| (), next, |_, (), _, _| ())
-        })
-    }
+    unsafe { gate::grouped(handle, EMPTYING.contains(&disposition), || as_one(handle, next)) }
 }
 
 /// Most calls are path walks, and listings open every entry: only those that may create or truncate are looked at. smbd opens

@@ -5,7 +5,7 @@
 use super::call::Call;
 use super::content::{self, Written};
 use super::waits;
-use crate::hooks::{Capture, Span};
+use crate::hooks::{Capture, Planned, Span};
 use crate::{os, sys};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -92,14 +92,14 @@ pub(super) fn flushed(ticket: u64, ok: bool) -> Option<u64> {
     Some(share)
 }
 
-/// Runs `next` as the start of a write of `span`.
+/// Runs `next` as the start of a write.
 ///
 /// # Safety
 /// smbd's arguments, within the callback.
 unsafe fn sending_write(
     handle: Handle,
     fsp: Fsp,
-    span: Span,
+    planned: Planned<'_>,
     next: impl FnOnce(u64) -> *mut sys::tevent_req,
 ) -> *mut sys::tevent_req {
     // SAFETY: the handle is smbd's.
@@ -107,11 +107,13 @@ unsafe fn sending_write(
         return next(NO_TICKET);
     };
     let ticket = call.note(|capture| {
+        capture.about_to_change();
         // SAFETY: the caller's promise.
-        let written = unsafe { content::begin_write(capture, call.key(), handle, fsp) };
-        if let Some(handle) = written.handle {
-            capture.started(handle);
+        let written = unsafe { content::begin_write(capture, call.key(), handle, fsp, Some(planned)) };
+        if let Some(going) = written.going {
+            capture.started(going);
         }
+        let span = planned.span;
         issue(Pending {
             share: call.key(),
             work: Work::Write { written, span },
@@ -133,12 +135,15 @@ pub(super) unsafe extern "C" fn pwrite_send(
     n: usize,
     offset: i64,
 ) -> *mut sys::tevent_req {
-    let span = Span::at(offset, n as u64);
-    // SAFETY: smbd's arguments, passed on.
+    // SAFETY: smbd's arguments, passed on; the data stays until the request has ended.
     unsafe {
+        let planned = Planned {
+            span: Span::at(offset, n as u64),
+            data: content::bytes(data, n),
+        };
         let refuse = |errno| sys::vfsx_shim_pwrite_refused(handle, context, events, errno);
         let next = |ticket| sys::vfsx_shim_pwrite_send(handle, context, events, fsp, data, n, offset, ticket);
-        content::write_asked(handle, fsp, refuse, || sending_write(handle, fsp, span, next))
+        content::write_asked(handle, fsp, refuse, || sending_write(handle, fsp, planned, next))
     }
 }
 
@@ -166,6 +171,7 @@ pub(super) unsafe extern "C" fn offload_write_send(
         Ok(length) if length > 0 => Span::at(offset, length),
         _ => Span::Whole,
     };
+    let planned = Planned { span, data: None };
     // SAFETY: smbd's arguments, passed on.
     unsafe {
         let refuse = |errno| sys::vfsx_shim_offload_write_refused(handle, context, events, errno);
@@ -183,7 +189,7 @@ pub(super) unsafe extern "C" fn offload_write_send(
                 ticket,
             )
         };
-        content::write_asked(handle, fsp, refuse, || sending_write(handle, fsp, span, next))
+        content::write_asked(handle, fsp, refuse, || sending_write(handle, fsp, planned, next))
     }
 }
 
@@ -223,13 +229,14 @@ pub(super) unsafe extern "C" fn fsync_recv(
     unsafe { sys::vfsx_shim_fsync_recv(request, state) }
 }
 
-/// Called by the shim: the request has ended, well or not. A flush's end is `vfsx_rs_flushed`, unless it could not be begun.
+/// Called by the shim: the request has ended. `ok`: it has done all that was asked for. A flush's end is `vfsx_rs_flushed`, unless it
+/// could not be begun.
 #[unsafe(no_mangle)]
-extern "C" fn vfsx_rs_finished(ticket: u64, _ok: bool) {
+extern "C" fn vfsx_rs_finished(ticket: u64, ok: bool) {
     settle(ticket, |capture, work| match work {
         Work::Write { written, span } => {
-            if let Some(handle) = written.handle {
-                capture.ended(handle, span);
+            if let Some(going) = written.going {
+                capture.ended(going, span, ok);
             }
             written.touched(capture);
         }
@@ -242,8 +249,8 @@ extern "C" fn vfsx_rs_finished(ticket: u64, _ok: bool) {
 extern "C" fn vfsx_rs_lost(ticket: u64) {
     settle(ticket, |capture, work| match work {
         Work::Write { written, span } => {
-            if let Some(handle) = written.handle {
-                capture.lost(handle, span);
+            if let Some(going) = written.going {
+                capture.lost(going, span);
             }
             written.touched(capture);
         }

@@ -6,7 +6,9 @@ use super::host::{self, HOST};
 use super::shares::{self, Share};
 use super::waits;
 use crate::client::{Client, ERROR, NOTICE};
-use crate::config::{self, Config, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MAX_EXCLUDE, MIN_RING};
+use crate::config::{
+    self, Config, DEFAULT_DATA_RING, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MAX_EXCLUDE, MIN_RING, Mode,
+};
 use crate::hooks::{Capture, order};
 use crate::{os, sys};
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
@@ -114,6 +116,8 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
         module: env!("CARGO_PKG_VERSION").to_owned(),
         durability: config.durability,
         exclude,
+        // The client knows, when it has the memory.
+        ring: 0,
     };
     let capture = Capture::new(Client::new(config, HOST, hello));
     shares::insert(key, Share { capture, watch });
@@ -140,11 +144,14 @@ fn config(snum: c_int, share: &str) -> Config {
         millis => Some(millis as u64),
     };
     let ring = ulong(snum, c"ring size", DEFAULT_RING);
+    let data_ring = ulong(snum, c"data ring size", DEFAULT_DATA_RING);
     Config {
         socket: path(snum, c"socket", DEFAULT_SOCKET),
         state: path(snum, c"state", DEFAULT_STATE),
         spool: boolean(snum, c"spool", true),
         ring: ring.max(MIN_RING),
+        mode: mode(snum, share),
+        data_ring: config::data_ring(data_ring),
         durability,
         wait_limit: config::wait_limit(durability, wait_limit),
     }
@@ -168,6 +175,20 @@ fn exclude(snum: c_int, share: &str) -> Exclude {
         case_sensitive: unsafe { sys::lp_case_sensitive(snum) } == CASE_SENSITIVE,
         read_ns: os::wall_clock(),
     }
+}
+
+fn mode(snum: c_int, share: &str) -> Mode {
+    let word = path(snum, c"mode", "map");
+    let word = word.to_string_lossy();
+    Mode::parse(&word).unwrap_or_else(|| {
+        host::log(
+            ERROR,
+            &format!(
+                "share {share}: vfsx:mode = {word}: ranges are told, as with map; the modes are map and copy"
+            ),
+        );
+        Mode::Map
+    })
 }
 
 fn durability(snum: c_int, share: &str) -> Durability {

@@ -1,11 +1,11 @@
-//! Operations on a file's content become `Opened`, `Dirty`, `Flushed`, `Closed`.
+//! Operations on a file's content become `Opened`, `Write`, `Resized`, `Dirty`, `Flushed`, `Closed`.
 
-use super::Capture;
 use super::ranges::{Ranges, Span};
+use super::{At, Capture};
 use crate::os;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
-use vfsx_proto::{Changed, Event, GapReason, NodeKind, NodeRef};
+use vfsx_proto::{Changed, Event, GapReason, NodeKind, NodeRef, Range};
 
 /// Longest time that a written range is held back. Bounds the age of what a site has of a file that stays open for days.
 pub const AGE: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ pub const AGE: Duration = Duration::from_secs(1);
 /// A handle of an SMB client that has written, from its first write to its close.
 #[derive(Debug)]
 pub(super) struct WrittenFile {
-    node: NodeRef,
+    pub(super) node: NodeRef,
     path_hint: Vec<u8>,
     ranges: Ranges,
     /// When the first range still held back was written.
@@ -23,21 +23,77 @@ pub(super) struct WrittenFile {
     /// Closed while writes were running, or after some were abandoned: never reported as closed, so that vfsxd reads the
     /// file once this process has ended, and its threads with it.
     abandoned: bool,
+    /// Writes go to the end of the file, wherever the client wants them.
+    pub(super) appends: bool,
+}
+
+/// What is known of a write before it begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Planned<'a> {
+    pub span: Span,
+    /// All that is to be written, if that is known.
+    pub data: Option<&'a [u8]>,
+}
+
+/// A write that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Going {
+    /// By which vfsxd knows the open file.
+    pub handle: u64,
+    /// Among those that are kept track of; 0: it is not.
+    pub(super) number: u64,
+}
+
+impl Going {
+    /// Of which vfsxd hears when it has ended.
+    pub fn untracked(handle: u64) -> Self {
+        Self { handle, number: 0 }
+    }
 }
 
 impl Capture {
-    /// Before the first write on a handle, and before every later one (`known`): `Opened` is in the socket before the write
-    /// starts. `None` when the descriptor is no regular file.
+    /// Before something changes a file's content: if it is the first time on this handle, `Opened` is in the socket before it starts.
+    /// `None` when the descriptor is no regular file.
     pub fn writing(
         &mut self,
         known: Option<u64>,
         fd: RawFd,
         path_hint: impl FnOnce() -> Vec<u8>,
     ) -> Option<u64> {
+        let (handle, new) = self.open(known, fd, path_hint)?;
+        if new {
+            self.send();
+        }
+        Some(handle)
+    }
+
+    /// The same before a write. vfsxd is told of it before it starts, where it wants to know.
+    pub fn begin_write(
+        &mut self,
+        known: Option<u64>,
+        fd: RawFd,
+        path_hint: impl FnOnce() -> Vec<u8>,
+        planned: Planned<'_>,
+    ) -> Option<Going> {
+        let (handle, new) = self.open(known, fd, path_hint)?;
+        let number = self.keep_track(handle, fd, planned);
+        if new || self.copying && number != 0 {
+            self.send();
+        }
+        Some(Going { handle, number })
+    }
+
+    /// The handle of an open file that is written, and whether it is new; then `Opened` is noted.
+    fn open(
+        &mut self,
+        known: Option<u64>,
+        fd: RawFd,
+        path_hint: impl FnOnce() -> Vec<u8>,
+    ) -> Option<(u64, bool)> {
         if let Some(handle) = known
             && self.files.contains_key(&handle)
         {
-            return Some(handle);
+            return Some((handle, false));
         }
         if fd < 0 {
             // The write is about to fail.
@@ -59,21 +115,56 @@ impl Capture {
             since: None,
             running: 0,
             abandoned: false,
+            appends: self.client.shares_memory() && os::appends(fd),
         };
         self.client.note(file.opened(handle));
         self.files.insert(handle, file);
-        self.send();
-        Some(handle)
+        Some((handle, true))
     }
 
-    /// A write has ended, well or not: a failed one may have written a part.
-    pub fn wrote(&mut self, handle: u64, span: Span) {
+    /// A write of these bytes has ended. `complete`: all of them were written, and nothing else.
+    pub fn wrote(&mut self, going: Going, span: Span, complete: bool) {
+        match going.number {
+            0 => self.dirty(going.handle, span),
+            number => {
+                if let Some(span) = self.end_track(number, complete) {
+                    self.dirty(going.handle, span);
+                }
+            }
+        }
+    }
+
+    /// These bytes were changed, or may have been: only the disk knows.
+    pub fn changed(&mut self, handle: u64, span: Span) {
+        self.meet(handle, span);
+        self.dirty(handle, span);
+    }
+
+    /// The file has this size now. `span`: the bytes between the old and the new end.
+    pub fn resized(&mut self, handle: u64, size: u64, span: Span) {
+        // Writes that end before the new end come to the same, whichever was first.
+        let beyond = Range {
+            start: size,
+            end: u64::MAX,
+        };
+        self.meet(handle, Span::Bytes(beyond));
+        if !self.copying {
+            return self.dirty(handle, span);
+        }
+        if let Some(file) = self.files.get(&handle) {
+            let node = file.node;
+            self.client.note(Event::Resized { handle, node, size });
+        }
+    }
+
+    pub(super) fn dirty(&mut self, handle: u64, span: Span) {
         let up = self.client.is_up();
         let Some(file) = self.files.get_mut(&handle) else {
             return;
         };
         file.ranges.add(span);
         file.since.get_or_insert_with(Instant::now);
+        self.holds_back = true;
         if !file.ranges.is_full() {
             return;
         }
@@ -85,23 +176,23 @@ impl Capture {
     }
 
     /// A write was handed to a thread. Every start is followed by one [`Capture::ended`] or [`Capture::lost`].
-    pub fn started(&mut self, handle: u64) {
-        if let Some(file) = self.files.get_mut(&handle) {
+    pub fn started(&mut self, going: Going) {
+        if let Some(file) = self.files.get_mut(&going.handle) {
             file.running += 1;
         }
     }
 
-    pub fn ended(&mut self, handle: u64, span: Span) {
-        self.wrote(handle, span);
-        if let Some(file) = self.files.get_mut(&handle) {
+    pub fn ended(&mut self, going: Going, span: Span, complete: bool) {
+        self.wrote(going, span, complete);
+        if let Some(file) = self.files.get_mut(&going.handle) {
             file.running = file.running.saturating_sub(1);
         }
     }
 
-    /// smbd forgot a write that a thread may still be doing.
-    pub fn lost(&mut self, handle: u64, span: Span) {
-        self.wrote(handle, span);
-        if let Some(file) = self.files.get_mut(&handle) {
+    /// smbd forgot a write that a thread may still be doing: it counts as under way until this process ends.
+    pub fn lost(&mut self, going: Going, span: Span) {
+        self.dirty(going.handle, span);
+        if let Some(file) = self.files.get_mut(&going.handle) {
             file.abandoned = true;
         }
     }
@@ -138,17 +229,18 @@ impl Capture {
     /// openat with `O_TRUNC`, outside of any handle that is known.
     pub fn truncated_at_open(&mut self, fd: RawFd, path_hint: Vec<u8>) {
         if let Some(handle) = self.writing(None, fd, || path_hint) {
-            self.wrote(handle, Span::Whole);
+            self.resized(handle, 0, Span::Whole);
             self.closed(handle);
         }
     }
 
     /// Size and times of a handle's file changed beside its content.
-    pub fn touched_file(&mut self, handle: u64) {
+    pub fn touched_file(&mut self, handle: u64, fd: RawFd) {
         if let Some(file) = self.files.get(&handle) {
             let (node, hint) = (file.node, file.path_hint.clone());
             self.touch(
                 node,
+                At::Descriptor(fd),
                 hint,
                 Changed {
                     stat: true,
@@ -170,6 +262,9 @@ impl Capture {
     }
 
     pub(super) fn send_all_ranges(&mut self) {
+        if !std::mem::take(&mut self.holds_back) {
+            return;
+        }
         let handles: Vec<u64> = self.files.keys().copied().collect();
         for handle in handles {
             self.send_ranges(handle);

@@ -1,17 +1,23 @@
 //! From operations and their results to events. Knows system calls and the client, nothing of Samba.
 
 mod content;
+mod copy;
 mod durable;
+mod metadata;
 mod names;
 pub mod order;
 mod outcome;
 mod place;
 mod ranges;
+mod running;
 
+#[cfg(test)]
+mod copy_tests;
 #[cfg(test)]
 mod tests;
 
-pub use content::AGE;
+pub use content::{AGE, Going, Planned};
+pub use metadata::At;
 pub use names::Name;
 pub use outcome::Outcome;
 pub use place::{Place, share_path};
@@ -20,15 +26,17 @@ pub use ranges::{MAX_RANGES, Span};
 use crate::client::{Client, FINISH_LIMIT, Request};
 use crate::os;
 use content::WrittenFile;
+use metadata::Touch;
+use running::Running;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::time::Instant;
-use vfsx_proto::{Changed, Event, GapReason, NodeRef};
+use vfsx_proto::{GapReason, NodeRef};
 
 /// One tree connect.
 ///
 /// Calls nest: `fset_nt_acl` comes back as several ACL and attribute calls. What they note of metadata goes out when the
-/// outermost one ends, for one object once. Names and first writes are sent at once.
+/// outermost one ends, for one object once. Names and first writes are sent at once, but for names while data is told.
 #[derive(Debug)]
 pub struct Capture {
     client: Client,
@@ -38,13 +46,13 @@ pub struct Capture {
     touched: Vec<Touch>,
     /// Since the last wait of a client something was noted that its calls have done, other than the content of open files.
     unwaited: bool,
-}
-
-#[derive(Debug)]
-struct Touch {
-    node: NodeRef,
-    path_hint: Vec<u8>,
-    changed: Changed,
+    /// Ranges of some file are not noted yet.
+    holds_back: bool,
+    /// Data is told: see [`copy`].
+    copying: bool,
+    /// It never will be.
+    unfit: bool,
+    running: Running,
 }
 
 impl Capture {
@@ -56,28 +64,40 @@ impl Capture {
             depth: 0,
             touched: Vec::new(),
             unwaited: false,
+            holds_back: false,
+            copying: false,
+            unfit: false,
+            running: Running::default(),
         }
     }
 
     /// A call of smbd begins.
     pub fn enter(&mut self) {
         self.depth += 1;
+        if self.depth == 1 {
+            self.client.begin_call();
+        }
+    }
+
+    /// It may change something.
+    pub fn about_to_change(&mut self) {
+        let requests = self.client.about_to_change();
+        self.serve(requests);
     }
 
     /// It ends.
     pub fn leave(&mut self) {
         self.depth = self.depth.saturating_sub(1);
-        if self.depth == 0 {
-            self.note_touched();
-            self.send();
+        if self.depth > 0 {
+            return;
         }
-    }
-
-    /// Metadata of an open object changed.
-    pub fn touched(&mut self, fd: RawFd, path_hint: impl FnOnce() -> Vec<u8>, changed: Changed) {
-        if let Some(node) = self.node_of(fd) {
-            self.touch(node, path_hint(), changed);
+        self.note_touched();
+        if self.copying {
+            self.send_all_ranges();
         }
+        self.send();
+        self.follow_mode();
+        self.client.end_call();
     }
 
     /// A call went through without capture.
@@ -128,8 +148,10 @@ impl Capture {
 
     /// The tree connect ends.
     pub fn finish(&mut self) {
+        self.enter();
         self.note_touched();
         self.send_all_ranges();
+        self.leave();
         let keep_open = self.has_abandoned();
         self.client.finish(FINISH_LIMIT, keep_open);
     }
@@ -141,37 +163,6 @@ impl Capture {
             self.client.gap(GapReason::Unrepresentable);
         }
         found.ok().map(|found| found.node)
-    }
-
-    /// Metadata of this object changed. Goes out once when the outermost call ends.
-    pub fn touch(&mut self, node: NodeRef, path_hint: Vec<u8>, changed: Changed) {
-        match self.touched.iter_mut().find(|touch| touch.node == node) {
-            Some(touch) => {
-                touch.changed.stat |= changed.stat;
-                touch.changed.xattrs |= changed.xattrs;
-            }
-            None => self.touched.push(Touch {
-                node,
-                path_hint,
-                changed,
-            }),
-        }
-    }
-
-    fn note_touched(&mut self) {
-        self.unwaited |= !self.touched.is_empty();
-        for Touch {
-            node,
-            path_hint,
-            changed,
-        } in self.touched.drain(..)
-        {
-            self.client.note(Event::Touched {
-                node,
-                path_hint,
-                changed,
-            });
-        }
     }
 
     fn send(&mut self) {

@@ -1,10 +1,10 @@
 //! Operations on names become namespace events.
 
-use super::{Capture, Outcome, Place};
+use super::{At, Capture, Outcome, Place};
 use crate::os::{self, Found};
 use std::io;
 use std::os::fd::RawFd;
-use vfsx_proto::{Changed, DirRef, Event, GapReason};
+use vfsx_proto::{Changed, DirRef, Event, GapReason, NodeKind};
 
 /// A name as it was before the call. Directory and object are identified then: afterwards another client may have renamed
 /// the one, and the other may be gone.
@@ -44,10 +44,15 @@ impl Capture {
     /// openat with `O_CREAT`: `fd` is what it returned. vfsxd takes a second Create of a known name and object as none.
     pub fn opened_creating(&mut self, name: Name, fd: RawFd, errno: i32) {
         match Outcome::of(fd.into(), errno) {
-            Outcome::Done => self.create(name, os::identify(fd)),
+            Outcome::Done => self.create(name, os::identify(fd), |_| At::Descriptor(fd)),
             Outcome::Refused => {}
-            // Among these EINPROGRESS: a module below creates it later.
-            Outcome::Unknown => self.look(name),
+            Outcome::Unknown => {
+                // A module below creates it later, outside of all calls.
+                if errno == libc::EINPROGRESS {
+                    self.never_copy("a module below opens files in threads");
+                }
+                self.look(name);
+            }
         }
     }
 
@@ -56,7 +61,7 @@ impl Capture {
         match outcome {
             Outcome::Done => {
                 let found = name.place.find();
-                self.create(name, found);
+                self.create(name, found, Place::reference);
             }
             Outcome::Refused => {}
             Outcome::Unknown => self.look(name),
@@ -120,21 +125,29 @@ impl Capture {
     /// Metadata by name: lchown, and streams, which are attributes of the object that the name leads to.
     pub fn touched_name(&mut self, place: &Place, changed: Changed) {
         if let Ok(found) = place.find() {
-            self.touch(found.node, place.path_hint(), changed);
+            self.touch(found.node, At::Nowhere, place.path_hint(), changed);
         }
     }
 
-    /// At once, even inside of another call: until it is in the socket, a kill of smbd loses it.
+    /// At once, even inside of another call: until it is in the socket, a kill of smbd loses it. While data is told it goes with the rest
+    /// of the call: vfsxd sees when one was cut short.
     fn report(&mut self, event: Event) {
         self.client.note(event);
         self.unwaited = true;
-        self.send();
+        if !self.copying || self.depth == 0 {
+            self.send();
+        }
     }
 
-    fn create(&mut self, name: Name, found: io::Result<Found>) {
+    /// `at`: where its metadata can be read.
+    fn create(&mut self, name: Name, found: io::Result<Found>, at: impl FnOnce(&Place) -> At) {
         match (found, &name.dir) {
             (Ok(Found { node, kind, .. }), Ok(dir)) => {
-                let (dir, name) = (dir.clone(), name.place.name().to_vec());
+                let (dir, place) = (dir.clone(), &name.place);
+                if self.copying && matches!(kind, NodeKind::File | NodeKind::Directory) {
+                    self.describe(node, at(place), place.path_hint());
+                }
+                let name = place.name().to_vec();
                 self.report(Event::Create {
                     dir,
                     name,

@@ -1,5 +1,6 @@
 //! A name in a directory, as a VFS call gives it.
 
+use super::At;
 use crate::os::{self, Found};
 use std::ffi::CString;
 use std::io;
@@ -82,6 +83,11 @@ impl Place {
             node: found?.node,
             path_hint: self.hint.clone(),
         })
+    }
+
+    /// Where the metadata of what the name leads to now can be read.
+    pub(super) fn reference(&self) -> At {
+        os::open_reference(self.dir, &self.path).map_or(At::Nowhere, At::Reference)
     }
 
     /// What the name leads to now.

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::client::tests::{Connection, Daemon, config, hello, host};
+use crate::config::Config;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vfsx_proto::{NodeKind, Range, ToDaemon, ToModule};
+use vfsx_proto::{Changed, Event, NodeKind, Range, ToDaemon, ToModule};
 
 const STAT: Changed = Changed {
     stat: true,
@@ -19,18 +20,24 @@ const XATTRS: Changed = Changed {
 };
 const DONE: Outcome = Outcome::Done;
 
-struct Share {
-    scratch: tempfile::TempDir,
+pub(super) struct Share {
+    pub(super) scratch: tempfile::TempDir,
     open: File,
-    connection: Connection,
-    capture: Capture,
+    pub(super) connection: Connection,
+    pub(super) capture: Capture,
 }
 
 impl Share {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let scratch = tempfile::tempdir().expect("scratch directory");
         let daemon = Daemon::start(scratch.path());
-        let client = Client::new(config(scratch.path(), 1 << 20), host(), hello());
+        let mut config = config(scratch.path(), 1 << 20);
+        configure(&mut config);
+        let client = Client::new(config, host(), hello());
         let mut connection = daemon.accept();
         connection.welcome(0);
         let mut capture = Capture::new(client);
@@ -45,30 +52,30 @@ impl Share {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join("share").join(name)
     }
 
-    fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> Place {
         let root = self.path("");
         let root = root.as_os_str().as_bytes();
         Place::new(self.open.as_raw_fd(), root, name.as_bytes(), root).expect("place")
     }
 
     /// Runs one call of smbd.
-    fn call(&mut self, work: impl FnOnce(&mut Capture)) {
+    pub(super) fn call(&mut self, work: impl FnOnce(&mut Capture)) {
         self.capture.enter();
         work(&mut self.capture);
         self.capture.leave();
     }
 
-    fn acknowledge(&mut self, sequence: u64) {
+    pub(super) fn acknowledge(&mut self, sequence: u64) {
         self.connection.send(&ToModule::Ack { sequence });
         self.capture.readable();
     }
 
     /// All events sent so far: the answer to a request comes after them.
-    fn sent(&mut self) -> Vec<Event> {
+    pub(super) fn sent(&mut self) -> Vec<Event> {
         self.connection.send(&ToModule::SendNow { token: 1 });
         self.capture.readable();
         let mut events = Vec::new();
@@ -81,7 +88,7 @@ impl Share {
     }
 }
 
-fn node(path: &Path) -> NodeRef {
+pub(super) fn node(path: &Path) -> NodeRef {
     let file = File::open(path).expect("open");
     os::identify(file.as_raw_fd()).expect("identity").node
 }
@@ -177,14 +184,14 @@ fn opened_is_in_the_socket_before_the_first_write_and_ranges_come_before_closed(
         panic!("one event")
     };
     assert!(matches!(&announced.event, Event::Opened { path_hint, .. } if path_hint == b"f"));
-    share.capture.wrote(handle, Span::at(0, 10));
+    share.capture.changed(handle, Span::at(0, 10));
     share.capture.leave();
     share.call(|capture| {
         assert_eq!(
             capture.writing(Some(handle), file.as_raw_fd(), Vec::new),
             Some(handle)
         );
-        capture.wrote(handle, Span::at(10, 10));
+        capture.changed(handle, Span::at(10, 10));
     });
     share.call(|capture| capture.closed(handle));
     let events = share.sent();
@@ -218,12 +225,12 @@ fn a_file_closed_while_a_thread_may_still_write_is_never_reported_closed() {
         .writing(None, file.as_raw_fd(), Vec::new)
         .expect("a file");
     share.call(|capture| {
-        capture.started(handle);
-        capture.started(handle);
+        capture.started(Going::untracked(handle));
+        capture.started(Going::untracked(handle));
     });
-    share.call(|capture| capture.ended(handle, Span::at(0, 5)));
+    share.call(|capture| capture.ended(Going::untracked(handle), Span::at(0, 5), true));
     share.call(|capture| capture.closed(handle));
-    share.call(|capture| capture.lost(handle, Span::at(5, 5)));
+    share.call(|capture| capture.lost(Going::untracked(handle), Span::at(5, 5)));
     share.call(|capture| capture.closed(handle));
     let events = share.sent();
     assert!(
@@ -252,7 +259,7 @@ fn a_range_is_not_held_back_longer_than_its_age() {
     share.acknowledge(1);
     assert_eq!(share.capture.deadline(), None);
     let start = Instant::now();
-    share.call(|capture| capture.wrote(handle, Span::at(0, 5)));
+    share.call(|capture| capture.changed(handle, Span::at(0, 5)));
     let deadline = share.capture.deadline().expect("a deadline");
     assert!(deadline <= Instant::now() + AGE && deadline >= start + AGE);
     share.capture.tick(deadline - Duration::from_millis(1));
@@ -276,7 +283,7 @@ fn too_many_ranges_go_out_at_once() {
         .writing(None, file.as_raw_fd(), Vec::new)
         .expect("a file");
     for n in 0..MAX_RANGES as i64 {
-        share.call(|capture| capture.wrote(handle, Span::at(n * 10, 5)));
+        share.call(|capture| capture.changed(handle, Span::at(n * 10, 5)));
     }
     let [_, dirty] = &share.connection.events(2)[..] else {
         panic!("two events")
@@ -317,9 +324,9 @@ fn a_flush_reports_ranges_before_itself_and_a_failed_one_only_the_ranges() {
         .writing(None, file.as_raw_fd(), Vec::new)
         .expect("a file");
     share.call(|capture| {
-        capture.wrote(handle, Span::Whole);
+        capture.changed(handle, Span::Whole);
         capture.flushed(handle, true);
-        capture.wrote(handle, Span::at(3, 4));
+        capture.changed(handle, Span::at(3, 4));
         capture.flushed(handle, false);
     });
     let events = share.sent();
@@ -358,7 +365,7 @@ fn what_is_held_back_at_the_end_is_sent_then() {
         .capture
         .writing(None, file.as_raw_fd(), Vec::new)
         .expect("a file");
-    share.call(|capture| capture.wrote(handle, Span::at(0, 5)));
+    share.call(|capture| capture.changed(handle, Span::at(0, 5)));
     let mut connection = share.connection;
     let daemon = std::thread::spawn(move || {
         let events = connection.events(2);

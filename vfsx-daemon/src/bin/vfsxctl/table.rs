@@ -33,6 +33,9 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
         bytes(journal.bytes_max),
         share.sessions.connected
     )?;
+    if let Some(why) = &share.mode_reason {
+        writeln!(out, "  map instead of copy: {why}; points may be fuzzy meanwhile")?;
+    }
     if !share.exclude.is_empty() {
         writeln!(out, "  not replicated: names like {}", share.exclude)?;
     }

@@ -1,12 +1,14 @@
 //! Inodes become objects.
 
+use super::cut::News;
+use super::events::is_possible;
 use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::share::{Details, Seen, Share, Type, components, details, pin_in};
 use crate::catalog::store::{Key, ListRow, NodeRow, delete};
-use crate::journal::NodeRef;
-use restfs_lib::model::{Kind, Object, ObjectId, Op};
+use crate::journal::{NodeKind, NodeRef};
+use restfs_lib::model::{Kind, Object, ObjectId, Op, Time};
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;
 
@@ -44,7 +46,71 @@ impl Work<'_> {
         self.bind(id, &seen)?;
         self.put_entry(dir, name, id)?;
         self.follow_up(id, &seen, fresh)?;
+        // It may have changed since the round.
+        self.touched.insert(id);
+        self.roll(id, News::Unknown)?;
         Ok(Some(id))
+    }
+
+    /// Takes in what a record created and the round describes, without looking: it may have changed since, or be gone.
+    pub(super) fn adopt_described(
+        &mut self,
+        dir: ObjectId,
+        name: &[u8],
+        node: &NodeRef,
+        kind: NodeKind,
+    ) -> Result<bool, CatalogError> {
+        let kind = match kind {
+            NodeKind::File => Kind::File,
+            NodeKind::Directory => Kind::Directory,
+            NodeKind::Symlink | NodeKind::Special => return Ok(false),
+        };
+        // What is in a directory that was excluded may have been passed over: the disk tells.
+        if self.memory.graves.contains(node) {
+            return Ok(false);
+        }
+        let described = self
+            .memory
+            .round
+            .as_ref()
+            .and_then(|round| round.description(node));
+        let Some(metadata) = described.filter(is_possible) else {
+            return Ok(false);
+        };
+        let id = ObjectId(self.memory.head.next_object);
+        self.memory.head.next_object += 1;
+        let time = |(seconds, nanoseconds)| Time { seconds, nanoseconds };
+        let object = Object {
+            kind,
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            size: 0,
+            mtime: time(metadata.mtime),
+            atime: time(metadata.atime),
+            btime: Time::from_ns(node.btime_ns.into()),
+            layout: self.rules.layout,
+        };
+        self.emit(Op::PutObject { id, object })?;
+        for (name, value) in metadata.xattrs {
+            self.emit(Op::PutAttribute { id, name, value })?;
+        }
+        self.kv.put(&Key::Node(*node).bytes(), &id.0.to_be_bytes())?;
+        let row = NodeRow {
+            node: *node,
+            names: 1,
+            stamp: Default::default(),
+            scan: 0,
+        };
+        self.put_node_row(id, &row)?;
+        self.put_entry(dir, name, id)?;
+        if let Some(lost) = self.unlose(node)? {
+            let journal = lost.journal.min(self.cause.journal);
+            self.want_list(id, ListRow { journal, scan: 0 })?;
+        }
+        self.touched.insert(id);
+        self.roll(id, News::Time)?;
+        Ok(true)
     }
 
     fn bind(&mut self, id: ObjectId, seen: &Seen) -> Result<(), CatalogError> {
@@ -71,11 +137,7 @@ impl Work<'_> {
             self.want_list(id, ListRow { journal, scan: 0 })?;
         }
         if seen.size() > 0 {
-            let due = if fresh {
-                self.now + self.rules.flush_age
-            } else {
-                self.now
-            };
+            let due = if fresh { self.due() } else { self.now };
             self.add_dirt(id, &Dirt::of(WHOLE), seen.size(), due)?;
         }
         Ok(())

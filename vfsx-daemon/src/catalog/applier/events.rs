@@ -1,12 +1,19 @@
 //! Journal records. Namespace events are applied by identity, without looking; then every name they touched is looked at.
 
+use super::cut::News;
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
+use crate::catalog::share::is_attribute;
 use crate::catalog::store::{GapRow, IntentRow, Key, Prefix, delete, get, page, put};
-use crate::journal::{Body, DirRef, GapReason, NodeKind, NodeRef, Record, Session};
-use restfs_lib::model::{Kind, ObjectId, valid_name};
+use crate::journal::{Body, DirRef, GapReason, Metadata, NodeKind, NodeRef, Record, Session};
+use bytes::Bytes;
+use restfs_lib::model::{Kind, Object, ObjectId, Time, valid_name};
+use restfs_lib::tree::MAX_SIZE;
 use rustix::fd::AsFd;
+use std::ops::Range;
+use std::time::Instant;
+use vfsx_proto::ring::WRITE_ENDED_AFTER;
 
 /// Open intents of a session taken up at once.
 const PAGE: usize = 256;
@@ -14,13 +21,14 @@ const PAGE: usize = 256;
 impl Work<'_> {
     /// Takes a record in. One that is applied already counts for nothing.
     pub(super) fn take_record(&mut self, record: &Record) -> Result<(), CatalogError> {
-        let applied = self.memory.head.applied;
-        if record.sequence <= applied {
+        if self.memory.is_applied(record.sequence) {
             return Ok(());
         }
         self.cause = Cause::client(record.sequence, record.time_ns);
-        self.memory.head.applied = record.sequence;
-        if record.sequence > applied + 1 {
+        let next = self.memory.head.applied + 1;
+        self.memory.note_applied(record.sequence);
+        // A round takes them in another order, and holes were found before.
+        if record.sequence > next && self.memory.round.is_none() {
             self.note_gap(record.time_ns, GapReason::JournalDamaged.text())?;
         }
         if !names(&record.body).all(valid_name) {
@@ -79,8 +87,29 @@ impl Work<'_> {
                 self.forget_intent(record.session, *handle)?;
                 self.flushed(node)
             }
-            Body::Touched { node, path_hint, .. } => self.touch(node, path_hint),
-            Body::Gap { since_ns, reason } => self.note_gap(*since_ns, reason.text()),
+            Body::Touched { node, path_hint, .. } => self.touch(node, path_hint, News::Touched),
+            Body::Write {
+                handle,
+                node,
+                start,
+                length,
+                data,
+            } => self.write((record.session, *handle), node, (*start, *length), data.as_ref()),
+            Body::Resized { handle, node, size } => self.resize((record.session, *handle), node, *size),
+            Body::Metadata {
+                node,
+                path_hint,
+                metadata,
+            } => match is_possible(metadata) {
+                true => self.touch(node, path_hint, News::Metadata(metadata)),
+                false => self.touch(node, path_hint, News::Touched),
+            },
+            Body::Gap { since_ns, reason } => {
+                if *reason == GapReason::Killed {
+                    self.scan_after_kill();
+                }
+                self.note_gap(*since_ns, reason.text())
+            }
             Body::SessionStarted { .. } => Ok(()),
             Body::SessionEnded { .. } => self.end_session(record.session),
         }
@@ -110,6 +139,7 @@ impl Work<'_> {
                 // system's clock tick and this is another file.
                 self.read_whole(id)?;
             }
+            None if self.adopt_described(dir, name, node, kind)? => {}
             None => self.adopt_created(dir, name, node)?,
         }
         self.look_later(dir, name, false);
@@ -120,7 +150,10 @@ impl Work<'_> {
     fn adopt_created(&mut self, dir: ObjectId, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
         let handle = match self.dir(dir) {
             Ok(Some(handle)) => handle,
-            Ok(None) | Err(super::dirs::ReachError::Io(_)) => return Ok(()),
+            Ok(None) | Err(super::dirs::ReachError::Io(_)) => {
+                self.miss();
+                return Ok(());
+            }
             Err(super::dirs::ReachError::Catalog(e)) => return Err(e),
         };
         if let Ok(Some(seen)) = self.share.see(handle.as_fd(), name)
@@ -128,9 +161,19 @@ impl Work<'_> {
         {
             // Of one that was excluded, or beyond, what is in it may have been passed over.
             let fresh = !self.memory.graves.contains(node);
-            self.adopt(dir, &handle, name, &seen, fresh)?;
+            if self.adopt(dir, &handle, name, &seen, fresh)?.is_some() {
+                return Ok(());
+            }
         }
+        self.miss();
         Ok(())
+    }
+
+    /// What was created is not there any more: the tree lacks it until a later record says where it is.
+    fn miss(&mut self) {
+        if let Some(round) = &mut self.memory.round {
+            round.miss();
+        }
     }
 
     fn link(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
@@ -229,6 +272,7 @@ impl Work<'_> {
             Some(id) if self.is_directory(id)? => {
                 // Its times have changed, even if all else is settled by now.
                 self.touched.insert(id);
+                self.roll(id, News::Time)?;
                 Ok(Some(id))
             }
             Some(id) => {
@@ -259,23 +303,104 @@ impl Work<'_> {
         let Some(object) = self.object(id)?.filter(|o| o.kind == Kind::File) else {
             return Ok(());
         };
+        self.roll(id, News::Time)?;
+        for range in ranges {
+            self.roll(id, News::Range(range.clone()))?;
+        }
+        let due = self.due();
+        self.soil(id, &object, ranges, due)
+    }
+
+    fn soil(
+        &mut self,
+        id: ObjectId,
+        object: &Object,
+        ranges: &[Range<u64>],
+        due: Instant,
+    ) -> Result<(), CatalogError> {
         let mut dirt = Dirt::touched();
         for range in ranges {
             dirt.add(range.clone());
         }
         let written = ranges.iter().map(|r| r.end).filter(|end| *end < u64::MAX).max();
         let size = object.size.max(written.unwrap_or_default());
-        let due = self.now + self.rules.flush_age;
         self.add_dirt(id, &dirt, size, due)
+    }
+
+    /// Bytes that were about to be written.
+    fn write(
+        &mut self,
+        opened: (Session, u64),
+        node: &NodeRef,
+        (start, length): (u64, u64),
+        data: Option<&Bytes>,
+    ) -> Result<(), CatalogError> {
+        let range = start..start.saturating_add(length);
+        let Some((id, object)) = self.opened_file(opened, node)? else {
+            return Ok(());
+        };
+        match data {
+            Some(data) if data.len() as u64 == length && range.end <= MAX_SIZE => {
+                self.roll(id, News::Write { start, data })?;
+            }
+            _ => self.roll(id, News::Range(range.clone()))?,
+        }
+        self.soil_announced(id, &object, range)
+    }
+
+    fn resize(&mut self, opened: (Session, u64), node: &NodeRef, size: u64) -> Result<(), CatalogError> {
+        let Some((id, object)) = self.opened_file(opened, node)? else {
+            return Ok(());
+        };
+        match size <= MAX_SIZE {
+            true => self.roll(id, News::Size(size))?,
+            false => self.roll(id, News::Unknown)?,
+        }
+        let due = self.due();
+        let moved = size.min(object.size)..u64::MAX;
+        self.soil(id, &object, std::slice::from_ref(&moved), due)
+    }
+
+    /// A round waits until the write has ended; outside of one nothing tells, so that it is given time.
+    fn soil_announced(
+        &mut self,
+        id: ObjectId,
+        object: &Object,
+        range: Range<u64>,
+    ) -> Result<(), CatalogError> {
+        let due = self.due();
+        self.soil(id, object, std::slice::from_ref(&range), due)?;
+        if self.memory.round.is_none() {
+            self.memory.dirty.not_before(id, self.now + WRITE_ENDED_AFTER);
+        }
+        Ok(())
+    }
+
+    /// The file that a handle has open.
+    fn opened_file(
+        &mut self,
+        (session, handle): (Session, u64),
+        node: &NodeRef,
+    ) -> Result<Option<(ObjectId, Object)>, CatalogError> {
+        let intent = get::<IntentRow>(&*self.kv, &Key::Intent(session, handle))?;
+        let hint = intent.map(|row| row.path_hint).unwrap_or_default();
+        // An inode that is not known is read whole when it becomes known, and otherwise it is gone.
+        let Some(id) = self.resolve(node, &hint)? else {
+            return Ok(None);
+        };
+        let object = self.object(id)?.filter(|o| o.kind == Kind::File);
+        Ok(object.map(|object| (id, object)))
     }
 
     fn read_whole(&mut self, id: ObjectId) -> Result<(), CatalogError> {
         match self.object(id)? {
             Some(o) if o.kind == Kind::File => {
-                let due = self.now + self.rules.flush_age;
+                self.roll(id, News::Unknown)?;
+                let due = self.due();
                 self.add_dirt(id, &Dirt::of(WHOLE), o.size, due)
             }
             Some(_) => {
+                self.roll(id, News::Unknown)?;
                 self.touched.insert(id);
                 Ok(())
             }
@@ -290,11 +415,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn touch(&mut self, node: &NodeRef, path_hint: &[u8]) -> Result<(), CatalogError> {
+    fn touch(&mut self, node: &NodeRef, path_hint: &[u8], news: News<'_>) -> Result<(), CatalogError> {
         if let Some(id) = self.resolve(node, path_hint)? {
             self.touched.insert(id);
+            self.roll(id, news)?;
         }
         Ok(())
+    }
+
+    /// The journal has lost records.
+    pub(super) fn note_hole(&mut self, since_ns: i64) -> Result<(), CatalogError> {
+        self.note_gap(since_ns, GapReason::JournalDamaged.text())
     }
 
     pub(super) fn note_gap(&mut self, since_ns: i64, reason: &str) -> Result<(), CatalogError> {
@@ -352,6 +483,18 @@ impl Work<'_> {
     }
 }
 
+/// Whether an inode can have such metadata: they come from another process.
+pub(super) fn is_possible(metadata: &Metadata) -> bool {
+    let time = |(seconds, nanoseconds)| Time::new(seconds, nanoseconds).is_some();
+    metadata.mode <= 0o7777
+        && time(metadata.mtime)
+        && time(metadata.atime)
+        && metadata
+            .xattrs
+            .iter()
+            .all(|(name, value)| is_attribute(name, value))
+}
+
 /// The names in a record.
 fn names(body: &Body) -> impl Iterator<Item = &[u8]> {
     let names: [Option<&[u8]>; 2] = match body {
@@ -390,7 +533,10 @@ fn nodes(body: &mut Body) -> impl Iterator<Item = &mut NodeRef> {
         | Body::Dirty { node, .. }
         | Body::Flushed { node, .. }
         | Body::Closed { node, .. }
-        | Body::Touched { node, .. } => [Some(node), None, None, None],
+        | Body::Touched { node, .. }
+        | Body::Write { node, .. }
+        | Body::Resized { node, .. }
+        | Body::Metadata { node, .. } => [Some(node), None, None, None],
         Body::Gap { .. } | Body::SessionStarted { .. } | Body::SessionEnded { .. } => {
             [None, None, None, None]
         }

@@ -52,6 +52,8 @@ enum Outcome {
     Away,
     /// The share's file system did not answer.
     Failed,
+    /// The disk says something else than the round's records: it may be ahead of them.
+    Differs,
 }
 
 impl Work<'_> {
@@ -116,8 +118,10 @@ impl Work<'_> {
             let changes = self.memory.head.change;
             while let Some(look) = self.agenda.queue.pop_front() {
                 self.cause = look.cause;
-                match self.look_at(&look)? {
+                let believing = self.memory.round.is_none();
+                match self.look_at(&look, believing)? {
                     Outcome::Settled => self.forget_look(look.dir, &look.name)?,
+                    Outcome::Differs => self.keep_look(&look)?,
                     Outcome::Away | Outcome::Failed => self.agenda.deferred.push(look),
                 }
             }
@@ -149,22 +153,55 @@ impl Work<'_> {
             check: false,
             cause: self.cause,
         };
-        match self.look_at(&look)? {
-            Outcome::Settled => self.forget_look(dir, name),
-            Outcome::Away | Outcome::Failed => self.defer(&look),
+        self.look_believing(&look)
+    }
+
+    /// Looks at a name that is not what records said, and that none explains.
+    pub(super) fn look_really(
+        &mut self,
+        dir: ObjectId,
+        name: &[u8],
+        row: LookRow,
+    ) -> Result<(), CatalogError> {
+        let before = self.cause;
+        self.cause = Cause::client(row.journal, row.time_ns);
+        let look = Look {
+            dir,
+            name: name.to_vec(),
+            check: row.check,
+            cause: self.cause,
+        };
+        self.look_believing(&look)?;
+        self.cause = before;
+        Ok(())
+    }
+
+    /// Whatever the disk says now counts.
+    fn look_believing(&mut self, look: &Look) -> Result<(), CatalogError> {
+        if let Some(round) = &mut self.memory.round {
+            round.look(look.dir, &look.name);
         }
+        match self.look_at(look, true)? {
+            Outcome::Settled => self.forget_look(look.dir, &look.name),
+            Outcome::Differs => self.keep_look(look),
+            Outcome::Away | Outcome::Failed => self.defer(look),
+        }
+    }
+
+    fn keep_look(&mut self, look: &Look) -> Result<(), CatalogError> {
+        let row = LookRow {
+            journal: look.cause.journal,
+            time_ns: look.cause.time_ns,
+            check: look.check,
+        };
+        self.put_look(look.dir, &look.name, row)
     }
 
     fn defer(&mut self, look: &Look) -> Result<(), CatalogError> {
         if self.relist_when_found(look.dir)? {
             return self.forget_look(look.dir, &look.name);
         }
-        let row = LookRow {
-            journal: look.cause.journal,
-            time_ns: look.cause.time_ns,
-            check: look.check,
-        };
-        self.put_look(look.dir, &look.name, row)?;
+        self.keep_look(look)?;
         self.suspect(look.dir)
     }
 
@@ -188,7 +225,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn look_at(&mut self, look: &Look) -> Result<Outcome, CatalogError> {
+    /// `believing`: what is found is what is true. Else it only is when the catalog says the same.
+    fn look_at(&mut self, look: &Look, believing: bool) -> Result<Outcome, CatalogError> {
         if !self.is_directory(look.dir)? {
             return Ok(Outcome::Settled);
         }
@@ -205,6 +243,7 @@ impl Work<'_> {
             Err(ReachError::Io(e)) => Err(e),
         };
         match found {
+            Ok((_, seen)) if !believing && !self.agrees(look, seen.as_ref())? => Ok(Outcome::Differs),
             Ok((handle, seen)) => self.settle(look, &handle, seen),
             Err(e) => {
                 let name = String::from_utf8_lossy(&look.name).into_owned();
@@ -221,6 +260,18 @@ impl Work<'_> {
             self.exclude(id)?;
         }
         Ok(Outcome::Settled)
+    }
+
+    /// The name leads to the same object on disk and in the catalog, or to none.
+    fn agrees(&self, look: &Look, seen: Option<&Seen>) -> Result<bool, CatalogError> {
+        let entry = self.lookup(look.dir, &look.name)?;
+        let Some(seen) = seen else {
+            return Ok(entry.is_none());
+        };
+        let Some(id) = self.known(&seen.node)?.filter(|id| entry == Some(*id)) else {
+            return Ok(false);
+        };
+        Ok(self.object(id)?.is_some_and(|object| seen.kind.is(&object.kind)))
     }
 
     fn settle(&mut self, look: &Look, dir: &OwnedFd, seen: Option<Seen>) -> Result<Outcome, CatalogError> {

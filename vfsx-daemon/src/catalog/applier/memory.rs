@@ -1,19 +1,21 @@
 //! What the applier keeps in memory of the store. After a failed transaction it is loaded anew.
 
+use super::cut::Round;
 use super::unread::{Class, DirtyIndex};
 use crate::catalog::CatalogError;
 use crate::catalog::exclude::Exclude;
 use crate::catalog::store::{
-    DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow, Prefix,
-    Row, ScanRow, get, page,
+    CutRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow,
+    Prefix, Row, ScanRow, get, page,
 };
 use crate::journal::NodeRef;
 use lru::LruCache;
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::ObjectId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::time::Instant;
+use vfsx_proto::ring::WRITE_ENDED_AFTER;
 
 const PAGE: usize = 1024;
 /// Far more removals than are under way between processes at a time.
@@ -43,6 +45,10 @@ pub(super) struct Memory {
     /// The newest trouble with the share, for `status`.
     pub(super) last_error: Option<String>,
     pub(super) errors: u64,
+    /// Journal records behind the applied sequence that are applied, too: rounds take them in the order of their calls.
+    pub(super) beyond: BTreeSet<u64>,
+    /// The round that is being read for. Not in the store: after a failure or a restart there is none.
+    pub(super) round: Option<Round>,
     /// Numbers of rows.
     pub(super) lists: u64,
     pub(super) displaced: u64,
@@ -67,6 +73,8 @@ impl Default for Memory {
             look_cursor: None,
             last_error: None,
             errors: 0,
+            beyond: BTreeSet::new(),
+            round: None,
             lists: 0,
             displaced: 0,
             intents: 0,
@@ -85,11 +93,17 @@ impl Memory {
             exclude_row,
             ..Self::default()
         };
-        let now = Instant::now();
+        let cut: Option<CutRow> = get(kv, &Key::meta("cut"))?;
+        // Writes among the last records may not have ended, and who announced them does not say it again for a while.
+        let due = match &cut {
+            Some(_) => Instant::now() + WRITE_ENDED_AFTER,
+            None => Instant::now(),
+        };
+        memory.beyond = cut.unwrap_or_default().beyond.into_iter().collect();
         each::<DirtRow>(kv, Prefix::Dirt, |key, row| {
             if let Key::Dirt(id) = key {
                 memory.holds.add(row.journal);
-                memory.dirty.set(id, &row, now, Class::Client);
+                memory.dirty.set(id, &row, due, Class::Client);
             }
         })?;
         each::<LookRow>(kv, Prefix::Look, |key, row| {
@@ -117,6 +131,21 @@ impl Memory {
         tracing::warn!("{text}");
         self.last_error = Some(text);
         self.errors += 1;
+    }
+
+    pub(super) fn is_applied(&self, sequence: u64) -> bool {
+        sequence <= self.head.applied || self.beyond.contains(&sequence)
+    }
+
+    pub(super) fn note_applied(&mut self, sequence: u64) {
+        if sequence > self.head.applied + 1 && self.round.is_some() {
+            self.beyond.insert(sequence);
+            return;
+        }
+        self.head.applied = self.head.applied.max(sequence);
+        while self.beyond.remove(&(self.head.applied + 1)) {
+            self.head.applied += 1;
+        }
     }
 
     /// Everything from journal records up to here is in the change log, content included.

@@ -2,6 +2,7 @@
 //! found, and turns each batch of them into one transaction.
 
 mod adopt;
+mod cut;
 mod dirs;
 mod dirty;
 mod events;
@@ -18,6 +19,7 @@ mod scans;
 mod unread;
 mod work;
 
+pub(super) use cut::Cuts;
 pub(super) use dirs::{ReachError, reach};
 pub(super) use run::{Applier, Channels, now_ns, stored_status};
 pub(super) use scans::Page;

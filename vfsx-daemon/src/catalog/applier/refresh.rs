@@ -23,9 +23,10 @@ impl Work<'_> {
     }
 
     fn refresh(&mut self, id: ObjectId) -> Result<(), CatalogError> {
-        // What is dirty is read with its metadata, in one go.
-        if self.memory.dirty.get(id).is_some() {
-            let due = self.now + self.rules.flush_age;
+        // What is dirty is read with its metadata, in one go; in a round all is, when its writes have ended.
+        let in_round = self.memory.round.is_some() && self.object(id)?.is_some() && self.has_names(id)?;
+        if in_round || self.memory.dirty.get(id).is_some() {
+            let due = self.due();
             return self.add_dirt(id, &Dirt::touched(), 0, due);
         }
         match self.examine_object(id) {

@@ -94,7 +94,7 @@ impl Work<'_> {
         read: Dirt,
         unsteady: bool,
     ) -> Result<(), CatalogError> {
-        let due = self.now + self.rules.flush_age;
+        let due = self.due();
         let Some(flight) = self.memory.dirty.end(id, due) else {
             return Ok(());
         };
@@ -118,7 +118,7 @@ impl Work<'_> {
     /// Became dirty again while it was read.
     fn fly_again(&mut self, id: ObjectId, flight: Flight, size: u64) -> Result<(), CatalogError> {
         self.cause = Cause::client(flight.journal, flight.first_ns);
-        let due = self.now + self.rules.flush_age;
+        let due = self.due();
         self.add_dirt(id, &flight.fresh, size, due)?;
         self.cause.time_ns = flight.last_ns;
         self.add_dirt(id, &flight.fresh, size, due)?;

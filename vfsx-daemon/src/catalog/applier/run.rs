@@ -1,15 +1,18 @@
 //! The applier's loop.
 
+use super::cut::{After, Cuts, Filled};
 use super::memory::Memory;
 use super::unread::Class;
 use super::work::{Rules, Work};
 use super::{Batch, Request, Waiting};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
+use crate::catalog::moments::Moment;
 use crate::catalog::reader::{Job, Part};
 use crate::catalog::shared::Shared;
 use crate::catalog::status::{Gap, ScanProgress, ScanState, Status};
-use crate::catalog::store::{DirtRow, Key, ScanPhase, get, put};
+use crate::catalog::store::{CutRow, DirtRow, Key, ScanPhase, get, put};
+use crate::journal::Record;
 use crate::pace::Pace;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use dr_replicator::Cursor;
@@ -52,26 +55,52 @@ pub(in crate::catalog) struct Channels {
 }
 
 pub(in crate::catalog) struct Applier {
-    shared: Arc<Shared>,
-    rules: Rules,
+    pub(super) shared: Arc<Shared>,
+    pub(super) rules: Rules,
     sites: Vec<String>,
     channels: Channels,
-    memory: Memory,
+    pub(super) memory: Memory,
+    /// `None`: there are never rounds.
+    pub(super) cuts: Option<Cuts>,
+    /// As it is in the store.
+    pub(super) cut_row: Option<CutRow>,
+    /// The last round was not exact.
+    pub(super) failed: bool,
+    /// Highest sequence that the journal gave.
+    pub(super) received: u64,
+    /// It left some out; when the next one was noted.
+    pub(super) hole: Option<i64>,
     /// All records there were are applied.
-    caught_up: bool,
+    pub(super) caught_up: bool,
     stopping: bool,
-    more_to_trim: bool,
+    pub(super) more_to_trim: bool,
     pace: Pace,
+    last_transaction: Instant,
     /// Of the tree, with the change it was counted at.
     objects: u64,
 }
 
 /// What goes into a transaction.
 #[derive(Default)]
-struct Input {
-    records: Option<Batch>,
-    parts: Vec<Part>,
+pub(super) struct Input {
+    pub(super) records: Option<Batch>,
+    pub(super) parts: Vec<Part>,
     requests: Vec<Request>,
+    /// The records of a round are there up to this moment.
+    pub(super) round: Option<Moment>,
+}
+
+impl Input {
+    /// Before all that came later.
+    pub(super) fn take_over(&mut self, mut records: Vec<Record>, mut parts: Vec<Part>) {
+        if let Some(batch) = &mut self.records {
+            records.append(&mut batch.records);
+        }
+        let more = self.records.as_ref().is_some_and(|batch| batch.more);
+        self.records = Some(Batch { records, more });
+        parts.append(&mut self.parts);
+        self.parts = parts;
+    }
 }
 
 impl Applier {
@@ -80,14 +109,23 @@ impl Applier {
         rules: Rules,
         sites: Vec<String>,
         channels: Channels,
+        cuts: Option<Cuts>,
     ) -> Result<Self, CatalogError> {
-        let memory = Memory::load(&*shared.kv.read()?)?;
+        let kv = shared.kv.read()?;
+        let (memory, cut_row) = (Memory::load(&*kv)?, get(&*kv, &Key::meta("cut"))?);
+        drop(kv);
         Ok(Self {
+            received: memory.head.applied,
             shared,
             rules,
             sites,
             channels,
             memory,
+            cuts,
+            cut_row,
+            failed: false,
+            hole: None,
+            last_transaction: Instant::now(),
             caught_up: false,
             stopping: false,
             more_to_trim: false,
@@ -101,7 +139,10 @@ impl Applier {
         // What a stop left behind: files to read, directories to list.
         let mut input = Input::default();
         loop {
-            self.transact(&mut input);
+            self.follow_sessions(&mut input);
+            if self.has_reason(&input) {
+                self.transact(&mut input);
+            }
             self.dispatch();
             if self.stopping {
                 return;
@@ -126,7 +167,11 @@ impl Applier {
             true => never(),
             false => self.channels.records.clone(),
         };
+        let answers = self.cuts.as_ref().map_or_else(never, |cuts| cuts.answers.clone());
         select! {
+            recv(answers) -> answer => if let (Ok(answer), Some(cuts)) = (answer, &mut self.cuts) {
+                cuts.take_answer(answer);
+            },
             recv(records) -> batch => input.records = batch.ok(),
             recv(self.channels.parts) -> part => input.parts.extend(part),
             recv(self.channels.requests) -> request => input.requests.push(request.unwrap_or(Request::Stop)),
@@ -151,14 +196,31 @@ impl Applier {
                 }
             }
         }
+        self.hand_over(&mut input);
         input
     }
 
+    /// Rounds have a pace of their own.
     fn may_rest(&self) -> bool {
-        self.caught_up && self.memory.dirty.len() <= LITTLE && self.memory.covered() >= self.shared.hurry_to()
+        !self.in_rounds()
+            && self.caught_up
+            && self.memory.dirty.len() <= LITTLE
+            && self.memory.covered() >= self.shared.hurry_to()
+    }
+
+    /// In rounds most of what comes is for a later transaction.
+    fn has_reason(&self, input: &Input) -> bool {
+        !self.in_rounds()
+            || input.round.is_some()
+            || !input.requests.is_empty()
+            || self.last_transaction.elapsed() >= IDLE
     }
 
     fn timeout(&self) -> Duration {
+        self.own_timeout().min(self.round_timeout())
+    }
+
+    fn own_timeout(&self) -> Duration {
         let memory = &self.memory;
         let waiting = !memory.looks.is_empty()
             || !memory.suspects.is_empty()
@@ -181,6 +243,9 @@ impl Applier {
     }
 
     fn is_behind(&self) -> bool {
+        if let Some(cuts) = self.cuts.as_ref().filter(|cuts| cuts.is_on()) {
+            return !cuts.wants_records();
+        }
         let dirty = &self.memory.dirty;
         dirty.len() > UNREAD && CLASSES.into_iter().any(|class| dirty.in_flight(class) > 0)
     }
@@ -192,7 +257,9 @@ impl Applier {
         }
         loop {
             let mut waiting = Vec::new();
-            let result = self.try_once(input, &mut waiting);
+            let mut taken = Vec::new();
+            self.last_transaction = Instant::now();
+            let result = self.try_once(input, &mut waiting, &mut taken);
             if result.is_ok() {
                 // Before the answers: who has one may look at the status next.
                 self.publish(None);
@@ -209,6 +276,9 @@ impl Applier {
             self.shared.now().cursors_changed = true;
             // What is in memory never happened: nothing of it may be told to anybody.
             self.reload();
+            if let Some(cuts) = &mut self.cuts {
+                cuts.reset(taken);
+            }
             self.publish(Some(e.to_string()));
             if self.stopping || self.pause() {
                 self.stopping = true;
@@ -239,6 +309,7 @@ impl Applier {
             .and_then(|kv| Memory::load(&*kv))
         {
             Ok(mut memory) => {
+                self.cut_row = None;
                 memory.dirty.continue_from(&self.memory.dirty);
                 (memory.errors, memory.last_error) = (self.memory.errors, self.memory.last_error.take());
                 self.memory = memory;
@@ -247,18 +318,42 @@ impl Applier {
         }
     }
 
-    fn try_once(&mut self, input: &mut Input, waiting: &mut Vec<Waiting>) -> Result<(), CatalogError> {
+    fn try_once(
+        &mut self,
+        input: &mut Input,
+        waiting: &mut Vec<Waiting>,
+        taken: &mut Vec<Record>,
+    ) -> Result<(), CatalogError> {
         let shared = Arc::clone(&self.shared);
         let mut kv = shared.kv.write()?;
         let before = self.memory.head;
+        let in_rounds = self.in_rounds();
         self.fill(&mut *kv, input, waiting)?;
+        let filled = match input.round.take() {
+            Some(moment) => self.fill_round(&mut *kv, moment, taken)?,
+            None => Filled::default(),
+        };
+        self.put_cut(&mut *kv, filled.marked)?;
         if self.memory.head != before {
             put(&mut *kv, &Key::meta("head"), &self.memory.head)?;
         }
         let totals = Tree::head(&*kv, super::BUCKET).totals()?;
         kv.commit()?;
         self.objects = totals.objects;
+        self.hole = None;
         input.records = None;
+        if in_rounds {
+            self.shared.keep(&filled.named);
+        }
+        let after = After {
+            head: self.memory.head.change,
+            marked: filled.marked,
+            covered: self.memory.covered(),
+            wanted: self.shared.hurry_to(),
+        };
+        if let Some(cuts) = &mut self.cuts {
+            cuts.settle(after);
+        }
         Ok(())
     }
 
@@ -270,7 +365,15 @@ impl Applier {
     ) -> Result<(), CatalogError> {
         // Behind the requests, so that the cursors they speak of are among them.
         let cursors = self.take_cursors();
-        let mut work = Work::new(kv, &mut self.memory, &self.shared.share, self.rules, now_ns());
+        let in_rounds = self.in_rounds();
+        let mut work = Work::new(
+            kv,
+            &mut self.memory,
+            &self.shared.share,
+            &self.shared.cache,
+            self.rules,
+            now_ns(),
+        );
         let records = input.records.as_ref().map_or(&[][..], |batch| &batch.records);
         let first = records.first().map(|r| (r.sequence, r.time_ns));
         for record in records {
@@ -302,6 +405,9 @@ impl Applier {
                     reply,
                 } => {
                     let answer = work.take_block(object, index, before, found)?;
+                    if let Some(cuts) = &mut self.cuts {
+                        cuts.taint();
+                    }
                     waiting.push(Waiting::Block(reply, answer));
                 }
                 Request::Away(object) => work.suspect(object)?,
@@ -314,16 +420,21 @@ impl Applier {
                 }
             }
         }
-        work.resume_looks();
+        if !in_rounds {
+            work.resume_looks();
+        }
         work.look_and_refresh()?;
-        if self.caught_up {
+        if self.caught_up && !in_rounds {
             work.drop_displaced()?;
             work.give_up_lost()?;
         }
         work.step_scan()?;
         work.look_and_refresh()?;
         work.hurry(self.shared.hurry_to());
-        work.write_changes()?;
+        let named = work.write_changes()?;
+        if in_rounds {
+            self.shared.keep(&named);
+        }
         if cursors.changed {
             work.put_cursors(&cursors.cursors)?;
         }
@@ -345,11 +456,12 @@ impl Applier {
         if self.stopping {
             return;
         }
+        let may_read = self.may_read();
         if self.memory.lists > 0 {
             // Full means that it was woken already.
             let _ = self.channels.scanner.try_send(());
         }
-        for class in CLASSES {
+        for class in CLASSES.into_iter().filter(|_| may_read) {
             if let Err(e) = self.send_jobs(class) {
                 self.memory.note_error(format!("catalog cannot be read: {e}"));
             }
@@ -374,7 +486,8 @@ impl Applier {
                 object,
                 flight,
                 dirt: Dirt::from_row(&row),
-                rest: self.memory.dirty.rests(object).then_some(row.last_ns),
+                // A round is one moment's content by other means.
+                rest: (!self.in_rounds() && self.memory.dirty.rests(object)).then_some(row.last_ns),
             };
             if self.channels.jobs[class as usize].try_send(job).is_err() {
                 self.memory.dirty.fail(object, now);
@@ -386,8 +499,16 @@ impl Applier {
 
     fn publish(&self, failed: Option<String>) {
         let memory = &self.memory;
-        let exact = memory.covered() == memory.head.applied;
-        self.shared.publish(status(memory, self.objects, failed), exact);
+        // Of a file that is open for writing the module may hold back ranges.
+        let quiet = memory.covered() == memory.head.applied && memory.intents == 0;
+        let exact = quiet && !self.in_rounds();
+        let mut status = status(memory, self.objects, failed);
+        status.cuts = self
+            .cuts
+            .as_ref()
+            .map(|cuts| cuts.counts().clone())
+            .unwrap_or_default();
+        self.shared.publish(status, exact, self.shippable());
     }
 }
 
@@ -436,6 +557,9 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
             unread_bytes: if done { 0 } else { memory.dirty.bytes() },
         },
         bytes_read: 0,
+        kept_bytes: 0,
+        kept_dropped: 0,
+        cuts: Default::default(),
         read_errors: memory.errors,
         last_error: memory.last_error.clone(),
         failed,

@@ -56,6 +56,8 @@ pub(super) struct DirtyObject {
     pub(super) bytes: u64,
     /// When it is to be read.
     pub(super) due: Instant,
+    /// A write that was announced may not have ended before.
+    not_before: Option<Instant>,
     class: Class,
     pub(super) failures: u32,
     /// It changed while it was read, and is read once more for that.
@@ -112,7 +114,7 @@ impl DirtyIndex {
             Some(old) => DirtyObject {
                 first_ns: row.first_ns,
                 bytes,
-                due: old.due.min(due),
+                due: old.due.min(old.not_before.map_or(due, |at| due.max(at))),
                 class: old.class.min(class),
                 ..old
             },
@@ -120,6 +122,7 @@ impl DirtyIndex {
                 first_ns: row.first_ns,
                 bytes,
                 due,
+                not_before: None,
                 class,
                 failures: 0,
                 again: false,
@@ -137,9 +140,40 @@ impl DirtyIndex {
     /// Puts a read off, or brings it forward.
     pub(super) fn set_due(&mut self, id: ObjectId, due: Instant) {
         if let Some(mut object) = self.take(id) {
-            object.due = due;
+            object.due = object.not_before.map_or(due, |at| due.max(at));
             self.insert(id, object);
         }
+    }
+
+    /// It is not to be read earlier, whoever wants it.
+    pub(super) fn not_before(&mut self, id: ObjectId, at: Instant) {
+        if let Some(mut object) = self.take(id) {
+            let at = object.not_before.map_or(at, |old| old.max(at));
+            object.not_before = Some(at);
+            object.due = object.due.max(at);
+            self.insert(id, object);
+        }
+    }
+
+    /// All that is not under way is to be read now.
+    pub(super) fn all_due(&mut self, now: Instant) {
+        let waiting: Vec<ObjectId> = self
+            .objects
+            .iter()
+            .filter(|(_, o)| o.flight.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            if let Some(mut object) = self.take(id) {
+                object.not_before = None;
+                object.due = object.due.min(now);
+                self.insert(id, object);
+            }
+        }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.objects.keys().copied()
     }
 
     /// All that clients have changed is due, but for what failed and waits for its next try.
@@ -165,6 +199,7 @@ impl DirtyIndex {
         let mut object = self.take(id)?;
         self.next_flight += 1;
         let flight = self.next_flight;
+        object.not_before = None;
         object.flight = Some(Flight::new(flight));
         self.insert(id, object);
         Some((id, flight))

@@ -5,12 +5,13 @@ use super::looks::Agenda;
 use super::memory::Memory;
 use super::unread::Class;
 use crate::catalog::CatalogError;
+use crate::catalog::reader::Cache;
 use crate::catalog::share::Share;
-use crate::catalog::store::{Key, LogRow, NodeRow, OpRow, SinceRow, get, put};
+use crate::catalog::store::{EndRow, Key, LogRow, NodeRow, OpRow, SinceRow, get, put};
 use crate::journal::NodeRef;
 use restfs_lib::content::Difference;
 use restfs_lib::kv::KvWrite;
-use restfs_lib::model::{BucketId, Layout, Object, ObjectId, Op};
+use restfs_lib::model::{BlockKey, BucketId, Layout, Object, ObjectId, Op};
 use restfs_lib::tree::{self, History, Tree};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -59,6 +60,7 @@ pub(super) struct Work<'a> {
     pub(super) kv: &'a mut dyn KvWrite,
     pub(super) memory: &'a mut Memory,
     pub(super) share: &'a Share,
+    pub(super) cache: &'a Cache,
     pub(super) rules: Rules,
     pub(super) now: Instant,
     pub(super) now_ns: i64,
@@ -71,6 +73,8 @@ pub(super) struct Work<'a> {
     covered: u64,
     oldest_ns: Option<i64>,
     changes: Vec<(LogRow, Vec<(u32, Difference)>)>,
+    /// The newest change behind which the tree is exact, when this transaction says so.
+    pub(super) marked: Option<u64>,
 }
 
 impl<'a> Work<'a> {
@@ -78,6 +82,7 @@ impl<'a> Work<'a> {
         kv: &'a mut dyn KvWrite,
         memory: &'a mut Memory,
         share: &'a Share,
+        cache: &'a Cache,
         rules: Rules,
         now_ns: i64,
     ) -> Self {
@@ -87,6 +92,7 @@ impl<'a> Work<'a> {
             kv,
             memory,
             share,
+            cache,
             rules,
             now: Instant::now(),
             now_ns,
@@ -97,6 +103,31 @@ impl<'a> Work<'a> {
             covered,
             oldest_ns,
             changes: Vec::new(),
+            marked: None,
+        }
+    }
+
+    /// When something that a client changed is to be read at the latest: in a round at once, since the round waits for it.
+    pub(super) fn due(&self) -> Instant {
+        match self.memory.round {
+            Some(_) => self.now,
+            None => self.now + self.rules.flush_age,
+        }
+    }
+
+    /// What was covered before the changes to come.
+    pub(super) fn restart_covered(&mut self) {
+        (self.covered, self.oldest_ns) = (self.memory.covered(), self.memory.dirty.oldest_ns());
+    }
+
+    /// The tree is exact behind the last change of this transaction. `false`: there is none.
+    pub(super) fn mark_last_change(&mut self) -> bool {
+        match self.changes.last_mut() {
+            Some((last, _)) => {
+                last.end = EndRow::Exact;
+                true
+            }
+            None => false,
         }
     }
 
@@ -170,7 +201,7 @@ impl<'a> Work<'a> {
                 .oldest_ns
                 .map_or(self.cause.time_ns, |ns| ns.min(self.cause.time_ns)),
             bytes: self.memory.head.bytes,
-            end: false,
+            end: EndRow::Within,
             op,
         };
         self.changes.push((row, since));
@@ -179,19 +210,23 @@ impl<'a> Work<'a> {
         Ok(true)
     }
 
-    /// Writes the changes to the log.
-    pub(super) fn write_changes(&mut self) -> Result<(), CatalogError> {
+    /// Writes the changes to the log. Gives the blocks that they name, with the change.
+    pub(super) fn write_changes(&mut self) -> Result<Vec<(u64, BlockKey)>, CatalogError> {
         let mut changes = std::mem::take(&mut self.changes);
-        if let Some((last, _)) = changes.last_mut() {
-            last.end = true;
+        if let Some((last, _)) = changes.last_mut()
+            && last.end == EndRow::Within
+        {
+            last.end = EndRow::Whole;
         }
         let first = self.memory.head.change + 1 - changes.len() as u64;
+        let mut named = Vec::new();
         for (sequence, (row, since)) in (first..).zip(&changes) {
             put(self.kv, &Key::Log(sequence), row)?;
             if !since.is_empty() {
                 put(self.kv, &Key::Since(sequence), &SinceRow::from(&since[..]))?;
             }
+            named.extend(row.op.keys().map(|key| (sequence, key)));
         }
-        Ok(())
+        Ok(named)
     }
 }

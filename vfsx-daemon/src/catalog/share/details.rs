@@ -19,10 +19,23 @@ pub(in crate::catalog) struct Details {
 
 /// Longest list of names the kernel gives, and longest value.
 const LARGEST: usize = 64 * 1024;
+const LONGEST_NAME: usize = 255;
 /// Tries when attributes change while they are read.
 const RACES: usize = 8;
 /// Views that a file system makes up (an NFS mount's ACLs, a CIFS mount's descriptors): they cannot be set elsewhere.
 const MADE_UP: [&[u8]; 3] = [b"system.nfs4", b"system.cifs_", b"system.smb3_"];
+
+/// Whether an attribute is one that is kept, with a name and value that it can have.
+pub(in crate::catalog) fn is_attribute(name: &[u8], value: &[u8]) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && !name.contains(&0)
+        && value.len() <= LARGEST
+        && !is_made_up(name)
+}
+
+fn is_made_up(name: &[u8]) -> bool {
+    MADE_UP.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// Reads them of the inode that the handle is on. `link`: it is a symbolic link.
 pub(in crate::catalog) fn details(pin: BorrowedFd<'_>, link: bool) -> io::Result<Details> {
@@ -53,7 +66,7 @@ fn attributes(pin: BorrowedFd<'_>) -> io::Result<Option<Vec<Attribute>>> {
     let names = buffer.get(..length).unwrap_or_default().to_vec();
     let mut found = Vec::new();
     for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        if MADE_UP.iter().any(|prefix| name.starts_with(prefix)) {
+        if is_made_up(name) {
             continue;
         }
         match getxattr(path.as_str(), name, &mut buffer[..]) {

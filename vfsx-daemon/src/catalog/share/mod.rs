@@ -5,7 +5,7 @@ mod details;
 mod list;
 mod seen;
 
-pub(super) use details::{Details, details};
+pub(super) use details::{Details, details, is_attribute};
 pub(super) use list::list;
 pub(super) use seen::{Seen, Stamp, Type};
 

@@ -19,9 +19,19 @@ pub(in crate::catalog) struct LogRow {
     pub(in crate::catalog) oldest_ns: i64,
     /// Plain bytes of the blocks that changes before this one have named.
     pub(in crate::catalog) bytes: u64,
-    /// Last of its transaction: the tree is a whole behind it.
-    pub(in crate::catalog) end: bool,
+    pub(in crate::catalog) end: EndRow,
     pub(in crate::catalog) op: OpRow,
+}
+
+/// What the tree is behind a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) enum EndRow {
+    /// In the middle of a transaction.
+    Within,
+    /// A whole.
+    Whole,
+    /// A state that the share had.
+    Exact,
 }
 
 impl Row for LogRow {
@@ -113,6 +123,17 @@ enum HashRow {
 }
 
 impl OpRow {
+    /// The blocks it names.
+    pub(in crate::catalog) fn keys(&self) -> impl Iterator<Item = BlockKey> {
+        let blocks = match self {
+            Self::PutBlocks { blocks, .. } => &blocks[..],
+            _ => &[],
+        };
+        blocks
+            .iter()
+            .filter_map(|(_, block)| block.map(|b| BlockKey(b.key)))
+    }
+
     /// Plain bytes of the blocks it names.
     pub(in crate::catalog) fn bytes(&self) -> u64 {
         match self {

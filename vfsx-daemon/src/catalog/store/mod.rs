@@ -6,11 +6,11 @@ mod row;
 mod since;
 mod table;
 
-pub(super) use change::{LogRow, OpRow};
+pub(super) use change::{EndRow, LogRow, OpRow};
 pub(super) use key::{Key, Prefix};
 pub(super) use row::{
-    CursorRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, ListRow, LookRow,
-    LostRow, NodeRow, ScanPhase, ScanRow, SourceRow,
+    CursorRow, CutRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, ListRow,
+    LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow,
 };
 pub(super) use since::SinceRow;
 pub(super) use table::{Row, delete, get, page, put};

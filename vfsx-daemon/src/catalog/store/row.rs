@@ -36,6 +36,15 @@ pub(in crate::catalog) struct HeadRow {
     pub(in crate::catalog) next_object: u64,
 }
 
+/// `M cut`: the change log is made in rounds, or was when it was written last.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::catalog) struct CutRow {
+    /// Last change behind which the tree was exact.
+    pub(in crate::catalog) marked: u64,
+    /// Journal records behind the applied sequence that are in the catalog, too.
+    pub(in crate::catalog) beyond: Vec<u64>,
+}
+
 /// `M cursor/SITE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::catalog) struct CursorRow {
@@ -225,6 +234,7 @@ rows! {
     DevicesRow 1 "devices row",
     HeadRow 1 "head row",
     CursorRow 1 "cursor row",
+    CutRow 1 "cut row",
     GapRow 1 "gap row",
     ExcludeRow 1 "exclude row",
     ScanRow 1 "scan row",

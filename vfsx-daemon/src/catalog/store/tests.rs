@@ -99,6 +99,13 @@ fn rows_are_what_the_page_draws() {
         "0101ac02",
     );
     golden(
+        CutRow {
+            marked: 300,
+            beyond: vec![1, 200],
+        },
+        "01ac020201c801",
+    );
+    golden(
         GapRow {
             since_ns: -1,
             reason: "why".to_owned(),
@@ -198,7 +205,7 @@ fn change(op: Op) -> LogRow {
         covered: 3,
         oldest_ns: 4,
         bytes: 5,
-        end: true,
+        end: EndRow::Whole,
         op: op.into(),
     }
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod content;
 mod crash;
+mod exact;
 mod exclude;
 mod names;
 mod random;

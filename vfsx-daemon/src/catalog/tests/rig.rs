@@ -2,7 +2,9 @@
 
 use crate::catalog::exclude::Exclude;
 use crate::catalog::share::{Type, see_raw as see};
-use crate::catalog::{Catalog, Options, RecordSource, RecordsError, SiteStatus, Status};
+use crate::catalog::{
+    Catalog, NoSessions, Options, RecordSource, RecordsError, Sessions, SiteStatus, Status,
+};
 use crate::journal::{Body, DirRef, NodeKind, NodeRef, Range, Record, Session};
 use dr_replicator::{BatchLimits, Change, ChangeSource, Cursor};
 use restfs_lib::content::hash_block;
@@ -41,6 +43,28 @@ impl RecordSource for Fed {
             .unwrap();
         let from = records.partition_point(|r| r.sequence <= after);
         Ok(records.iter().skip(from).take(limit).cloned().collect())
+    }
+}
+
+impl Fed {
+    /// A record of a call that began at this time.
+    pub(super) fn feed(&self, session: u8, began_ns: u64, body: Body) {
+        let mut records = self.records.lock().unwrap();
+        let skipped = self.skipped.swap(0, std::sync::atomic::Ordering::Relaxed);
+        let sequence = records.last().map_or(0, |r| r.sequence) + 1 + skipped;
+        records.push(Record {
+            sequence,
+            time_ns: sequence as i64,
+            session: Session([session; 16]),
+            session_sequence: sequence,
+            began_ns,
+            body,
+        });
+        self.more.notify_all();
+    }
+
+    pub(super) fn newest(&self) -> u64 {
+        self.records.lock().unwrap().last().map_or(0, |r| r.sequence)
     }
 }
 
@@ -114,6 +138,7 @@ pub(super) struct Rig {
     pub(super) state: TempDir,
     pub(super) fed: Arc<Fed>,
     pub(super) catalog: Catalog,
+    sessions: Arc<dyn Sessions>,
 }
 
 pub(super) fn options(share: &Path, state: &Path) -> Options {
@@ -143,6 +168,14 @@ impl Rig {
     }
 
     pub(super) fn with_options(fill: impl FnOnce(&Path), change: impl FnOnce(&mut Options)) -> Self {
+        Self::with_sessions(fill, change, |_| Arc::new(NoSessions))
+    }
+
+    pub(super) fn with_sessions(
+        fill: impl FnOnce(&Path),
+        change: impl FnOnce(&mut Options),
+        sessions: impl FnOnce(&Arc<Fed>) -> Arc<dyn Sessions>,
+    ) -> Self {
         let share = tempfile::tempdir().unwrap();
         let state = tempfile::tempdir().unwrap();
         fill(share.path());
@@ -151,8 +184,10 @@ impl Rig {
         change(&mut options);
         let catalog = open(&options, &crash);
         let fed = Arc::new(Fed::default());
-        catalog.start(fed.clone()).unwrap();
+        let sessions = sessions(&fed);
+        catalog.start(fed.clone(), sessions.clone()).unwrap();
         let rig = Self {
+            sessions,
             options,
             crash,
             share,
@@ -170,7 +205,9 @@ impl Rig {
         self.catalog.stop();
         *self.crash.lock().unwrap() = None;
         self.catalog = open(&self.options, &self.crash);
-        self.catalog.start(self.fed.clone()).unwrap();
+        self.catalog
+            .start(self.fed.clone(), self.sessions.clone())
+            .unwrap();
     }
 
     /// After so many transactions one fails, and all after it. `happens`: that one is in the store all the same.
@@ -199,22 +236,11 @@ impl Rig {
     }
 
     pub(super) fn feed_as(&self, session: u8, body: Body) {
-        let mut records = self.fed.records.lock().unwrap();
-        let skipped = self.fed.skipped.swap(0, std::sync::atomic::Ordering::Relaxed);
-        let sequence = records.last().map_or(0, |r| r.sequence) + 1 + skipped;
-        let session = Session([session; 16]);
-        records.push(Record {
-            sequence,
-            time_ns: sequence as i64,
-            session,
-            session_sequence: sequence,
-            body,
-        });
-        self.fed.more.notify_all();
+        self.fed.feed(session, 0, body);
     }
 
     pub(super) fn fed(&self) -> u64 {
-        self.fed.records.lock().unwrap().last().map_or(0, |r| r.sequence)
+        self.fed.newest()
     }
 
     pub(super) fn skip_records(&self, count: u64) {

@@ -93,12 +93,7 @@ fn fill(journal: &Journal) {
         since_ns: 0,
         reason: GapReason::Unknown,
     };
-    let filler = || Draft {
-        time_ns: 0,
-        session: Session::DAEMON,
-        session_sequence: 0,
-        body: body(),
-    };
+    let filler = || Draft::note(Session::DAEMON, 0, body());
     while journal.append(vec![filler()]).is_ok() {}
 }
 

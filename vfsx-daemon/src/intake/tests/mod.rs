@@ -2,6 +2,7 @@
 
 mod barrier;
 mod commits;
+mod data;
 mod failure;
 pub(crate) mod module;
 mod session;
@@ -68,7 +69,7 @@ impl Fixture {
         let sync = settings
             .syncing
             .then(|| SyncThread::start(&journal).expect("starts"));
-        let share = ShareIntake::new("data", journal.clone(), path, left(path)).expect("opens");
+        let share = ShareIntake::new("data", journal.clone(), path, left(path), true).expect("opens");
         let allow = [settings.allow];
         let intake = Intake::start(&path.join("socket"), &allow, vec![Arc::clone(&share)]).expect("listens");
         Self {

@@ -1,6 +1,10 @@
 //! A fake module.
 
 use super::PATIENCE;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +17,8 @@ use vfsx_proto::{
 pub(crate) struct Module {
     pub(crate) stream: UnixStream,
     decoder: Decoder,
+    /// What was told last.
+    pub(crate) copy: bool,
 }
 
 pub(crate) fn session(n: u8) -> SessionId {
@@ -28,6 +34,7 @@ pub(crate) fn greeting(share: &str, n: u8) -> Hello {
         module: "0".into(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
+        ring: 0,
     }
 }
 
@@ -41,6 +48,7 @@ pub(crate) fn event(sequence: u64) -> Stamped {
     Stamped {
         sequence,
         time_ns: 1_000 + sequence as i64,
+        began_ns: sequence,
         event: Event::Closed {
             handle: sequence,
             node,
@@ -51,14 +59,21 @@ pub(crate) fn event(sequence: u64) -> Stamped {
 impl Module {
     /// Preambles only.
     pub(crate) async fn connect(socket: &Path) -> Self {
+        let mut module = Self::connect_bare(socket).await;
+        module.stream.write_all(&preamble()).await.expect("writes");
+        module
+    }
+
+    /// Nothing is said yet, but vfsxd's preamble is read.
+    pub(crate) async fn connect_bare(socket: &Path) -> Self {
         let mut stream = UnixStream::connect(socket).await.expect("connects");
-        stream.write_all(&preamble()).await.expect("writes");
         let mut peer = [0; PREAMBLE];
         stream.read_exact(&mut peer).await.expect("the daemon's preamble");
         check_preamble(&peer).expect("the same version");
         Self {
             stream,
             decoder: Decoder::default(),
+            copy: false,
         }
     }
 
@@ -127,6 +142,17 @@ impl Module {
         }
     }
 
+    /// Like `acknowledged`, with what else comes meanwhile.
+    pub(crate) async fn acknowledged_in_passing(&mut self, sequence: u64) {
+        loop {
+            match self.receive().await {
+                ToModule::Ack { sequence: up_to } if up_to >= sequence => return,
+                ToModule::Copy { on } => self.copy = on,
+                _ => {}
+            }
+        }
+    }
+
     /// That nothing comes cannot be waited for; this long is enough for what would be wrong.
     pub(crate) async fn assert_nothing_comes(&mut self) {
         let came = tokio::time::timeout(Duration::from_millis(150), self.next()).await;
@@ -140,4 +166,21 @@ impl Module {
             .await
             .expect("closed in time");
     }
+}
+
+/// Preamble and message, with a descriptor.
+pub(crate) async fn send_with_descriptor(stream: &UnixStream, message: &ToDaemon, descriptor: OwnedFd) {
+    let mut bytes = preamble().to_vec();
+    encode(message, &mut bytes).expect("encodes");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let sent = sendmsg(
+        stream,
+        &[IoSlice::new(&bytes)],
+        &mut ancillary,
+        SendFlags::empty(),
+    );
+    assert_eq!(sent.expect("room in the socket"), bytes.len());
 }

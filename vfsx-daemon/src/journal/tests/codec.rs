@@ -6,8 +6,9 @@ use crate::journal::codec::{
 };
 use crate::journal::sessions::{SessionRow, State};
 use crate::journal::{
-    Body, Changed, DirRef, GapReason, NodeKind, NodeRef, Range, Record, Session, SessionEnd,
+    Body, Changed, DirRef, GapReason, Metadata, NodeKind, NodeRef, Range, Record, Session, SessionEnd,
 };
+use bytes::Bytes;
 use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
@@ -20,11 +21,12 @@ fn payload(body: Body) -> String {
         time_ns: 0,
         session: Session::DAEMON,
         session_sequence: 0,
+        began_ns: 0,
         body,
     };
     let mut bytes = Vec::new();
     encode_record(&record, &mut bytes).expect("small");
-    hex(&bytes[49..])
+    hex(&bytes[57..])
 }
 
 #[test]
@@ -34,6 +36,7 @@ fn the_bytes_of_a_record_stay_as_they_are() {
         time_ns: -2,
         session: Session([0xAB; 16]),
         session_sequence: 5,
+        began_ns: 0x0304,
         body: Body::Gap {
             since_ns: 1,
             reason: GapReason::DaemonAbsent,
@@ -44,13 +47,14 @@ fn the_bytes_of_a_record_stay_as_they_are() {
     assert_eq!(
         hex(&bytes),
         concat!(
-            "2c000000",                         // length
-            "25117c10",                         // CRC32C
+            "34000000",                         // length
+            "e8277d3f",                         // CRC32C
             "0201000000000000",                 // sequence
             "feffffffffffffff",                 // time
             "abababababababababababababababab", // session
             "0500000000000000",                 // session sequence
-            "01",                               // payload version
+            "02",                               // payload version
+            "0403000000000000",                 // began
             "0a0201",                           // Gap, since 1 (zigzag), DaemonAbsent
         )
     );
@@ -165,10 +169,75 @@ fn the_bytes_of_every_kind_of_payload_stay_as_they_are() {
             },
             "0c01",
         ),
+        (
+            Body::Write {
+                handle: 9,
+                node,
+                start: 300,
+                length: 2,
+                data: Some(Bytes::from_static(b"ab")),
+            },
+            "0d09010206ac020201026162",
+        ),
+        (
+            Body::Write {
+                handle: 9,
+                node,
+                start: 300,
+                length: 2,
+                data: None,
+            },
+            "0d09010206ac020200",
+        ),
+        (
+            Body::Resized {
+                handle: 9,
+                node,
+                size: 300,
+            },
+            "0e09010206ac02",
+        ),
+        (
+            Body::Metadata {
+                node,
+                path_hint: name(),
+                metadata: Metadata {
+                    mode: 0o644,
+                    uid: 1,
+                    gid: 2,
+                    mtime: (-1, 3),
+                    atime: (4, 5),
+                    xattrs: vec![(name(), b"v".to_vec())],
+                },
+            },
+            "0f010206016ea4030102010308050101 6e0176",
+        ),
     ];
     let found: Vec<String> = all.iter().map(|(body, _)| payload(body.clone())).collect();
-    let expected: Vec<&str> = all.iter().map(|(_, bytes)| *bytes).collect();
+    let expected: Vec<String> = all.iter().map(|(_, bytes)| bytes.replace(' ', "")).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_record_of_the_payload_before_is_read() {
+    let record = Record {
+        sequence: 1,
+        time_ns: 2,
+        session: Session([1; 16]),
+        session_sequence: 3,
+        began_ns: 0,
+        body: Body::SessionEnded {
+            how: SessionEnd::Closed,
+        },
+    };
+    let mut bytes = Vec::new();
+    encode_record(&record, &mut bytes).expect("small");
+    let mut old = bytes[8..48].to_vec();
+    old.extend_from_slice(&[1, 12, 0]);
+    let prefix = (old.len() as u32).to_le_bytes();
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&prefix), &old);
+    let old = [&prefix[..], &crc.to_le_bytes(), &old].concat();
+    assert_eq!(decode_record(&old), Ok((record, old.len())));
 }
 
 #[test]

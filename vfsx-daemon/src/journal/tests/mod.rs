@@ -14,6 +14,7 @@ pub(super) fn event(session: u8, sequence: u64) -> Draft {
         time_ns: (sequence as i64).wrapping_add(i64::from(session)),
         session: Session([session; 16]),
         session_sequence: sequence,
+        began_ns: sequence << 20,
         body: Body::Opened {
             handle: sequence,
             node: NodeRef {

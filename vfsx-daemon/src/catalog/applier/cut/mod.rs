@@ -1,0 +1,419 @@
+//! Rounds: how the change log gets places at which the tree is one moment's state of the share, while clients work on.
+//!
+//! As long as every session tells its writes with their data before they begin, records are not applied as they come:
+//!
+//! 1. a **moment** is asked for: a time, and the journal's records of all calls that began by then. They are applied, in
+//!    the order in which the calls began, which is one in which the share may have changed;
+//! 2. when the writes among them have ended, what they touched is read;
+//! 3. the next moment tells which records came meanwhile: the **window**. What it does not touch was read as the round
+//!    left it. What it touches is what the tree of before and the round's records say ([`bridge`]);
+//! 4. where these do not know, the round has failed: what was read counts as it is, for the end of the next round, which
+//!    the window's records become. Else the tree is exact, and the change log is marked.
+//!
+//! Sites get the changes up to the last mark. When there is none for too long, they get what there is.
+
+mod bridge;
+mod drive;
+mod queue;
+mod round;
+mod steps;
+mod window;
+
+pub(super) use drive::Filled;
+pub(super) use round::{News, Round};
+pub(super) use window::Window;
+
+use crate::catalog::moments::{Moment, Sessions};
+use crate::catalog::reader::Part;
+use crate::catalog::status::Cuts as Counts;
+use crate::journal::Record;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use queue::Queue;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use vfsx_proto::ring::WRITE_ENDED_AFTER;
+
+/// Sites wait for an exact state this long: none is to be five seconds behind.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// And for the next one, after they waited in vain.
+const PATIENCE_AFTER: Duration = Duration::from_secs(1);
+/// And when clients wait until a site has what they did.
+const PATIENCE_OF_CLIENTS: Duration = Duration::from_millis(250);
+/// After a start sessions need a while to come back.
+const PATIENCE_AT_START: Duration = Duration::from_secs(8);
+/// A round does not wait longer for readers: what one of them reads is large, and later records wait.
+const READING: Duration = Duration::from_millis(500);
+/// Nor for the journal to bring records that are known to be there.
+const GATHERING: Duration = Duration::from_secs(2);
+/// For the sessions, when a moment is asked for. A call of smbd may take as long.
+const MOMENT: Duration = Duration::from_secs(1);
+/// What waits for its time is looked at so often.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What is asked of the sessions, by a thread of its own: the answers may take a while. With a number, since one that
+/// nobody waits for any more may come late.
+enum Ask {
+    Moment(u64),
+    Ended(u64, Moment),
+}
+
+pub(super) enum Answer {
+    Moment(u64, Moment),
+    Ended(u64, bool),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is under way.
+    Idle,
+    /// A moment is asked for, with this number.
+    Asking(u64),
+    /// Until the journal has brought the moment's records.
+    Gathering(Moment, Instant),
+    /// Writes are to end; asked with this number.
+    Ending(u64),
+    /// Readers read.
+    Reading(Instant),
+}
+
+/// See the module's text.
+pub(in crate::catalog) struct Cuts {
+    sessions: Arc<dyn Sessions>,
+    asks: Sender<Ask>,
+    asked: u64,
+    pub(super) answers: Receiver<Answer>,
+    on: bool,
+    phase: Phase,
+    queue: Queue,
+    parts: Vec<Part>,
+    /// The tree was true of some moment up to this one, or will be with the records up to it. `None`: it is not known.
+    floor: Option<u64>,
+    /// Sites get the changes up to here.
+    shippable: u64,
+    /// Last change that was marked; after a start that of the run before, or the newest.
+    marked: u64,
+    /// Last change that was marked in this run.
+    exact_at: Option<u64>,
+    /// Since when sites wait for more.
+    held_since: Option<Instant>,
+    patience: Duration,
+    /// Clients wait for what sites do not get yet.
+    urgent: bool,
+    /// Journal position of what sites get.
+    covered: u64,
+    last_round: Instant,
+    counts: Counts,
+}
+
+impl Cuts {
+    /// `marked`: of the run before, when it had rounds and sites may lack what came after.
+    pub(in crate::catalog) fn start(
+        sessions: Arc<dyn Sessions>,
+        head: u64,
+        marked: Option<u64>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (asks, asked) = bounded(1);
+        let (answer, answers) = bounded(1);
+        let asking = Arc::clone(&sessions);
+        let thread = Builder::new()
+            .name("moments".to_owned())
+            .spawn(move || serve(&*asking, &asked, &answer))?;
+        let shippable = marked.unwrap_or(head).min(head);
+        let cuts = Self {
+            sessions,
+            asks,
+            asked: 0,
+            answers,
+            on: false,
+            phase: Phase::Idle,
+            queue: Queue::default(),
+            parts: Vec::new(),
+            floor: None,
+            shippable,
+            marked: shippable,
+            exact_at: None,
+            held_since: (shippable < head).then(Instant::now),
+            patience: PATIENCE_AT_START,
+            urgent: false,
+            covered: 0,
+            last_round: Instant::now(),
+            counts: Counts::default(),
+        };
+        Ok((cuts, thread))
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Whether the sessions tell what rounds need.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.sessions.copying()
+    }
+
+    pub(super) fn turn_on(&mut self, head: u64) {
+        tracing::info!("written data comes with the records: points are exact from now on");
+        self.on = true;
+        self.phase = Phase::Idle;
+        self.floor = None;
+        if self.held_since.is_none() {
+            self.shippable = head;
+        }
+    }
+
+    /// Gives what is in hand, to be taken as it is.
+    pub(super) fn turn_off(&mut self) -> (Vec<Record>, Vec<Part>) {
+        tracing::info!("files are read as they are found: points may be fuzzy");
+        self.on = false;
+        self.phase = Phase::Idle;
+        self.held_since = None;
+        (self.queue.take_all(), std::mem::take(&mut self.parts))
+    }
+
+    /// After a failed transaction: memory was loaded anew, and nothing is known of what was being read.
+    pub(super) fn reset(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.queue.push(record);
+        }
+        self.parts.clear();
+        self.floor = None;
+        self.phase = Phase::Idle;
+    }
+
+    /// Something outside of rounds has changed the tree.
+    pub(super) fn taint(&mut self) {
+        self.floor = None;
+    }
+
+    pub(super) fn wants_records(&self) -> bool {
+        !self.queue.is_full()
+    }
+
+    pub(super) fn push(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.queue.push(record);
+        }
+    }
+
+    pub(super) fn take_part(&mut self, part: Part) {
+        self.parts.push(part);
+    }
+
+    pub(super) fn take_answer(&mut self, answer: Answer) {
+        self.phase = match (answer, &self.phase) {
+            (Answer::Moment(id, moment), Phase::Asking(asked)) if id == *asked => {
+                Phase::Gathering(moment, Instant::now())
+            }
+            // A write that has not ended by now is told again when it has.
+            (Answer::Ended(id, ended), Phase::Ending(asked)) if id == *asked => {
+                if !ended {
+                    self.floor = None;
+                    self.fail("a write takes long");
+                }
+                Phase::Reading(Instant::now())
+            }
+            _ => return,
+        };
+    }
+
+    /// Reads that have ended and wait for the end of the round.
+    fn read(&self) -> usize {
+        self.parts.iter().filter(|part| part.ending.is_some()).count()
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Reading(_))
+    }
+
+    /// Moves on; a moment whose records are there is to be made a round of. `need`: there is something to do, now or
+    /// soon. `readers_idle`: no reader is at work, and nothing is to be read at once.
+    pub(super) fn next(&mut self, need: Need, readers_idle: bool) -> Option<Moment> {
+        match &self.phase {
+            Phase::Idle => {
+                let due = match need {
+                    Need::Now => true,
+                    Need::Soon => self.last_round.elapsed() >= TICK,
+                    Need::None => false,
+                };
+                if due || !self.queue.is_empty() {
+                    self.ask_moment();
+                }
+                None
+            }
+            Phase::Reading(since) if readers_idle || since.elapsed() >= READING => {
+                self.ask_moment();
+                None
+            }
+            Phase::Gathering(moment, since)
+                if self.queue.reached() >= moment.sequence || since.elapsed() >= GATHERING =>
+            {
+                let mut moment = moment.clone();
+                if self.queue.reached() < moment.sequence {
+                    moment.unsure = Some("records of the journal are late".to_owned());
+                }
+                self.phase = Phase::Idle;
+                self.last_round = Instant::now();
+                Some(moment)
+            }
+            _ => None,
+        }
+    }
+
+    /// How long nothing has to be done when nothing comes.
+    pub(super) fn timeout(&self, need: Need) -> Duration {
+        let now = Instant::now();
+        let held = self
+            .held_since
+            .map(|since| (since + self.patience()).saturating_duration_since(now));
+        let next = match (&self.phase, need) {
+            (Phase::Reading(since), _) => Some((*since + READING).saturating_duration_since(now)),
+            (Phase::Gathering(_, since), _) => Some((*since + GATHERING).saturating_duration_since(now)),
+            (Phase::Idle, Need::Now) => Some(Duration::ZERO),
+            (Phase::Idle, Need::Soon) => Some((self.last_round + TICK).saturating_duration_since(now)),
+            _ => None,
+        };
+        held.into_iter().chain(next).min().unwrap_or(Duration::MAX)
+    }
+
+    /// The round is applied, and what it touched is to be read when its writes have ended.
+    pub(super) fn read_after(&mut self, moment: Moment) {
+        self.asked += 1;
+        if self.asks.try_send(Ask::Ended(self.asked, moment)).is_ok() {
+            self.phase = Phase::Ending(self.asked);
+        }
+    }
+
+    fn ask_moment(&mut self) {
+        self.asked += 1;
+        if self.asks.try_send(Ask::Moment(self.asked)).is_ok() {
+            self.phase = Phase::Asking(self.asked);
+        }
+    }
+
+    pub(super) fn fail(&mut self, why: impl Into<String>) {
+        let why = why.into();
+        tracing::debug!(why, "a round is not exact");
+        self.counts.last_failure = Some(why);
+    }
+
+    fn patience(&self) -> Duration {
+        match self.urgent {
+            true => self.patience.min(PATIENCE_OF_CLIENTS),
+            false => self.patience,
+        }
+    }
+
+    /// After a transaction.
+    pub(super) fn settle(&mut self, after: After) {
+        let After { head, marked, .. } = after;
+        if let Some(marked) = marked {
+            self.counts.exact += 1;
+            self.marked = marked;
+            self.exact_at = Some(marked);
+            self.shippable = self.shippable.max(marked);
+            self.patience = PATIENCE;
+            self.held_since = None;
+        }
+        if !self.on && self.held_since.is_none() {
+            self.shippable = head;
+        }
+        if self.shippable < head {
+            self.hold(&after);
+        }
+        if self.shippable >= head {
+            self.held_since = None;
+            self.covered = after.covered;
+        }
+    }
+
+    /// Sites wait for a state that is exact, but not for ever.
+    fn hold(&mut self, after: &After) {
+        self.urgent = after.wanted > self.covered;
+        let since = *self.held_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.patience() {
+            self.counts.fuzzy += 1;
+            let why = self.counts.last_failure.clone().unwrap_or_default();
+            tracing::debug!(why, "sites get a state that is not exact");
+            self.shippable = after.head;
+            self.patience = PATIENCE_AFTER;
+        }
+    }
+
+    /// Sites get the changes up to here.
+    pub(super) fn shippable(&self, head: u64) -> u64 {
+        if self.on || self.held_since.is_some() {
+            self.shippable.min(head)
+        } else {
+            head
+        }
+    }
+
+    /// Whether a round that ends at this time, or begins at it, has a true tree to begin with.
+    pub(super) fn is_founded(&self, until: u64) -> bool {
+        self.floor.is_some_and(|floor| until >= floor)
+    }
+
+    /// What the tree says was true by this time, or will be with the records up to it. `None`: nobody knows.
+    pub(super) fn found(&mut self, floor: Option<u64>) {
+        self.floor = floor;
+    }
+
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    pub(super) fn parts(&mut self) -> &mut Vec<Part> {
+        &mut self.parts
+    }
+
+    /// Sites wait for changes that are there.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
+    /// Last change that was marked, for the next start.
+    pub(super) fn marked(&self) -> u64 {
+        self.marked
+    }
+
+    pub(super) fn is_exact_at(&self, change: u64) -> bool {
+        self.exact_at == Some(change)
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+/// What a transaction has left.
+pub(super) struct After {
+    /// Newest change, and the one of them that was marked.
+    pub(super) head: u64,
+    pub(super) marked: Option<u64>,
+    /// Everything from journal records up to here is in the changes; clients wait until a site has it up to there.
+    pub(super) covered: u64,
+    pub(super) wanted: u64,
+}
+
+/// Whether a round is to be made though no record came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    None,
+    /// Something waits for its time.
+    Soon,
+    Now,
+}
+
+/// Until nobody asks any more.
+fn serve(sessions: &dyn Sessions, asked: &Receiver<Ask>, answer: &Sender<Answer>) {
+    while let Ok(ask) = asked.recv() {
+        let said = match ask {
+            Ask::Moment(id) => Answer::Moment(id, sessions.moment(MOMENT)),
+            Ask::Ended(id, moment) => Answer::Ended(id, sessions.ended(&moment, WRITE_ENDED_AFTER)),
+        };
+        if answer.send(said).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The memory that a module shares: written data, and how far the session is. Only read, never mapped: whatever the module
+//! does to it, what is read is a copy, and is checked.
+
+use bytes::Bytes;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{Ordering, fence};
+use vfsx_proto::InRing;
+use vfsx_proto::ring::{HEADER, MAX_WRITE, WORD, Word, pieces, value};
+
+/// Largest ring that is taken: nothing is reserved for it here, but an insane size is a mistake.
+const MOST: u64 = 4 << 30;
+/// Tries to read a word that is being written: that takes nanoseconds.
+const TRIES: usize = 1000;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RingError {
+    #[error("its size of {0} bytes is not between 1 and {MOST}")]
+    Size(u64),
+    #[error("it came without a descriptor")]
+    NoDescriptor,
+    #[error("its descriptor is no memory that is sealed against shrinking, of {0} bytes at least")]
+    Foreign(u64),
+    #[error("it cannot be looked at: {0}")]
+    Io(#[from] io::Error),
+}
+
+pub(super) struct DataRing {
+    file: File,
+    size: u64,
+}
+
+impl DataRing {
+    /// `size`: bytes of data, as the module said.
+    pub(super) fn new(descriptor: Option<OwnedFd>, size: u64) -> Result<Self, RingError> {
+        if !(1..=MOST).contains(&size) {
+            return Err(RingError::Size(size));
+        }
+        let descriptor = descriptor.ok_or(RingError::NoDescriptor)?;
+        let whole = HEADER + size;
+        let stat = fstat(&descriptor).map_err(io::Error::from)?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let large = u64::try_from(stat.st_size).is_ok_and(|length| length >= whole);
+        let sealed = fcntl_get_seals(descriptor.as_fd()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if !(regular && large && sealed) {
+            return Err(RingError::Foreign(whole));
+        }
+        Ok(Self {
+            file: File::from(descriptor),
+            size,
+        })
+    }
+
+    /// The bytes of a write. `None`: they are not there, or not those that were announced.
+    pub(super) fn read(&self, place: InRing, length: u64) -> Option<Bytes> {
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_WRITE)?;
+        let mut bytes = vec![0; length];
+        let mut rest = &mut bytes[..];
+        for (offset, length) in pieces(self.size, place.position, length as u64)? {
+            let (piece, after) = rest.split_at_mut_checked(usize::try_from(length).ok()?)?;
+            self.file.read_exact_at(piece, offset).ok()?;
+            rest = after;
+        }
+        (crc32c::crc32c(&bytes) == place.checksum).then(|| Bytes::from(bytes))
+    }
+
+    /// The process is within a call, or was when it ended.
+    pub(super) fn is_in_call(&self) -> bool {
+        let ended = self.word(Word::Ended);
+        ended < self.word(Word::Begun)
+    }
+
+    /// How far the session is. `None`: nobody has ever written it, or it is never the same twice.
+    pub(super) fn word(&self, word: Word) -> Option<u64> {
+        for _ in 0..TRIES {
+            let mut bytes = [0; WORD];
+            self.file.read_exact_at(&mut bytes, word.offset()).ok()?;
+            // What is read next is not older than this.
+            fence(Ordering::SeqCst);
+            if let Some(value) = value(&bytes) {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use vfsx_proto::ring::halves;
+
+    /// A module's end.
+    pub(crate) struct Shared {
+        pub(crate) file: File,
+        size: u64,
+        position: u64,
+    }
+
+    impl Shared {
+        pub(crate) fn new(size: u64) -> Self {
+            let file = File::from(memfd(HEADER + size, SealFlags::SHRINK));
+            let shared = Self {
+                file,
+                size,
+                position: 0,
+            };
+            for word in [
+                Word::Ended,
+                Word::Begun,
+                Word::Noted,
+                Word::Running,
+                Word::Copying,
+            ] {
+                shared.set(word, 0);
+            }
+            shared
+        }
+
+        pub(crate) fn descriptor(&self) -> OwnedFd {
+            self.file.try_clone().unwrap().into()
+        }
+
+        pub(crate) fn set(&self, word: Word, value: u64) {
+            let [value, complement] = halves(value);
+            self.file
+                .write_all_at(&value.to_le_bytes(), word.offset())
+                .unwrap();
+            self.file
+                .write_all_at(&complement.to_le_bytes(), word.offset() + 8)
+                .unwrap();
+        }
+
+        pub(crate) fn put(&mut self, data: &[u8]) -> InRing {
+            let place = InRing {
+                position: self.position,
+                checksum: crc32c::crc32c(data),
+            };
+            let mut rest = data;
+            for (offset, length) in pieces(self.size, self.position, data.len() as u64).unwrap() {
+                let (piece, after) = rest.split_at(length as usize);
+                self.file.write_all_at(piece, offset).unwrap();
+                rest = after;
+            }
+            self.position += data.len() as u64;
+            place
+        }
+    }
+
+    fn memfd(length: u64, seals: SealFlags) -> OwnedFd {
+        let fd = memfd_create(c"test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&fd, length).unwrap();
+        fcntl_add_seals(&fd, seals).unwrap();
+        fd
+    }
+
+    #[test]
+    fn memory_that_can_be_cut_or_is_too_small_or_no_memory_is_not_taken() {
+        let refused = |fd, size| DataRing::new(fd, size).err().map(|e| e.to_string());
+        assert!(refused(None, 10).unwrap().contains("without a descriptor"));
+        assert!(
+            refused(Some(memfd(HEADER + 10, SealFlags::empty())), 10)
+                .unwrap()
+                .contains("sealed")
+        );
+        assert!(
+            refused(Some(memfd(HEADER + 9, SealFlags::SHRINK)), 10)
+                .unwrap()
+                .contains("at least")
+        );
+        assert!(
+            refused(Some(memfd(HEADER, SealFlags::SHRINK)), 0)
+                .unwrap()
+                .contains("size")
+        );
+        assert!(refused(Some(tempfile::tempfile().unwrap().into()), 10).is_some());
+        let (pipe, _) = std::io::pipe().unwrap();
+        assert!(refused(Some(pipe.into()), 10).is_some());
+        assert!(refused(Some(memfd(HEADER + 10, SealFlags::SHRINK)), 10).is_none());
+    }
+
+    #[test]
+    fn data_that_was_scribbled_over_is_not_taken_for_what_was_written() {
+        let mut shared = Shared::new(100);
+        let ring = DataRing::new(Some(shared.descriptor()), 100).unwrap();
+        let place = shared.put(b"what was written");
+        assert_eq!(ring.read(place, 16).as_deref(), Some(&b"what was written"[..]));
+        assert_eq!(ring.read(place, 15), None);
+        shared.file.write_all_at(b"X", HEADER + 3).unwrap();
+        assert_eq!(ring.read(place, 16), None);
+        let far = InRing {
+            position: u64::MAX,
+            checksum: 0,
+        };
+        for length in [1, 101, u64::MAX] {
+            assert_eq!(ring.read(far, length), None);
+        }
+    }
+
+    #[test]
+    fn a_word_is_read_whole_while_it_is_written_without_pause() {
+        let shared = Arc::new(Shared::new(1));
+        let ring = DataRing::new(Some(shared.descriptor()), 1).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let writer = std::thread::spawn({
+            let (shared, over) = (Arc::clone(&shared), Arc::clone(&over));
+            move || {
+                let mut n = 1u32;
+                while !over.load(Ordering::Relaxed) {
+                    n = n.wrapping_mul(0x9E37_79B9);
+                    shared.set(Word::Noted, u64::from(n) << 32 | u64::from(n));
+                }
+            }
+        });
+        for _ in 0..2000 {
+            let n = ring.word(Word::Noted).unwrap_or_default();
+            assert_eq!(n >> 32, n & u64::from(u32::MAX), "{n:x}");
+        }
+        over.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_is_read_wherever_it_wraps(size in 1u64..200, writes in proptest::collection::vec(1usize..90, 1..40)) {
+            let mut shared = Shared::new(size);
+            let ring = DataRing::new(Some(shared.descriptor()), size).unwrap();
+            for (n, length) in writes.into_iter().enumerate() {
+                let data = vec![n as u8; length.min(size as usize)];
+                let place = shared.put(&data);
+                let read = ring.read(place, data.len() as u64);
+                prop_assert_eq!(read.as_deref(), Some(&data[..]));
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Mode `copy`: the memory that the session shares with vfsxd. Nothing here costs a system call in a call of smbd, but for the first
+//! use of each piece of the ring.
+
+use super::shared::Shared;
+use super::{Client, ERROR, Host, NOTICE, Request};
+use crate::config::{Config, Mode};
+use std::time::Instant;
+use vfsx_proto::ring::Word;
+use vfsx_proto::{Hello, InRing};
+
+/// In mode `copy`. Without memory for it the session tells ranges only, and says so.
+pub(super) fn share_memory(config: &Config, host: Host, hello: &mut Hello) -> Option<Shared> {
+    hello.ring = 0;
+    if config.mode == Mode::Map {
+        return None;
+    }
+    let size = config.data_ring as u64;
+    match Shared::new(size) {
+        Ok(shared) => {
+            hello.ring = size;
+            Some(shared)
+        }
+        Err(e) => {
+            let share = &hello.share;
+            (host.log)(
+                ERROR,
+                &format!(
+                    "share {share}: no memory to share with vfsxd: {e}; ranges are told, as with vfsx:mode = map"
+                ),
+            );
+            None
+        }
+    }
+}
+
+impl Client {
+    pub fn complain_of_copy(&self, why: &str) {
+        let share = &self.hello.share;
+        let text = format!("share {share}: {why}: ranges are told, as with vfsx:mode = map");
+        (self.host.log)(NOTICE, &text);
+    }
+
+    /// Runs a function with root's rights.
+    pub fn as_root(&self, work: &mut dyn FnMut()) {
+        (self.host.as_root)(work);
+    }
+
+    /// Whether data can be told at all.
+    pub fn shares_memory(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// An outermost call of smbd begins.
+    pub fn begin_call(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.begin_call();
+        }
+    }
+
+    /// It ends, and all that it did is noted.
+    pub fn end_call(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.end_call();
+        }
+    }
+
+    /// When the outermost call under way began, if that is known.
+    pub fn began_ns(&self) -> Option<u64> {
+        self.shared.as_ref()?.began_ns
+    }
+
+    /// Something is about to be changed. While vfsxd does not know of this session, it is to find a flag.
+    pub fn about_to_change(&mut self) -> Vec<Request> {
+        if self.shared.is_none() || self.link.is_up() || self.standing.is_some() {
+            return Vec::new();
+        }
+        // The `Welcome` may be there.
+        let requests = self.readable();
+        if !self.link.is_up()
+            && self.raise_early()
+            && let Some(shared) = &mut self.shared
+        {
+            // A call that vfsxd counts by its time is one for which it found the flag.
+            shared.look_at_clock();
+        }
+        requests
+    }
+
+    /// Whether every change is to be told before its call ends, and written data before it is written. `copying`: that is so now.
+    pub fn is_to_copy(&self, copying: bool) -> bool {
+        let has_room = if copying {
+            self.ring.has_room()
+        } else {
+            self.ring.has_much_room()
+        };
+        self.shared.is_some() && self.data_wanted && self.link.is_up() && self.lost.is_none() && has_room
+    }
+
+    /// Puts data where vfsxd finds it. `None`: there is no room, until vfsxd has acknowledged older data.
+    pub fn put(&mut self, data: &[u8]) -> Option<InRing> {
+        self.shared.as_mut()?.put(data)
+    }
+
+    /// The event that tells of data is kept: until it is acknowledged, so is the data.
+    pub fn announced(&mut self, place: InRing, length: usize) {
+        if let Some(shared) = &mut self.shared {
+            shared.announced(place, length as u64);
+        }
+    }
+
+    /// Sequence that the next event gets.
+    pub fn next_sequence(&self) -> u64 {
+        self.ring.last() + 1
+    }
+
+    /// Announced writes with lower sequences than this have all ended.
+    pub fn tell_running(&mut self, lowest: u64) {
+        if let Some(shared) = &mut self.shared {
+            shared.tell_running(lowest);
+        }
+    }
+
+    pub fn tell(&self, word: Word, value: u64) {
+        if let Some(shared) = &self.shared {
+            shared.memory.set(word, value);
+        }
+    }
+
+    pub(super) fn free_data(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.free(self.ring.data_freed());
+        }
+    }
+
+    /// What vfsxd does not know yet it is not to hear of by the end of the connection alone.
+    pub(super) fn lose_link(&mut self) {
+        self.data_wanted = false;
+        if self.shared.is_some() && !self.is_settled() {
+            self.raise_early();
+        }
+    }
+
+    pub(super) fn idle_at(&self) -> Option<Instant> {
+        self.shared.as_ref()?.idle_at()
+    }
+
+    pub(super) fn give_memory_back(&mut self, now: Instant) {
+        if let Some(shared) = &mut self.shared {
+            shared.give_back(now);
+        }
+    }
+}

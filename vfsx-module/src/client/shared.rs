@@ -1,0 +1,118 @@
+//! What a session shares with vfsxd in memory: how far it is, and the data of its writes.
+
+use super::space::Space;
+use crate::memory::Memory;
+use std::io;
+use std::time::{Duration, Instant};
+use vfsx_proto::InRing;
+use vfsx_proto::ring::Word;
+
+/// Memory is taken and reserved in steps: by the system call, not by the page.
+const STEP: u64 = 1024 * 1024;
+/// The memory of a ring in which nothing was put for so long is given back: most clients write now and then.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(10);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) memory: Memory,
+    space: Space,
+    size: u64,
+    /// Of each step of the ring, whether it has memory.
+    reserved: Vec<bool>,
+    /// When data was last put, while there is memory that can be given back.
+    used: Option<Instant>,
+    calls: u64,
+    running: u64,
+    /// When the outermost call under way began.
+    pub(super) began_ns: Option<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(size: u64) -> io::Result<Self> {
+        Ok(Self {
+            memory: Memory::new(size)?,
+            space: Space::new(size),
+            size,
+            reserved: vec![false; usize::try_from(size.div_ceil(STEP)).unwrap_or(0)],
+            used: None,
+            calls: 0,
+            running: u64::MAX,
+            began_ns: None,
+        })
+    }
+
+    /// A call of smbd has begun, and has counted itself; now it looks at the clock.
+    pub(super) fn begin_call(&mut self) {
+        self.calls += 1;
+        self.memory.set(Word::Begun, self.calls);
+        self.look_at_clock();
+    }
+
+    pub(super) fn look_at_clock(&mut self) {
+        // Who reads a later time, and then the memory, finds this call counted.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        self.began_ns = Some(crate::os::monotonic_ns());
+    }
+
+    /// All that it noted is told.
+    pub(super) fn end_call(&mut self) {
+        self.began_ns = None;
+        self.memory.set(Word::Ended, self.calls);
+    }
+
+    pub(super) fn tell_running(&mut self, lowest: u64) {
+        if std::mem::replace(&mut self.running, lowest) != lowest {
+            self.memory.set(Word::Running, lowest);
+        }
+    }
+
+    /// Puts data where it stays until it is acknowledged, once [`Shared::announced`] was called. `None`: there is no room.
+    pub(super) fn put(&mut self, data: &[u8]) -> Option<InRing> {
+        let length = data.len() as u64;
+        let position = self.space.find(length)?;
+        self.reserve(position, length)?;
+        let checksum = self.memory.put(position, data)?;
+        Some(InRing { position, checksum })
+    }
+
+    pub(super) fn announced(&mut self, place: InRing, length: u64) {
+        self.space.take(place.position, length);
+    }
+
+    pub(super) fn free(&mut self, up_to: u64) {
+        self.space.free(up_to);
+    }
+
+    /// When [`Shared::give_back`] may have something to do.
+    pub(super) fn idle_at(&self) -> Option<Instant> {
+        let used = self.used.filter(|_| self.space.is_empty())?;
+        Some(used + GIVE_BACK_AFTER)
+    }
+
+    /// Gives the memory of a ring back that nobody has used for a while.
+    pub(super) fn give_back(&mut self, now: Instant) {
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.memory.release();
+            self.reserved.fill(false);
+            self.used = None;
+        }
+    }
+
+    fn reserve(&mut self, position: u64, length: u64) -> Option<()> {
+        self.used = Some(Instant::now());
+        let first = position / STEP;
+        let last = position.saturating_add(length.saturating_sub(1)) / STEP;
+        for step in first..=last {
+            // The ring's size is a multiple of the step's.
+            let step = step % (self.size / STEP).max(1);
+            let reserved = self.reserved.get_mut(usize::try_from(step).ok()?)?;
+            if !*reserved {
+                let start = step * STEP;
+                self.memory.reserve(start, STEP.min(self.size - start)).ok()?;
+                *reserved = true;
+            }
+        }
+        Some(())
+    }
+}
