@@ -6,8 +6,8 @@ use anyhow::Result;
 
 /// Crate whose tests run smbd and so need root.
 const END_TO_END: &str = "vfsx-tests";
-/// Its tests that take long: ignored otherwise.
-const LONG: &str = "endurance";
+/// Its tests some of which take long: those are ignored otherwise.
+const LONG: [&str; 2] = ["endurance", "copy_mode"];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -48,8 +48,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn long(name: Option<&str>) -> Result<()> {
     build::prepare()?;
     build::everything(Profile::Dev)?;
-    let mut words = vec!["test", "--package", END_TO_END, "--test", LONG, "--"];
-    words.extend(["--ignored", "--nocapture", "--test-threads=1"]);
+    let mut words = vec!["test", "--package", END_TO_END];
+    words.extend(LONG.iter().flat_map(|test| ["--test", test]));
+    words.extend(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     words.extend(name);
     if rights::is_root() {
         return cargo(&words);

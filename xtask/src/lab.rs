@@ -31,12 +31,11 @@ pub struct Arguments {
     built: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Mode {
     /// Ranges that were written; vfsxd reads the content.
     Map,
-    /// Not available yet.
-    #[value(hide = true)]
+    /// Written data, too: every recovery point is a state that the share had.
     Copy,
 }
 
@@ -45,10 +44,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rights::go_on_as_root("--built")?;
         return Lab::open(&arguments.dir)?.stop();
     }
-    ensure!(
-        arguments.mode == Mode::Map,
-        "--mode copy is not available yet: use --mode map"
-    );
     let has_module = arguments
         .vfs_objects
         .split_whitespace()
@@ -67,6 +62,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut options = LabOptions::new(build::binaries(Profile::Release)?);
     options.sites = usize::from(arguments.sites);
     options.samba.vfs_objects = arguments.vfs_objects.clone();
+    options.samba.mode = match arguments.mode {
+        Mode::Map => lab::Mode::Map,
+        Mode::Copy => lab::Mode::Copy,
+    };
     options.vfsxd = !arguments.no_vfsxd;
     let lab = Lab::start(&arguments.dir, &options)?;
     println!("{}", lab.dir().join(LAB_JSON).display());

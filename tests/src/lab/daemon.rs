@@ -2,7 +2,7 @@
 
 use super::description::VfsxdDescription;
 use super::process::{Service, quote};
-use super::{BUCKET, Binaries, Place, Site, service};
+use super::{BUCKET, Binaries, LabOptions, Site, service};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -21,10 +21,10 @@ pub(super) fn prepare(
     binaries: &Binaries,
     share: &Path,
     sites: &[Site],
-    place: &Place,
+    options: &LabOptions,
 ) -> Result<Prepared> {
     let service = service(dir, "vfsxd");
-    place.make_data(&dir.join(STATE))?;
+    options.vfsxd_place.make_data(&dir.join(STATE))?;
     let description = VfsxdDescription {
         config: dir.join("vfsxd.toml"),
         socket: dir.join("run/vfsxd.sock"),
@@ -32,14 +32,14 @@ pub(super) fn prepare(
         start: vec![service.start_script.display().to_string()],
         log: service.log.clone(),
     };
-    fs::write(
-        &description.config,
-        configuration(dir, &description, share, sites),
-    )
-    .with_context(|| format!("write {}", description.config.display()))?;
+    let journal = options.journal_max;
+    let journal = journal.map_or_else(String::new, |bytes| format!("journal_max = {bytes}\n"));
+    let text = journal + &configuration(dir, &description, share, sites);
+    fs::write(&description.config, text)
+        .with_context(|| format!("write {}", description.config.display()))?;
     let vfsxd = binaries.vfsxd.display().to_string();
     let config = description.config.display().to_string();
-    let argv = place.run([vfsxd, "--config".into(), config]);
+    let argv = options.vfsxd_place.run([vfsxd, "--config".into(), config]);
     let status = vfsxctl(binaries, &description, &["status", "--json"]);
     let ready: Vec<_> = status.iter().map(|word| quote(word)).collect();
     service.write_script(&argv, &ready.join(" "))?;

@@ -21,9 +21,10 @@ pub use description::{
 pub use place::Place;
 pub use process::{Frozen, READY_LIMIT, Service, runs, tail};
 pub use site::Site;
-pub use smb_conf::SambaOptions;
+pub use smb_conf::{MODE_VARIABLE, Mode, SambaOptions};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,8 @@ pub struct LabOptions {
     pub samba: SambaOptions,
     /// Directory for the shares' directories; without it they are in the lab's own.
     pub shares: Option<PathBuf>,
+    /// Bytes of the journal, `journal_max`; without it vfsxd's own default.
+    pub journal_max: Option<u64>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
     pub vfsxd_place: Place,
@@ -54,6 +57,7 @@ impl LabOptions {
             sites: 1,
             samba: SambaOptions::default(),
             shares: None,
+            journal_max: None,
             vfsxd: true,
             vfsxd_place: Place::default(),
             site_places: Vec::new(),
@@ -114,8 +118,7 @@ impl Lab {
             let place = options.site_places.get(number - 1).cloned().unwrap_or_default();
             sites.push(Site::prepare(&dir, number, &binaries, &place)?);
         }
-        let place = &options.vfsxd_place;
-        let vfsxd = daemon::prepare(&dir, &binaries, &shares.join("data"), &sites, place)?;
+        let vfsxd = daemon::prepare(&dir, &binaries, &shares.join("data"), &sites, options)?;
         let (smb, smbd) = samba::prepare(
             &dir,
             &user,
@@ -212,6 +215,18 @@ impl Lab {
             options,
         )?;
         self.smbd.start()
+    }
+
+    /// Has smbd read other options. Clients stay connected, as what they were connected with.
+    pub fn reconfigure_samba(&self, options: &SambaOptions) -> Result<()> {
+        smb_conf::write(
+            &self.dir,
+            &self.description.smb,
+            &self.description.vfsxd.socket,
+            options,
+        )?;
+        let smbd = self.smbd.pid().context("smbd does not run")?;
+        kill(smbd, Signal::SIGHUP).context("tell smbd")
     }
 
     fn start_services(&self, vfsxd: bool) -> Result<()> {

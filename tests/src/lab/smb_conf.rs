@@ -6,11 +6,46 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Environment variable with the mode of labs that do not choose one: so any test can be run in mode `copy`.
+pub const MODE_VARIABLE: &str = "VFSX_TEST_MODE";
+
+/// How the module tells writes: `vfsx:mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Ranges that were written; vfsxd reads the content.
+    Map,
+    /// Written data.
+    Copy,
+}
+
+impl Mode {
+    /// That of the environment.
+    ///
+    /// # Panics
+    /// When the environment names another one: the test would say something of the wrong mode.
+    fn of_environment() -> Self {
+        match std::env::var(MODE_VARIABLE).as_deref() {
+            Ok("copy") => Self::Copy,
+            Ok("map") | Err(_) => Self::Map,
+            Ok(other) => panic!("{MODE_VARIABLE}={other}: it is map or copy"),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Map => "map",
+            Self::Copy => "copy",
+        }
+    }
+}
+
 /// What of smbd a test chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SambaOptions {
     /// `vfs objects` of share `data`; the word `vfsx` stands for the module just built. Share `plain` has the others.
     pub vfs_objects: String,
+    /// As the environment says, by default.
+    pub mode: Mode,
     /// Further lines of the section `[global]`.
     pub global: Vec<String>,
     /// Further lines of the section of each share.
@@ -32,6 +67,7 @@ impl SambaOptions {
     pub fn with_objects(vfs_objects: &str) -> Self {
         Self {
             vfs_objects: vfs_objects.to_owned(),
+            mode: Mode::of_environment(),
             global: Vec::new(),
             share: Vec::new(),
             more_shares: Vec::new(),
@@ -79,11 +115,13 @@ fn global(dir: &Path, smb: &SmbDescription, socket: &Path, options: &SambaOption
          ea support = yes\n\
          vfsx:socket = {socket}\n\
          vfsx:state = {state}\n\
+         vfsx:mode = {mode}\n\
          {more}",
         port = smb.port,
         log = dir.join("log/smbd.log").display(),
         socket = socket.display(),
         state = dir.join(super::daemon::STATE).display(),
+        mode = options.mode.as_str(),
         more = lines(&options.global),
     )
 }
