@@ -1,6 +1,7 @@
 //! The page: Prometheus' text format, version 0.0.4.
 
 use crate::engine::{Outcome, VerifyResult};
+use crate::intake::CaptureMode;
 use crate::status::{ShareReport, SiteReport, StatusReport};
 use std::fmt::Write;
 
@@ -41,6 +42,24 @@ pub fn page(report: &StatusReport) -> String {
     page.of_shares(report, "gap", "1 while changes may be missing.", |s| {
         Some(f64::from(u8::from(s.gap.is_some())))
     });
+    page.of_shares(
+        report,
+        "copying",
+        "1 while written data comes with the records, so that points are exact (mode copy).",
+        |s| Some(f64::from(u8::from(s.mode == CaptureMode::Copy.as_str()))),
+    );
+    page.of_shares(
+        report,
+        "exact_states_total",
+        "Exact states of the share that were made in mode copy.",
+        |s| Some(s.points.exact as f64),
+    );
+    page.of_shares(
+        report,
+        "fuzzy_states_total",
+        "Times that sites got a state that is not exact in mode copy.",
+        |s| Some(s.points.fuzzy as f64),
+    );
     page.of_shares(report, "sessions", "Connected smbd sessions.", |s| {
         Some(s.sessions.connected as f64)
     });
