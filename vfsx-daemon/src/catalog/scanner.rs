@@ -6,7 +6,7 @@ use super::applier::{BUCKET, Page, ReachError, Request, reach};
 use super::exclude::Exclude;
 use super::share::{Share, Type, list, open_pinned};
 use super::shared::Shared;
-use super::store::{Key, ListRow, NodeRow, Prefix, get, page};
+use super::store::{GapRow, Key, ListRow, NodeRow, Prefix, get, page};
 use super::{CatalogError, store};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use restfs_lib::kv::KvRead;
@@ -189,13 +189,14 @@ impl<'a> Scanner<'a> {
                 return Ok(());
             };
             after = Some(last.clone());
+            let gap = get::<GapRow>(&*kv, &Key::meta("gap")).map_err(CatalogError::from)?;
             for (name, child) in entries {
                 if self.exclude.matches(&name) {
                     found.looks.push((dir, name, row));
                     continue;
                 }
                 compare(
-                    &*kv,
+                    (&*kv, gap.as_ref()),
                     &self.shared.share,
                     pin.as_fd(),
                     (dir, name),
@@ -290,7 +291,7 @@ impl<'a> Scanner<'a> {
 
 /// One entry of the catalog against the disk.
 fn compare(
-    kv: &dyn KvRead,
+    (kv, gap): (&dyn KvRead, Option<&GapRow>),
     share: &Share,
     pin: BorrowedFd<'_>,
     (dir, name): (ObjectId, Vec<u8>),
@@ -309,7 +310,8 @@ fn compare(
                     found.below.push((child, row));
                 }
             }
-            if node.stamp != seen.stamp.into() || node.names != seen.names() {
+            let doubtful = seen.kind == Type::File && gap.is_some_and(|gap| gap.doubts(node.stamp));
+            if doubtful || node.stamp != seen.stamp.into() || node.names != seen.names() {
                 found.looks.push((dir, name, row));
             }
         }

@@ -329,8 +329,13 @@ impl Work<'_> {
             ..row
         };
         self.put_node_row(id, &self.explained(row, seen, look.check))?;
-        if look.check && row.stamp != seen.stamp.into() {
-            self.memory.scan.differences += u64::from(!moved);
+        if !look.check {
+            return Ok(());
+        }
+        let differs = row.stamp != seen.stamp.into();
+        let gap = self.memory.gap.as_ref();
+        if differs || seen.kind == Type::File && gap.is_some_and(|gap| gap.doubts(row.stamp)) {
+            self.memory.scan.differences += u64::from(differs && !moved);
             self.changed_unseen(id, seen)?;
         }
         Ok(())

@@ -62,6 +62,22 @@ pub(in crate::catalog) struct GapRow {
     pub(in crate::catalog) newest: u64,
 }
 
+/// Clocks that disagree, and file systems whose times lag behind the clock.
+const CLOCKS_NS: i64 = 60_000_000_000;
+
+impl GapRow {
+    /// Whether a stamp tells nothing of the file's content. One from before the gap does: a write that nobody told of has moved
+    /// the file's since. A later one is that of a read which a write after the gap asked for, of the bytes of that write
+    /// alone.
+    pub(in crate::catalog) fn doubts(&self, stamp: StampRow) -> bool {
+        let (seconds, nanoseconds) = stamp.ctime;
+        let changed_ns = seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(nanoseconds.into());
+        changed_ns >= self.since_ns.saturating_sub(CLOCKS_NS)
+    }
+}
+
 /// `M exclude`: names that are not replicated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::catalog) struct ExcludeRow {

@@ -1,8 +1,10 @@
-use super::rig::{Rig, join};
+use super::rig::{BLOCK, Rig, join};
 use crate::catalog::ScanState;
 use crate::journal::{Body, GapReason, NodeKind};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn fill(root: &Path) {
     for d in 0..5 {
@@ -102,6 +104,39 @@ fn a_gap_stays_until_a_scan_that_began_after_it_is_done() {
     scan(&rig);
     assert_eq!(rig.catalog.status().gap, None);
     assert!(rig.id("missed").is_some());
+    rig.check();
+}
+
+#[test]
+fn what_was_written_in_a_gap_is_found_in_a_file_that_was_read_in_part_since() {
+    let rig = Rig::with(|root| {
+        fs::write(root.join("early"), vec![1; 3 * BLOCK as usize]).unwrap();
+        fs::write(root.join("late"), vec![1; 3 * BLOCK as usize]).unwrap();
+    });
+    rig.check();
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let untold = |path: &str| {
+        let file = fs::File::options().write(true).open(rig.path(path)).unwrap();
+        file.write_all_at(&[2; BLOCK as usize], 0).unwrap();
+    };
+    let told = |path: &str| {
+        rig.write_at(path, BLOCK, &[3; BLOCK as usize]);
+        rig.written(path, BLOCK..2 * BLOCK);
+    };
+    // Read in part before the journal could tell of the gap, and after.
+    untold("early");
+    told("early");
+    rig.settle();
+    rig.feed(Body::Gap {
+        since_ns: now,
+        reason: GapReason::RingFull,
+    });
+    rig.settle();
+    untold("late");
+    told("late");
+    rig.settle();
+    scan(&rig);
+    assert_eq!(rig.catalog.status().gap, None);
     rig.check();
 }
 
