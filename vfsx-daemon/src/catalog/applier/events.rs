@@ -125,12 +125,16 @@ impl Work<'_> {
         let found = self.find_dir(dir)?;
         if self.is_excluded(name) || found.is_none() && self.is_beyond(dir) {
             return match kind {
-                NodeKind::Directory => self.bury(node),
+                NodeKind::Directory => self.bury_whole(node),
                 _ => Ok(()),
             };
         }
+        let hint = dir;
         let Some(dir) = found else {
-            return Ok(());
+            return match kind {
+                NodeKind::Directory => self.note_within(hint, node),
+                _ => Ok(()),
+            };
         };
         match self.known(node)? {
             Some(id) => {
@@ -141,6 +145,9 @@ impl Work<'_> {
             }
             None if self.adopt_described(dir, name, node, kind)? => {}
             None => self.adopt_created(dir, name, node)?,
+        }
+        if kind == NodeKind::Directory {
+            self.note_within(hint, node)?;
         }
         self.look_later(dir, name, false);
         Ok(())
@@ -204,6 +211,7 @@ impl Work<'_> {
         node: &NodeRef,
         replaced: Option<&NodeRef>,
     ) -> Result<(), CatalogError> {
+        self.memory.within.remove(&(from.node, *node));
         let from = self.find_dir(from)?;
         let (hint, to) = (to, self.find_dir(to)?);
         let excluded = self.is_excluded(to_name) || to.is_none() && self.leads_through_excluded(hint);
@@ -223,7 +231,9 @@ impl Work<'_> {
         }
         if excluded {
             // A directory that nobody knows yet: what was done in it before concerns nobody.
-            self.bury(node)?;
+            self.bury_whole(node)?;
+        } else {
+            self.note_within(hint, node)?;
         }
         if let Some(replaced) = replaced.filter(|r| *r != node) {
             self.bury(replaced)?;
@@ -238,6 +248,7 @@ impl Work<'_> {
 
     fn unlink(&mut self, dir: &DirRef, name: &[u8], node: &NodeRef) -> Result<(), CatalogError> {
         self.bury(node)?;
+        self.memory.within.remove(&(dir.node, *node));
         let Some(dir) = self.find_dir(dir)? else {
             return Ok(());
         };
@@ -283,7 +294,7 @@ impl Work<'_> {
                 if !self.is_beyond(dir) {
                     self.lose(dir.node)?;
                 } else {
-                    self.bury(&dir.node)?;
+                    self.bury_whole(&dir.node)?;
                 }
                 Ok(None)
             }

@@ -5,8 +5,17 @@ use crate::catalog::CatalogError;
 use crate::catalog::exclude::Exclude;
 use crate::catalog::share::{Components, components};
 use crate::catalog::store::{ExcludeRow, Key, delete, put};
-use crate::journal::DirRef;
+use crate::journal::{DirRef, NodeRef};
 use restfs_lib::model::ObjectId;
+
+/// Inodes remembered to lie in others; far more than come and go between two looks. Forgetting them costs a scan at most.
+const WITHIN: usize = 16_384;
+/// Before all others.
+const FIRST: NodeRef = NodeRef {
+    dev: 0,
+    ino: 0,
+    btime_ns: i64::MIN,
+};
 
 /// In the place of the scan that tells whether a displaced object is somewhere else: nothing has to tell, it is excluded.
 pub(super) const EXCLUDED: u64 = 0;
@@ -39,6 +48,35 @@ impl Work<'_> {
         components(&dir.path_hint).is_some_and(is_excluded)
     }
 
+    /// An event says that the inode came into the directory. One that was not found there may have left with it: where the
+    /// directory becomes excluded, it is, too, and nothing else says so.
+    pub(super) fn note_within(&mut self, dir: &DirRef, node: &NodeRef) -> Result<(), CatalogError> {
+        if self.known(node)?.is_some() {
+            return Ok(());
+        }
+        let within = &mut self.memory.within;
+        if within.len() >= WITHIN {
+            within.clear();
+        }
+        within.insert((dir.node, *node));
+        Ok(())
+    }
+
+    /// What was done in the directory concerns nobody, nor in those that came into it and were not seen.
+    pub(super) fn bury_whole(&mut self, node: &NodeRef) -> Result<(), CatalogError> {
+        let mut gone = vec![*node];
+        while let Some(dir) = gone.pop() {
+            self.bury(&dir)?;
+            let inside = self.memory.within.range((dir, FIRST)..);
+            let inside: Vec<_> = inside.take_while(|(d, _)| *d == dir).copied().collect();
+            for pair in inside {
+                self.memory.within.remove(&pair);
+                gone.push(pair.1);
+            }
+        }
+        Ok(())
+    }
+
     /// The object has got an excluded name, or lost one that has become excluded: without another name it is gone, and all that
     /// is in it. Should it come back, it is another object; the site has its blocks.
     pub(super) fn exclude(&mut self, id: ObjectId) -> Result<(), CatalogError> {
@@ -53,7 +91,7 @@ impl Work<'_> {
         }
         if self.is_directory(id)? {
             // What is still told of names in it is no riddle.
-            self.bury(&row.node)?;
+            self.bury_whole(&row.node)?;
         }
         self.displace_until(id, true, EXCLUDED)
     }

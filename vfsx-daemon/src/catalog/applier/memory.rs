@@ -38,6 +38,8 @@ pub(super) struct Memory {
     pub(super) suspects: BTreeMap<(ObjectId, Vec<u8>), Instant>,
     /// Inodes that lost a name lately.
     pub(super) graves: LruCache<NodeRef, ()>,
+    /// Directory -> inode that came into it, as an event said, and was not found there.
+    pub(super) within: BTreeSet<(NodeRef, NodeRef)>,
     /// When the catalog asks for a scan by itself. Not in the store: the gap that it is to close stays shown.
     pub(super) scan_due_ns: Option<i64>,
     /// Where trying deferred looks again goes on.
@@ -69,6 +71,7 @@ impl Default for Memory {
             lost: BTreeMap::new(),
             suspects: BTreeMap::new(),
             graves: LruCache::new(GRAVES),
+            within: BTreeSet::new(),
             scan_due_ns: None,
             look_cursor: None,
             last_error: None,

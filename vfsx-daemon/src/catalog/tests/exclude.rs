@@ -265,6 +265,46 @@ fn what_was_made_in_a_directory_before_it_was_excluded_and_is_told_after_that_is
     assert_no_gap(&rig);
 }
 
+/// All is at the excluded name when the first event is taken in. `late`: another process says last that the directory was made.
+fn come_and_go(late: bool) {
+    let rig = rig();
+    let made = |dir: &str, name: &str| {
+        let path = join(dir, name);
+        fs::create_dir(rig.path(&path)).unwrap();
+        Body::Create {
+            dir: rig.dir(dir),
+            name: name.into(),
+            node: rig.node(&path),
+            kind: NodeKind::Directory,
+        }
+    };
+    let top = made("", "d");
+    let mut events = vec![made("d", "sub"), made("d/sub", "deep"), made("d/sub/deep", "er")];
+    events.extend([
+        made("", "x"),
+        rename(&rig, ("", "x"), ("d/sub", "x")),
+        made("d/sub/x", "y"),
+    ]);
+    events.push(rename(&rig, ("", "d"), ("", ".cache")));
+    events.insert(if late { events.len() } else { 0 }, top);
+    for event in events {
+        rig.feed(event);
+    }
+    rig.check();
+    assert_eq!(rig.settle().objects, 1);
+    assert_no_gap(&rig);
+}
+
+#[test]
+fn directories_that_left_with_one_that_was_excluded_before_they_were_seen_are_no_riddle() {
+    come_and_go(false);
+}
+
+#[test]
+fn the_same_when_the_one_that_was_excluded_was_not_known_either() {
+    come_and_go(true);
+}
+
 #[test]
 fn an_excluded_hard_link_is_no_name_and_the_other_stays_one() {
     let rig = rig();
