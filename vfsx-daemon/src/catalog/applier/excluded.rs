@@ -51,7 +51,9 @@ impl Work<'_> {
     /// An event says that the inode came into the directory. One that was not found there may have left with it: where the
     /// directory becomes excluded, it is, too, and nothing else says so.
     pub(super) fn note_within(&mut self, dir: &DirRef, node: &NodeRef) -> Result<(), CatalogError> {
-        if self.known(node)?.is_some() {
+        if let Some(id) = self.known(node)?
+            && self.has_names(id)?
+        {
             return Ok(());
         }
         let within = &mut self.memory.within;
@@ -71,7 +73,10 @@ impl Work<'_> {
             let inside: Vec<_> = inside.take_while(|(d, _)| *d == dir).copied().collect();
             for pair in inside {
                 self.memory.within.remove(&pair);
-                gone.push(pair.1);
+                match self.known(&pair.1)? {
+                    Some(id) => self.exclude(id)?,
+                    None => gone.push(pair.1),
+                }
             }
         }
         Ok(())

@@ -306,6 +306,30 @@ fn the_same_when_the_one_that_was_excluded_was_not_known_either() {
 }
 
 #[test]
+fn a_tree_moved_into_a_directory_that_was_excluded_before_it_was_seen_is_gone() {
+    let rig = rig();
+    rig.make_dir("", "x");
+    rig.make_dir("x", "y");
+    rig.make_file("x/y", "f", b"content");
+    rig.check();
+    fs::create_dir(rig.path("d")).unwrap();
+    let node = rig.node("d");
+    let moved = rename(&rig, ("", "x"), ("d", "x"));
+    let out = rename(&rig, ("", "d"), ("", ".cache"));
+    rig.feed(Body::Create {
+        dir: rig.dir(""),
+        name: b"d".to_vec(),
+        node,
+        kind: NodeKind::Directory,
+    });
+    rig.feed(moved);
+    rig.feed(out);
+    rig.check();
+    assert_eq!(rig.settle().objects, 1);
+    assert_no_gap(&rig);
+}
+
+#[test]
 fn an_excluded_hard_link_is_no_name_and_the_other_stays_one() {
     let rig = rig();
     rig.make_file("", "a", &[7; 5000]);
