@@ -189,7 +189,7 @@ impl<'a> Scanner<'a> {
                 return Ok(());
             };
             after = Some(last.clone());
-            let gap = get::<GapRow>(&*kv, &Key::meta("gap")).map_err(CatalogError::from)?;
+            let gap = get::<GapRow>(&*kv, &Key::meta("gap"))?;
             for (name, child) in entries {
                 if self.exclude.matches(&name) {
                     found.looks.push((dir, name, row));
