@@ -195,6 +195,8 @@ fn directory_of_many_files(files: u64, limit: Duration, then: impl FnOnce(&TestL
             lab.settle_within(limit)?;
             println!("{files} files at the site after {:?}", start.elapsed());
 
+            // The trees are compared once when all is there, which is not the rename's.
+            lab.wait_for_state("site1", "in-sync", limit)?;
             let before = (lab.wire_bytes("site1")?, records(lab)?);
             let start = Instant::now();
             SmbClient::new(lab, "data").run(&["rename big renamed"])?;

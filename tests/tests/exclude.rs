@@ -59,15 +59,7 @@ fn check_all_but(lab: &TestLab, excluded: &[&str]) -> Result<()> {
         "only {expected:?} may be missing:\n{report}"
     );
     lab.check_no_gap()?;
-    wait::until(
-        "state in-sync",
-        CHANGED_WITHIN,
-        || {
-            let site = lab.site_status("site1").ok()?;
-            (site.get("state")?.as_str() == Some("in-sync")).then_some(())
-        },
-        || format!("{:?}", lab.status()),
-    )
+    lab.wait_for_state("site1", "in-sync", CHANGED_WITHIN)
 }
 
 #[test]

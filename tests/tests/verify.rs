@@ -92,22 +92,6 @@ fn flip(file: &File, at: u64) -> Result<()> {
     Ok(())
 }
 
-fn state(lab: &TestLab) -> Result<String> {
-    let status = lab.site_status(SITE)?;
-    let state = status.get("state").and_then(Value::as_str);
-    Ok(state.context("no state")?.to_owned())
-}
-
-fn wait_for_state(lab: &TestLab, wanted: &str) -> Result<()> {
-    wait::until(
-        &format!("state {wanted}"),
-        LIMIT,
-        || state(lab).ok().filter(|state| state == wanted),
-        || format!("{:?}", lab.site_status(SITE)),
-    )
-    .map(drop)
-}
-
 /// A finding is shown as long as it is open.
 fn open_finding(lab: &TestLab) -> Result<bool> {
     let status = lab.status()?;
@@ -133,7 +117,7 @@ fn a_site_altered_behind_its_back_is_told_by_path_and_brought_back() {
 
             // Paused, so that the comparison that goes on all the time does not mend it before it is told.
             lab.vfsxctl(&["pause"])?;
-            wait_for_state(lab, "paused")?;
+            lab.wait_for_state(SITE, "paused", LIMIT)?;
             alter_tree(lab.site(SITE)?)?;
             let expected = [
                 (SITE, "/dropped", "missing"),
@@ -195,12 +179,12 @@ fn a_block_that_went_bad_at_the_site_is_found_by_a_deep_verify_alone_and_healed(
             let content = fs::read(lab.share("data")?.join("bad"))?;
             damage(site, content.get(1000..1064).context("content")?)?;
             site.service.start()?;
-            wait_for_state(lab, "in-sync")?;
+            lab.wait_for_state(SITE, "in-sync", LIMIT)?;
 
             Told::of(lab, &[])?.expect(0, "clean", &[])?;
             Told::of(lab, &["--deep"])?.expect(1, "differences", &[(SITE, "/bad", "block-damaged")])?;
             // Not in sync: the copy cannot be restored.
-            wait_for_state(lab, "failed")?;
+            lab.wait_for_state(SITE, "failed", LIMIT)?;
             Told::of(lab, &[])?;
             ensure!(open_finding(lab)?, "a plain one cannot tell that it is mended");
 
@@ -213,7 +197,7 @@ fn a_block_that_went_bad_at_the_site_is_found_by_a_deep_verify_alone_and_healed(
                 repaired.share
             );
             ensure!(!open_finding(lab)?);
-            wait_for_state(lab, "in-sync")?;
+            lab.wait_for_state(SITE, "in-sync", LIMIT)?;
             // From the disk, not from what the server has in memory.
             site.service.restart()?;
             Told::of(lab, &["--deep"])?.expect(0, "clean", &[])?;
@@ -261,11 +245,11 @@ fn what_was_changed_past_smbd_with_size_and_times_restored_is_found_by_a_deep_ve
             ];
             Told::of(lab, &["--deep"])?.expect(1, "differences", &expected)?;
             // Not in sync: it is not the copy of what the share holds.
-            wait_for_state(lab, "gap")?;
+            lab.wait_for_state(SITE, "gap", LIMIT)?;
             Told::of(lab, &["--deep"])?.expect(1, "differences", &expected)?;
 
             Told::of(lab, &["--deep", "--repair"])?.expect(0, "mended", &expected)?;
-            wait_for_state(lab, "in-sync")?;
+            lab.wait_for_state(SITE, "in-sync", LIMIT)?;
             lab.check_replica(SITE)
         },
     );

@@ -1,6 +1,7 @@
 //! What a person asks the running lab: vfsxctl.
 
 use super::Lab;
+use crate::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -65,6 +66,16 @@ impl Lab {
         found
             .cloned()
             .with_context(|| format!("status without site {site}: {status}"))
+    }
+
+    /// Waits until the status says that of the site.
+    pub fn wait_for_state(&self, site: &str, wanted: &str, limit: Duration) -> Result<()> {
+        let is_so = || {
+            let site = self.site_status(site).ok()?;
+            (site.get("state")?.as_str() == Some(wanted)).then_some(())
+        };
+        let why = || format!("{:?}", self.site_status(site));
+        wait::until(&format!("state {wanted} of {site}"), limit, is_so, why)
     }
 
     /// Bytes on the wire to and from `site` since vfsxd's start.

@@ -250,9 +250,12 @@ fn processes(chosen: impl Fn(&Stat) -> bool) -> Vec<Pid> {
         .collect()
 }
 
-/// A zombie has ended: nothing but its parent's wait is missing.
+/// A zombie has ended: nothing but its parent's wait is missing. Unless it has threads: one that waits for the disk outlives
+/// the first by that time, and keeps open files and their locks.
 pub fn runs(pid: Pid) -> bool {
-    Stat::read(pid.as_raw()).is_some_and(|stat| stat.state != 'Z')
+    let pid = pid.as_raw();
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    Stat::read(pid).is_some_and(|stat| stat.state != 'Z' || threads() > 1)
 }
 
 /// A part of `/proc/PID/stat`.
