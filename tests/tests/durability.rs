@@ -142,6 +142,8 @@ fn a_stream_and_an_attribute_are_waited_for_like_content() {
     with_level("journal", |lab| {
         let mut session = Session::connect(lab, "data")?;
         let handle = session.create("file", "create")?;
+        // A module that vfsxd has not greeted yet waits for nothing.
+        lab.settle()?;
         held_up_by(&lab.vfsxd, || {
             session.set_extended(handle, &[("KIND", "letter")])?;
             session.close(handle)

@@ -48,9 +48,16 @@ fn wait_for_mode(lab: &TestLab, wanted: &str) -> Result<()> {
 fn wait_for_exact_points(lab: &TestLab) -> Result<()> {
     wait_for_mode(lab, "copy")?;
     let before = exact_states(lab)?;
-    let more = || exact_states(lab).is_ok_and(|now| now > before).then_some(());
     let mut session = Session::connect(lab, "data")?;
-    session.create_write_close("knock", b"is it exact?")?;
+    let mut knocks = 0;
+    // More than once: what was told before the catalog had turned to exact states is not in one until something follows.
+    let more = || {
+        knocks += 1;
+        session
+            .create_write_close(&format!("knock{knocks}"), b"is it exact?")
+            .ok()?;
+        exact_states(lab).is_ok_and(|now| now > before).then_some(())
+    };
     wait::until("an exact state", MODE_LIMIT, more, || {
         format!("{:?}", lab.status())
     })

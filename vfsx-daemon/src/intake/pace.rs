@@ -4,31 +4,33 @@
 //! machine. While smbd works, this thread sleeps outside of `epoll_wait`, and takes at once what has come meanwhile; so sends
 //! wake nobody, and clients wait for nothing. What is in a socket is safe from a kill of its smbd as before.
 
+use crate::pace::Pace;
 use std::io;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 /// How long it rests. Less than a socket's buffer takes to fill, and little beside the time that a change takes to a site.
 const REST: Duration = Duration::from_millis(1);
+/// Looks without a rest: a module that comes is greeted at once, which takes some.
+const AT_ONCE: u32 = 32;
 
 pub(super) fn runtime() -> io::Result<Runtime> {
-    let looked = Mutex::new(None);
+    let pace = Mutex::new(Pace::new(REST, AT_ONCE));
     Builder::new_multi_thread()
         // One: with a second, one waits for sockets while the other rests.
         .worker_threads(1)
         .thread_name("intake")
         .enable_all()
-        .on_thread_park(move || rest(&looked))
+        .on_thread_park(move || rest(&pace))
         .build()
 }
 
-/// Before each wait for sockets. The first after a quiet time is not put off.
-fn rest(looked: &Mutex<Option<Instant>>) {
-    let mut looked = looked.lock().unwrap_or_else(PoisonError::into_inner);
-    if looked.is_some_and(|looked| looked.elapsed() < REST) {
+/// Before each wait for sockets.
+fn rest(pace: &Mutex<Pace>) {
+    let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+    if pace.next() > Instant::now() {
         std::thread::sleep(REST);
     }
-    *looked = Some(Instant::now());
+    pace.done();
 }
