@@ -125,9 +125,7 @@ struct vfsx_async {
 	struct tevent_context *ev;
 	struct tevent_timer *limit;
 	bool reported;
-	/* Bytes that a write is asked for. */
-	size_t asked;
-	ssize_t ret;
+	int ret;
 	off_t copied;
 	struct vfs_aio_state aio;
 };
@@ -176,42 +174,80 @@ static struct tevent_req *vfsx_async_follow(struct tevent_req *req, struct vfsx_
 	return req;
 }
 
-static void vfsx_pwrite_done(struct tevent_req *subreq)
-{
-	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+/* Writes: the most frequent of all. So there is no request of our own around that of the next module, nor one of SMB_VFS_NEXT_PWRITE_SEND,
+ * but a note beside it. */
 
-	state->ret = SMB_VFS_PWRITE_RECV(subreq, &state->aio);
-	TALLOC_FREE(subreq);
-	vfsx_report(state, state->ret >= 0 && (size_t)state->ret == state->asked);
-	tevent_req_done(req);
+struct vfsx_write {
+	struct vfsx_write *prev, *next;
+	struct tevent_req *req;
+	/* Of the module that has made the request. */
+	ssize_t (*recv)(struct tevent_req *req, struct vfs_aio_state *aio);
+	uint64_t ticket;
+	/* Bytes that the write is asked for. */
+	size_t asked;
+};
+
+/* Under way, the oldest first: few, and they end about in that order. */
+static struct vfsx_write *vfsx_writes;
+
+static void vfsx_write_end(struct vfsx_write *write)
+{
+	DLIST_REMOVE(vfsx_writes, write);
+	talloc_set_destructor(write, NULL);
+}
+
+/* smbd frees a request that still runs in a thread when the client's last connection is gone. */
+static int vfsx_write_destructor(struct vfsx_write *write)
+{
+	vfsx_write_end(write);
+	vfsx_rs_lost(write->ticket);
+	return 0;
 }
 
 struct tevent_req *vfsx_shim_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX *mem_ctx, struct tevent_context *ev,
 	struct files_struct *fsp, const void *data, size_t n, off_t offset, uint64_t ticket)
 {
-	struct vfsx_async *state = NULL;
-	struct tevent_req *req = vfsx_async_create(mem_ctx, handle, ticket, &state);
+	struct vfs_handle_struct *next = handle->next;
+	struct vfsx_write *write = talloc(mem_ctx, struct vfsx_write);
+	struct tevent_req *req = NULL;
+
+	/* The default module has it at the latest. */
+	while (next != NULL && next->fns->pwrite_send_fn == NULL) {
+		next = next->next;
+	}
+	if (write != NULL && next != NULL) {
+		req = next->fns->pwrite_send_fn(next, mem_ctx, ev, fsp, data, n, offset);
+	}
 	if (req == NULL) {
+		TALLOC_FREE(write);
+		vfsx_rs_finished(ticket, false);
 		return NULL;
 	}
-	state->asked = n;
-	return vfsx_async_follow(req, state, ev,
-		SMB_VFS_NEXT_PWRITE_SEND(state, ev, handle, fsp, data, n, offset), vfsx_pwrite_done);
+	*write = (struct vfsx_write){ .req = req, .recv = next->fns->pwrite_recv_fn, .ticket = ticket, .asked = n };
+	DLIST_ADD_END(vfsx_writes, write);
+	/* Goes with the request, however that ends. */
+	talloc_steal(req, write);
+	talloc_set_destructor(write, vfsx_write_destructor);
+	return req;
 }
 
 ssize_t vfsx_shim_pwrite_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 {
-	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
-	ssize_t ret;
+	struct vfsx_write *write = vfsx_writes;
+	ssize_t ret = -1;
 
-	if (tevent_req_is_unix_error(req, &aio->error)) {
+	while (write != NULL && write->req != req) {
+		write = write->next;
+	}
+	if (write == NULL) {
+		/* It was refused: a request of ours, and an error. */
+		tevent_req_is_unix_error(req, &aio->error);
 		tevent_req_received(req);
 		return -1;
 	}
-	*aio = state->aio;
-	ret = state->ret;
-	tevent_req_received(req);
+	ret = write->recv(req, aio);
+	vfsx_write_end(write);
+	vfsx_rs_finished(write->ticket, ret >= 0 && (size_t)ret == write->asked);
 	return ret;
 }
 
@@ -276,7 +312,17 @@ struct tevent_req *vfsx_shim_fsync_send(struct vfs_handle_struct *handle, TALLOC
 
 int vfsx_shim_fsync_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 {
-	return (int)vfsx_shim_pwrite_recv(req, aio);
+	struct vfsx_async *state = tevent_req_data(req, struct vfsx_async);
+	int ret;
+
+	if (tevent_req_is_unix_error(req, &aio->error)) {
+		tevent_req_received(req);
+		return -1;
+	}
+	*aio = state->aio;
+	ret = state->ret;
+	tevent_req_received(req);
+	return ret;
 }
 
 static void vfsx_offload_write_done(struct tevent_req *subreq)

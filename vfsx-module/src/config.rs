@@ -1,5 +1,6 @@
 //! Options of the share: `vfsx:NAME` in its section of `smb.conf`, or in `[global]`.
 
+use crate::client::HOLD;
 use std::path::PathBuf;
 use std::time::Duration;
 use vfsx_proto::Durability;
@@ -47,6 +48,8 @@ pub struct Config {
     pub durability: Durability,
     /// `vfsx:wait limit`: how long.
     pub wait_limit: Duration,
+    /// How long a change may stay in the outbox; zero: each is sent by itself. No option of a share.
+    pub hold: Duration,
 }
 
 impl Default for Config {
@@ -60,6 +63,7 @@ impl Default for Config {
             data_ring: DEFAULT_DATA_RING,
             durability: Durability::Noted,
             wait_limit: JOURNAL_WAIT_LIMIT,
+            hold: HOLD,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The memory that vfsxd reads: words that say how far the session is, and a ring of bytes. Laid out as [`vfsx_proto::ring`] says.
+//! The memory that vfsxd reads: words that say how far the session is, an outbox, and a ring of bytes. Laid out as [`vfsx_proto::ring`] says.
 //!
 //! It is a file without a name, sealed so that nobody can cut it: what is mapped here stays there. Bytes are written only where room
 //! was reserved, since a page that the kernel has no memory for would end the process.
@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vfsx_proto::ring::{HEADER, Word, halves, pieces};
+use vfsx_proto::ring::{Filled, HEADER, OUTBOX, WORDS, Word, halves, pieces};
 
 /// Copied and summed up at once: stays in the processor's nearest cache.
 const PIECE: usize = 16 * 1024;
@@ -44,8 +44,8 @@ impl Memory {
             base,
             size,
         };
-        memory.reserve_file(0, HEADER)?;
-        for word in [Word::Ended, Word::Begun, Word::Noted, Word::Copying] {
+        memory.reserve_file(0, WORDS)?;
+        for word in [Word::Ended, Word::Begun, Word::Noted, Word::Copying, Word::Outbox] {
             memory.set(word, 0);
         }
         memory.set(Word::Running, u64::MAX);
@@ -75,13 +75,33 @@ impl Memory {
         self.reserve_file(HEADER + offset, length)
     }
 
-    /// Gives all memory of the ring back. What is to be written next needs room again.
+    /// Makes sure that the outbox has memory.
+    pub fn reserve_outbox(&self) -> io::Result<()> {
+        self.reserve_file(WORDS, OUTBOX)
+    }
+
+    /// Puts bytes into the outbox, behind what `filled` says, when it has memory. What it holds then; `None`: there is no room.
+    pub fn put_into_outbox(&self, filled: Filled, bytes: &[u8]) -> Option<Filled> {
+        let end = u64::from(filled.length).checked_add(bytes.len() as u64)?;
+        let length = u32::try_from(end).ok().filter(|_| end <= OUTBOX)?;
+        // SAFETY: the outbox lies within the mapping, and nothing in this process refers to it.
+        unsafe {
+            let outbox = self.base.as_ptr().add(WORDS as usize);
+            let to = outbox.add(filled.length as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        let filled = Filled { length, ..filled };
+        self.set(Word::Outbox, filled.word());
+        Some(filled)
+    }
+
+    /// Gives all memory back but that of the words. What is to be put there next needs room again.
     pub fn release(&self) {
-        let length = usize::try_from(self.size).unwrap_or(0);
+        let length = usize::try_from(OUTBOX + self.size).unwrap_or(0);
         // SAFETY: exactly the mapping behind its first page. A failure leaves all as it is.
         unsafe {
-            let ring = self.base.as_ptr().add(HEADER as usize);
-            libc::madvise(ring.cast(), length, libc::MADV_REMOVE);
+            let behind = self.base.as_ptr().add(WORDS as usize);
+            libc::madvise(behind.cast(), length, libc::MADV_REMOVE);
         }
     }
 
@@ -184,6 +204,14 @@ pub(crate) mod tests {
             value(&bytes).expect("nobody writes it now")
         }
 
+        /// The frames that the outbox holds.
+        pub(crate) fn outbox(&self) -> Vec<u8> {
+            let filled = Filled::of(self.word(Word::Outbox)).expect("no longer than it is");
+            let mut bytes = vec![0; filled.length as usize];
+            self.file.read_exact_at(&mut bytes, WORDS).expect("in the file");
+            bytes
+        }
+
         /// As vfsxd does: `None` when it is not what was announced.
         pub(crate) fn data(&self, place: InRing, length: u64) -> Option<Vec<u8>> {
             let mut data = Vec::new();
@@ -215,6 +243,7 @@ pub(crate) mod tests {
             Word::Noted,
             Word::Running,
             Word::Copying,
+            Word::Outbox,
         ];
         for (n, word) in (1 << 40..).zip(words) {
             memory.set(word, n);
@@ -235,6 +264,22 @@ pub(crate) mod tests {
         let sealed = unsafe { libc::fcntl(other.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) };
         assert_eq!(sealed, -1);
         assert!(memory.reserve(0, 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn the_outbox_takes_what_fits_and_nothing_of_what_does_not() {
+        let memory = Memory::new(0).expect("memory");
+        memory.reserve_outbox().expect("room");
+        let filled = memory
+            .put_into_outbox(Filled::default(), b"one")
+            .expect("it fits");
+        let large = vec![7; OUTBOX as usize - 2];
+        assert_eq!(memory.put_into_outbox(filled, &large), None);
+        assert_eq!(reader(&memory).outbox(), b"one");
+        let filled = memory.put_into_outbox(filled, &large[1..]).expect("just fits");
+        assert_eq!(u64::from(filled.length), OUTBOX);
+        assert_eq!(memory.put_into_outbox(filled, b"x"), None);
+        assert_eq!(reader(&memory).outbox(), [b"one", &large[1..]].concat());
     }
 
     #[test]

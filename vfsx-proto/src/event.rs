@@ -19,6 +19,7 @@ pub struct NodeRef {
 pub struct DirRef {
     pub node: NodeRef,
     /// Path relative to the share's root (empty: the root itself). A hint: stale after another client's rename.
+    #[serde(with = "serde_bytes")]
     pub path_hint: Vec<u8>,
 }
 
@@ -93,6 +94,7 @@ pub enum Event {
     /// A name now leads to `node`: open that created, mkdir, symlink, mknod.
     Create {
         dir: DirRef,
+        #[serde(with = "serde_bytes")]
         name: Vec<u8>,
         node: NodeRef,
         kind: NodeKind,
@@ -100,14 +102,17 @@ pub enum Event {
     /// One more name for an existing node.
     Link {
         dir: DirRef,
+        #[serde(with = "serde_bytes")]
         name: Vec<u8>,
         node: NodeRef,
     },
     /// `replaced` is what `to_name` led to before.
     Rename {
         from: DirRef,
+        #[serde(with = "serde_bytes")]
         from_name: Vec<u8>,
         to: DirRef,
+        #[serde(with = "serde_bytes")]
         to_name: Vec<u8>,
         node: NodeRef,
         replaced: Option<NodeRef>,
@@ -115,22 +120,29 @@ pub enum Event {
     /// The name is gone; `node` is what it led to.
     Unlink {
         dir: DirRef,
+        #[serde(with = "serde_bytes")]
         name: Vec<u8>,
         node: NodeRef,
     },
     /// The outcome of a namespace call is unknown (it failed, or was abandoned): look at this name again.
-    Look { dir: DirRef, name: Vec<u8> },
+    Look {
+        dir: DirRef,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
     /// First write on a handle, sent before the write: until `Closed` comes for `handle`, or the session ends,
     /// the node's content is open. `path_hint` is relative to the share's root.
     Opened {
         handle: u64,
         node: NodeRef,
+        #[serde(with = "serde_bytes")]
         path_hint: Vec<u8>,
     },
     /// These bytes were or may have been written. `whole` means any byte may have changed.
     Dirty {
         handle: u64,
         node: NodeRef,
+        #[serde(with = "serde_bytes")]
         path_hint: Vec<u8>,
         ranges: Vec<Range>,
         whole: bool,
@@ -142,6 +154,7 @@ pub enum Event {
     /// Read this inode's metadata again.
     Touched {
         node: NodeRef,
+        #[serde(with = "serde_bytes")]
         path_hint: Vec<u8>,
         changed: Changed,
     },
@@ -163,6 +176,7 @@ pub enum Event {
     /// Instead of `Touched`, where the module could read what is new.
     Metadata {
         node: NodeRef,
+        #[serde(with = "serde_bytes")]
         path_hint: Vec<u8>,
         metadata: Metadata,
     },

@@ -1,5 +1,6 @@
 //! Frames: a 4-byte little-endian length and a postcard body; no checksum, a Unix socket neither loses nor reorders.
 
+use crate::event::Event;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Longest body in bytes. A rename carries four names and paths of at most 4 KiB, a dirty list is split by its
@@ -31,7 +32,8 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
 fn append<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX]);
-    postcard::to_io(message, &mut *out).map_err(|e| FrameError::Malformed(e.to_string()))?;
+    postcard::serialize_with_flavor(message, Appended(out))
+        .map_err(|e| FrameError::Malformed(e.to_string()))?;
     let length = out.len() - start - PREFIX;
     if length > MAX_FRAME {
         return Err(FrameError::TooLong { length });
@@ -40,6 +42,45 @@ fn append<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError
         prefix.copy_from_slice(&(length as u32).to_le_bytes());
     }
     Ok(())
+}
+
+/// The same for [`ToDaemon::Events`] of one [`Stamped`], which is what a module notes: the same bytes, and nothing is moved for them.
+///
+/// [`ToDaemon::Events`]: crate::ToDaemon::Events
+/// [`Stamped`]: crate::Stamped
+pub fn encode_event(
+    sequence: u64,
+    time_ns: i64,
+    began_ns: u64,
+    event: &Event,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    const EVENTS: u8 = 1;
+    const ONE: u8 = 1;
+    encode(&(EVENTS, ONE, sequence, time_ns, began_ns, event), out)
+}
+
+/// Bytes at the end of a vector.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appended<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Decodes the body of one frame.

@@ -10,7 +10,7 @@ mod message;
 pub mod ring;
 
 pub use event::{Changed, DirRef, Event, GapReason, InRing, Metadata, NodeKind, NodeRef, Range, Stamped};
-pub use frame::{Decoder, FrameError, MAX_FRAME, decode, encode};
+pub use frame::{Decoder, FrameError, MAX_FRAME, decode, encode, encode_event};
 pub use message::{
     Durability, Exclude, Hello, MAGIC, PREAMBLE, PROTOCOL_VERSION, PreambleError, Refusal, SessionId,
     ToDaemon, ToModule, Waits, Welcome, check_preamble, preamble,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of a connection in each direction, followed by [`PROTOCOL_VERSION`] in little-endian, before any frame.
 pub const MAGIC: [u8; 4] = *b"VFSX";
 /// Raised with every change of an encoding. Both ends must have the same one.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 6;
 
@@ -55,15 +55,16 @@ pub struct Hello {
     pub module: String,
     pub durability: Durability,
     pub exclude: Exclude,
-    /// Bytes of the ring of written data in the memory whose descriptor comes with this connection's first bytes
-    /// ([`crate::ring`]); 0: the session tells ranges only.
-    pub ring: u64,
+    /// Of the memory whose descriptor comes with this connection's first bytes ([`crate::ring`]): bytes of its ring of written data, 0 when
+    /// the session tells ranges only. `None`: no memory comes.
+    pub ring: Option<u64>,
 }
 
 /// Names that are not replicated, as the share's configuration says when the tree connect begins.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exclude {
     /// `/pattern/pattern/`, as `veto files` of `smb.conf`; empty: none.
+    #[serde(with = "serde_bytes")]
     pub patterns: Vec<u8>,
     pub case_sensitive: bool,
     /// When the configuration was read, nanoseconds since the epoch: the newest counts.

@@ -1,12 +1,17 @@
-//! The memory that a module shares with vfsxd: a page of words that say how far the session is, and a ring of written data.
+//! The memory that a module shares with vfsxd: a page of words that say how far the session is, an outbox of frames that are not sent
+//! yet, and, in mode `copy`, a ring of written data.
 //!
 //! The module makes it with `memfd_create`, maps it and passes the descriptor with `Hello`. vfsxd only ever reads the
 //! descriptor, so a module that scribbles or cuts the file harms nobody: what is read is checked after it was copied.
 
 use std::time::Duration;
 
+/// Bytes of the words' page.
+pub const WORDS: u64 = 4096;
+/// Bytes of the outbox behind it: some dozens of new files.
+pub const OUTBOX: u64 = 32 * 1024;
 /// Bytes before the ring.
-pub const HEADER: u64 = 4096;
+pub const HEADER: u64 = WORDS + OUTBOX;
 /// Most data in one `Write`; longer writes are told in pieces.
 pub const MAX_WRITE: usize = 256 * 1024;
 /// Most bytes of names and values in a `Metadata`; an inode with more is told as `Touched`.
@@ -34,6 +39,8 @@ pub enum Word {
     /// 1: every change is noted by the end of its call, every write before it begins. 0: ranges are held back, as without
     /// a ring.
     Copying,
+    /// What the outbox holds: [`Filled`].
+    Outbox,
 }
 
 impl Word {
@@ -46,7 +53,30 @@ impl Word {
             Word::Noted => 2,
             Word::Running => 3,
             Word::Copying => 4,
+            Word::Outbox => 5,
         }
+    }
+}
+
+/// What the outbox holds: whole frames of events, from its start on. They are those that follow what is in the socket, or in it already.
+/// Of a process that was killed they are all that it had noted and not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filled {
+    /// Counts how often it was emptied: bytes that were read between two equal ones are those of the first.
+    pub round: u32,
+    /// In bytes.
+    pub length: u32,
+}
+
+impl Filled {
+    pub fn word(self) -> u64 {
+        u64::from(self.round) << 32 | u64::from(self.length)
+    }
+
+    /// `None`: longer than the outbox, which no module writes.
+    pub fn of(word: u64) -> Option<Self> {
+        let (round, length) = ((word >> 32) as u32, word as u32);
+        (u64::from(length) <= OUTBOX).then_some(Self { round, length })
     }
 }
 
@@ -92,6 +122,17 @@ mod tests {
             assert_eq!(value(&bytes(value_half.wrapping_add(1), complement)), None);
         }
         assert_eq!(value(&[0; WORD]), None, "memory that nobody has written");
+    }
+
+    #[test]
+    fn what_the_outbox_holds_is_one_word_and_never_more_than_it_has_room_for() {
+        let filled = Filled {
+            round: u32::MAX,
+            length: OUTBOX as u32,
+        };
+        assert_eq!(Filled::of(filled.word()), Some(filled));
+        assert_eq!(Filled::of(0), Some(Filled::default()));
+        assert_eq!(Filled::of(OUTBOX + 1), None);
     }
 
     #[test]

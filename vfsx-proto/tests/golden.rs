@@ -51,18 +51,21 @@ fn check_event(event: Event, bytes: &str) {
         began_ns: 300,
         event,
     };
+    let mut alone = Vec::new();
+    encode_event(1, 1, 300, &stamped.event, &mut alone).expect("encodes");
     // Events(1 event), sequence 1, time 1 (zigzag 2), began 300, then the event.
     check(
         &ToDaemon::Events(vec![stamped]),
         &format!("01 01 01 02 ac02 {bytes}"),
     );
+    assert_eq!(alone, frame(&format!("01 01 01 02 ac02 {bytes}")));
 }
 
 #[test]
 fn preamble_bytes() {
-    assert_eq!(preamble(), *b"VFSX\x03\x00");
-    assert_eq!(check_preamble(b"VFSX\x03\x00"), Ok(()));
-    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x02\x00", 2), (b"VFSX\x00\x02", 512)] {
+    assert_eq!(preamble(), *b"VFSX\x04\x00");
+    assert_eq!(check_preamble(b"VFSX\x04\x00"), Ok(()));
+    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x03\x00", 3), (b"VFSX\x00\x02", 512)] {
         assert_eq!(check_preamble(version), Err(PreambleError::Version { peer }));
     }
     assert_eq!(check_preamble(b"HTTP/1"), Err(PreambleError::NotVfsx));
@@ -87,12 +90,12 @@ fn messages_of_the_module() {
                 case_sensitive: true,
                 read_ns: -2,
             },
-            ring: 128,
+            ring: Some(128),
         };
         check(
             &ToDaemon::Hello(hello),
             &format!(
-                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03 8001",
+                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03 018001",
                 "ee".repeat(16)
             ),
         );

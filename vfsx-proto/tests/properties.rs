@@ -185,7 +185,7 @@ fn message() -> impl Strategy<Value = ToDaemon> {
             ".*",
             durability(),
             exclude(),
-            any::<u64>()
+            any::<Option<u64>>()
         )
             .prop_map(
                 |(session, share, pid, samba, module, durability, exclude, ring)| {

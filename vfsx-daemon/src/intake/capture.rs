@@ -74,7 +74,7 @@ struct Rings {
 }
 
 fn rings(state: &State) -> Rings {
-    let with = state.connections.values().filter(|c| c.ring.is_some()).count();
+    let with = state.connections.values().filter(|c| c.ring().is_some()).count();
     Rings {
         with,
         without: state.connections.len() - with,

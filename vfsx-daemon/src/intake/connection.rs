@@ -1,8 +1,8 @@
 //! One connection of a module.
 
 use super::handshakes::Handshake;
+use super::memory::Memory;
 use super::receive::{Reader, ReceiveError};
-use super::ring::DataRing;
 use super::share::{Arrival, Registration, ShareIntake};
 use super::written::Written;
 use crate::journal::{Body, Session};
@@ -52,7 +52,7 @@ impl ConnectionError {
 /// Who has said hello.
 struct Greeted {
     session: Session,
-    ring: Option<Arc<DataRing>>,
+    memory: Option<Arc<Memory>>,
 }
 
 /// What a connection needs of the intake.
@@ -76,15 +76,19 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
         }
     };
     drop(handshake);
-    let Greeted { session, ring } = greeted;
+    let Greeted { session, memory } = greeted;
+    let mut written = Written::new(session, memory);
     let outcome = tokio::select! {
-        outcome = take_events(&mut reader, &share, (session, id), ring) => outcome,
+        outcome = take_events(&mut reader, &share, (session, id), &mut written) => outcome,
         () = writer.run() => Ok(()),
     };
     // Nothing when it was superseded, or when the share made everyone connect anew.
     match &outcome {
         Err(error) if error.is_ours() => blocking(|| share.lost(session, id)),
-        _ => blocking(|| share.closed(session, id)),
+        _ => blocking(|| {
+            written.take_rest(&share, id);
+            share.closed(session, id);
+        }),
     }
     if let Err(error) = outcome {
         tracing::warn!(share = share.name(), %error, "a module's connection has ended");
@@ -141,14 +145,15 @@ fn register(
 ) -> (Greeted, Registration) {
     let (session, durability) = (Session::from(hello.session), hello.durability);
     share.note_exclude(hello.exclude);
-    let ring = (hello.ring > 0).then(|| DataRing::new(descriptor, hello.ring));
-    let ring = ring.and_then(|ring| {
-        ring.inspect_err(|error| {
-            let (share, pid) = (share.name(), hello.pid);
-            tracing::error!(share, pid, %error, "the memory of written data that smbd shares cannot be used");
-        })
-        .ok()
-        .map(Arc::new)
+    let memory = hello.ring.map(|ring| Memory::new(descriptor, ring));
+    let memory = memory.and_then(|memory| {
+        memory
+            .inspect_err(|error| {
+                let (share, pid) = (share.name(), hello.pid);
+                tracing::error!(share, pid, %error, "the memory that smbd shares cannot be used");
+            })
+            .ok()
+            .map(Arc::new)
     });
     let started = Body::SessionStarted {
         pid: hello.pid,
@@ -158,10 +163,10 @@ fn register(
     let arrival = Arrival {
         durability,
         started,
-        ring: ring.clone(),
+        memory: memory.clone(),
     };
     let registration = blocking(|| share.register(session, id, arrival));
-    (Greeted { session, ring }, registration)
+    (Greeted { session, memory }, registration)
 }
 
 async fn refuse(write: &mut OwnedWriteHalf, refusal: Refusal) -> ConnectionError {
@@ -177,9 +182,8 @@ async fn take_events(
     reader: &mut Reader,
     share: &ShareIntake,
     (session, id): (Session, u64),
-    ring: Option<Arc<DataRing>>,
+    written: &mut Written,
 ) -> Result<(), ConnectionError> {
-    let mut written = Written::new(session, ring);
     loop {
         let mut events = Vec::new();
         let mut tokens = Vec::new();

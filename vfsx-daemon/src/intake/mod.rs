@@ -11,11 +11,12 @@ mod commits;
 mod connection;
 mod flags;
 mod handshakes;
+mod memory;
 mod moments;
+mod outbox;
 mod pace;
 mod pending_gap;
 mod receive;
-mod ring;
 mod share;
 mod socket;
 mod spool;
@@ -182,7 +183,7 @@ async fn probe(path: &Path) -> io::Result<()> {
         module: String::new(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
-        ring: 0,
+        ring: None,
     };
     vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
     stream.write_all(&hello).await?;

@@ -9,8 +9,8 @@
 //! one that has begun a call without having said so (it has just connected) makes for a later moment.
 
 use super::flags;
-use super::ring::DataRing;
-use super::share::{ShareIntake, State};
+use super::memory::Memory;
+use super::share::{Connected, ShareIntake, State};
 use super::{BarrierError, Barriers};
 use crate::catalog::{Moment, Sessions};
 use crate::journal::{Session, monotonic_ns};
@@ -152,7 +152,7 @@ impl IntakeSessions {
         }
     }
 
-    fn sessions(&self, state: &State) -> Result<Vec<(Session, Arc<DataRing>)>, Unsure> {
+    fn sessions(&self, state: &State) -> Result<Vec<(Session, Arc<Memory>)>, Unsure> {
         if !state.awaited.is_empty() {
             return Err(Unsure::Awaited);
         }
@@ -160,7 +160,7 @@ impl IntakeSessions {
             return Err(Unsure::Discarding);
         }
         let rings = state.connections.iter().map(|(session, connected)| {
-            let ring = connected.ring.clone().ok_or(Unsure::NoRing)?;
+            let ring = connected.ring().ok_or(Unsure::NoRing)?;
             Ok((*session, ring))
         });
         rings.collect()
@@ -171,7 +171,7 @@ impl IntakeSessions {
     fn noted(
         &self,
         session: Session,
-        ring: &DataRing,
+        ring: &Memory,
         begun: Option<u64>,
         until: Instant,
     ) -> Result<Option<u64>, Unsure> {
@@ -237,7 +237,7 @@ impl Sessions for IntakeSessions {
         let has_ended = |(session, noted): &(Session, u64)| {
             let ring = || {
                 let state = self.intake.lock();
-                state.connections.get(session).and_then(|c| c.ring.clone())
+                state.connections.get(session).and_then(Connected::ring)
             };
             self.wait(*session, WRITE_POLL, until, || {
                 ring().is_none_or(|ring| ring.word(Word::Running) > Some(*noted))

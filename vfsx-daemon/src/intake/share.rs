@@ -4,8 +4,8 @@ use super::arrivals::Arrivals;
 use super::capture::Capture;
 use super::commits::Commits;
 use super::flags;
+use super::memory::Memory;
 use super::pending_gap::{GapReserve, PendingGap};
-use super::ring::DataRing;
 use super::tend::Undecided;
 use crate::journal::{AppendError, Body, Draft, GapReason, Journal, Session, SessionEnd};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use vfsx_proto::ring::Word;
+use vfsx_proto::ring::{Filled, Word};
 use vfsx_proto::{Durability, Exclude, Waits};
 
 /// A session that was open when its connection was lost for a reason on this side has this long to come back before
@@ -81,13 +81,22 @@ pub(super) struct State {
 
 /// A registered connection, as the share sees it.
 pub(super) struct Connected {
-    id: u64,
+    pub(super) id: u64,
     acknowledge: watch::Sender<u64>,
     pub(super) ask: mpsc::Sender<u64>,
     /// Barriers that wait for `Sent` with the token; dropping one answers it too.
     pub(super) barriers: Vec<(u64, oneshot::Sender<()>)>,
     pub(super) commits: Commits,
-    pub(super) ring: Option<Arc<DataRing>>,
+    pub(super) memory: Option<Arc<Memory>>,
+    /// What its outbox held when the share was tended last.
+    pub(super) held: Option<Filled>,
+}
+
+impl Connected {
+    /// The memory of a session that tells written data.
+    pub(super) fn ring(&self) -> Option<Arc<Memory>> {
+        self.memory.clone().filter(|memory| memory.has_ring())
+    }
 }
 
 /// A registered connection, as its task sees it. It ends when `ask` is closed: another connection of the session has
@@ -104,7 +113,7 @@ pub(super) struct Registration {
 pub(super) struct Arrival {
     pub(super) durability: Durability,
     pub(super) started: Body,
-    pub(super) ring: Option<Arc<DataRing>>,
+    pub(super) memory: Option<Arc<Memory>>,
 }
 
 /// The connection is not the session's any more.
@@ -225,9 +234,9 @@ impl ShareIntake {
         let Arrival {
             durability,
             started,
-            ring,
+            memory,
         } = arrival;
-        let with_ring = ring.is_some();
+        let with_ring = memory.as_ref().is_some_and(|memory| memory.has_ring());
         let copy = with_ring.then(|| self.told_copy());
         let mut state = self.lock();
         state.awaited.remove(&session);
@@ -244,7 +253,8 @@ impl ShareIntake {
                 ask,
                 barriers: Vec::new(),
                 commits,
-                ring,
+                memory,
+                held: None,
             },
         );
         self.arrived(&mut state, with_ring);
@@ -299,7 +309,7 @@ impl ShareIntake {
             state.keep_waits(&connected.commits);
         }
         self.decide(&mut state);
-        if let Some(ring) = connected.and_then(|connected| connected.ring)
+        if let Some(ring) = connected.and_then(|connected| connected.ring())
             && self.was_killed(session, &ring)
         {
             self.note_kill(&mut state);
@@ -321,7 +331,7 @@ impl ShareIntake {
     }
 
     /// A session that ends by itself is within no call then, and what it has noted is in the journal, or left in a file.
-    fn was_killed(&self, session: Session, ring: &DataRing) -> bool {
+    fn was_killed(&self, session: Session, ring: &Memory) -> bool {
         let untold = ring.word(Word::Noted) > Some(self.journal.written(session));
         ring.is_in_call() || untold && !self.has_left_file(session)
     }

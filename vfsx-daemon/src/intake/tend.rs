@@ -30,7 +30,7 @@ enum Verdict {
 }
 
 impl ShareIntake {
-    /// Done every second, and before a status or a scan: takes in spool files and gap flags, gets a failed journal going again, ends
+    /// Done every second, and before a status or a scan: takes in what stands still in modules' memory, spool files and gap flags, gets a failed journal going again, ends
     /// sessions that did not come back. Blocks on the disk, for some seconds at most as far as a working kernel goes.
     pub fn tend(&self) {
         self.tend_as_of(Instant::now());
@@ -39,6 +39,7 @@ impl ShareIntake {
     pub(super) fn tend_as_of(&self, now: Instant) {
         let Some(mut undecided) = self.turn() else { return };
         self.notice_failed_sync();
+        self.take_outboxes();
         self.take_spool();
         self.take_flags(&mut undecided, now);
         self.settle_pending_gap();

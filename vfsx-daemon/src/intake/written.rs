@@ -1,6 +1,6 @@
 //! Events on their way into the journal, together with the data that they announce.
 
-use super::ring::DataRing;
+use super::memory::Memory;
 use super::share::{ShareIntake, Superseded};
 use crate::journal::{self, Body, Draft, Session, monotonic_ns};
 use std::sync::Arc;
@@ -12,17 +12,25 @@ const AT_ONCE: usize = 4 << 20;
 /// A connection's way into the journal.
 pub(super) struct Written {
     session: Session,
-    ring: Option<Arc<DataRing>>,
+    memory: Option<Arc<Memory>>,
     complained: bool,
 }
 
 impl Written {
-    pub(super) fn new(session: Session, ring: Option<Arc<DataRing>>) -> Self {
+    pub(super) fn new(session: Session, memory: Option<Arc<Memory>>) -> Self {
         Self {
             session,
-            ring,
+            memory,
             complained: false,
         }
+    }
+
+    pub(super) fn session(&self) -> Session {
+        self.session
+    }
+
+    pub(super) fn memory(&self) -> Option<Arc<Memory>> {
+        self.memory.clone()
     }
 
     pub(super) fn take(
@@ -65,15 +73,15 @@ impl Written {
 
     /// Without its data a write is a range like others: it is read from the file when it has ended.
     fn draft(&mut self, stamped: Stamped, wanted: bool, known: u64) -> Draft {
-        let place = match (&stamped.event, &self.ring) {
-            (Event::Write { length, data, .. }, Some(ring)) if wanted && stamped.sequence > known => {
-                data.map(|place| (Arc::clone(ring), place, *length))
+        let place = match (&stamped.event, &self.memory) {
+            (Event::Write { length, data, .. }, Some(memory)) if wanted && stamped.sequence > known => {
+                data.map(|place| (Arc::clone(memory), place, *length))
             }
             _ => None,
         };
         let mut draft = journal::draft(self.session, stamped);
-        if let (Some((ring, place, length)), Body::Write { data, .. }) = (place, &mut draft.body) {
-            *data = ring.read(place, length);
+        if let (Some((memory, place, length)), Body::Write { data, .. }) = (place, &mut draft.body) {
+            *data = memory.read(place, length);
             if data.is_none() && !std::mem::replace(&mut self.complained, true) {
                 tracing::error!("written data is not what smbd has announced; it is read from the file");
             }

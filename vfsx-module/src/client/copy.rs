@@ -1,5 +1,5 @@
-//! Mode `copy`: the memory that the session shares with vfsxd. Nothing here costs a system call in a call of smbd, but for the first
-//! use of each piece of the ring.
+//! The memory that the session shares with vfsxd, and what it is for in mode `copy`. Nothing here costs a system call in a call of smbd, but
+//! for the first use of each piece of it.
 
 use super::shared::Shared;
 use super::{Client, ERROR, Host, NOTICE, Request};
@@ -8,29 +8,25 @@ use std::time::Instant;
 use vfsx_proto::ring::Word;
 use vfsx_proto::{Hello, InRing};
 
-/// In mode `copy`. Without memory for it the session tells ranges only, and says so.
+/// With a ring in mode `copy`. Without memory for it the session tells ranges only and sends each change at once, and says so.
 pub(super) fn share_memory(config: &Config, host: Host, hello: &mut Hello) -> Option<Shared> {
-    hello.ring = 0;
-    if config.mode == Mode::Map {
-        return None;
+    let size = match config.mode {
+        Mode::Map => 0,
+        Mode::Copy => config.data_ring as u64,
+    };
+    let shared = Shared::new(size);
+    if let Err(e) = &shared {
+        let what = match config.mode {
+            Mode::Map => "each change is sent by itself",
+            Mode::Copy => "ranges are told, as with vfsx:mode = map",
+        };
+        let share = &hello.share;
+        let text = format!("share {share}: no memory to share with vfsxd: {e}; {what}");
+        (host.log)(ERROR, &text);
     }
-    let size = config.data_ring as u64;
-    match Shared::new(size) {
-        Ok(shared) => {
-            hello.ring = size;
-            Some(shared)
-        }
-        Err(e) => {
-            let share = &hello.share;
-            (host.log)(
-                ERROR,
-                &format!(
-                    "share {share}: no memory to share with vfsxd: {e}; ranges are told, as with vfsx:mode = map"
-                ),
-            );
-            None
-        }
-    }
+    let shared = shared.ok();
+    hello.ring = shared.as_ref().map(|_| size);
+    shared
 }
 
 impl Client {
@@ -46,20 +42,25 @@ impl Client {
     }
 
     /// Whether data can be told at all.
-    pub fn shares_memory(&self) -> bool {
-        self.shared.is_some()
+    pub fn has_ring(&self) -> bool {
+        self.shared.as_ref().is_some_and(Shared::has_ring)
+    }
+
+    /// What mode `copy` needs of the memory.
+    fn ring_memory(&mut self) -> Option<&mut Shared> {
+        self.shared.as_mut().filter(|shared| shared.has_ring())
     }
 
     /// An outermost call of smbd begins.
     pub fn begin_call(&mut self) {
-        if let Some(shared) = &mut self.shared {
+        if let Some(shared) = self.ring_memory() {
             shared.begin_call();
         }
     }
 
     /// It ends, and all that it did is noted.
     pub fn end_call(&mut self) {
-        if let Some(shared) = &mut self.shared {
+        if let Some(shared) = self.ring_memory() {
             shared.end_call();
         }
     }
@@ -71,7 +72,7 @@ impl Client {
 
     /// Something is about to be changed. While vfsxd does not know of this session, it is to find a flag.
     pub fn about_to_change(&mut self) -> Vec<Request> {
-        if self.shared.is_none() || self.link.is_up() || self.standing.is_some() {
+        if !self.has_ring() || self.link.is_up() || self.standing.is_some() {
             return Vec::new();
         }
         // The `Welcome` may be there.
@@ -93,12 +94,12 @@ impl Client {
         } else {
             self.ring.has_much_room()
         };
-        self.shared.is_some() && self.data_wanted && self.link.is_up() && self.lost.is_none() && has_room
+        self.has_ring() && self.data_wanted && self.link.is_up() && self.lost.is_none() && has_room
     }
 
     /// Puts data where vfsxd finds it. `None`: there is no room, until vfsxd has acknowledged older data.
     pub fn put(&mut self, data: &[u8]) -> Option<InRing> {
-        self.shared.as_mut()?.put(data)
+        self.ring_memory()?.put(data)
     }
 
     /// The event that tells of data is kept: until it is acknowledged, so is the data.
@@ -135,7 +136,7 @@ impl Client {
     /// What vfsxd does not know yet it is not to hear of by the end of the connection alone.
     pub(super) fn lose_link(&mut self) {
         self.data_wanted = false;
-        if self.shared.is_some() && !self.is_settled() {
+        if self.has_ring() && !self.is_settled() {
             self.raise_early();
         }
     }

@@ -87,6 +87,7 @@ impl Client {
         self.count(Instant::now());
         self.log_fallbacks();
         self.told.due = Some(Instant::now());
+        self.stir();
     }
 
     /// When vfsxd is to be told of the numbers. Never while it does not read.
@@ -141,6 +142,7 @@ impl Client {
     /// Notes what has become of calls.
     fn count(&mut self, now: Instant) {
         if self.waits.calls > 0 && self.told.waits != Some(self.totals()) {
+            self.stir();
             self.told.due.get_or_insert(now + TELL_AFTER);
         }
         if self.waits.fallbacks == self.told.seen {

@@ -7,13 +7,17 @@ mod absence;
 mod copy;
 mod durable;
 pub mod flag;
+mod frames;
 mod link;
+mod outbox;
 mod ring;
 mod shared;
 mod space;
 mod spool;
 mod waits;
 
+#[cfg(test)]
+mod outbox_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -24,6 +28,8 @@ use crate::os;
 use durable::Told;
 use flag::{Lost, Standing};
 use link::{Link, LinkError};
+pub use outbox::HOLD;
+use outbox::Held;
 use ring::{NotKept, Ring};
 use shared::Shared;
 use std::collections::VecDeque;
@@ -84,8 +90,11 @@ pub struct Client {
     committed: u64,
     waits: Waits,
     told: Told,
-    /// In mode `copy`, when there was memory for it.
+    /// When there was memory for it.
     shared: Option<Shared>,
+    held: Held,
+    /// Something has changed that the event loop has to know of.
+    stirred: bool,
     /// The present connection has not been given the descriptor of that yet.
     to_pass: bool,
     /// vfsxd wants written data, as it said on the present connection.
@@ -126,6 +135,8 @@ impl Client {
             waits,
             told: Told::default(),
             shared,
+            held: Held::default(),
+            stirred: true,
             to_pass: false,
             data_wanted: false,
         };
@@ -145,7 +156,7 @@ impl Client {
             // Its place in the order is after the `Gap` that is not in the ring yet.
             return None;
         }
-        match self.keep(event, os::wall_clock()) {
+        match self.keep(&event, os::wall_clock()) {
             Ok(()) => return Some(self.ring.last()),
             // Never a `Gap` at once: it is small and may still fit, and there is no room for what follows it.
             Err(NotKept::Full) => self.lose(GapReason::RingFull),
@@ -154,10 +165,14 @@ impl Client {
         None
     }
 
-    fn keep(&mut self, event: Event, time_ns: i64) -> Result<(), NotKept> {
-        let began_ns = self.shared.as_ref().and_then(|shared| shared.began_ns);
+    fn keep(&mut self, event: &Event, time_ns: i64) -> Result<(), NotKept> {
+        let (began_ns, may_hold) = (self.began_ns(), self.may_hold());
         self.ring.push(event, time_ns, began_ns)?;
+        self.stir();
         self.tell(Word::Noted, self.ring.last());
+        if may_hold {
+            self.hold();
+        }
         Ok(())
     }
 
@@ -165,7 +180,7 @@ impl Client {
     pub fn gap(&mut self, reason: GapReason) {
         let since_ns = os::wall_clock();
         // A `Gap` that is not in the ring yet covers this one too.
-        if self.lost.is_some() || self.keep(Event::Gap { since_ns, reason }, since_ns).is_err() {
+        if self.lost.is_some() || self.keep(&Event::Gap { since_ns, reason }, since_ns).is_err() {
             self.lose(reason);
         } else {
             self.log_gap(reason);
@@ -188,7 +203,7 @@ impl Client {
         (self.host.log)(ERROR, &text);
     }
 
-    /// Sends what the socket takes.
+    /// Sends what the socket takes, unless it is safe where it is and its time has not come.
     pub fn flush(&mut self) -> Vec<Request> {
         // Between connect and `Welcome` the answer may be there already, before the event loop looks.
         let requests = if self.link.is_up() {
@@ -196,7 +211,9 @@ impl Client {
         } else {
             self.readable()
         };
-        self.send();
+        if !self.is_held() && !self.has_nothing_to_send() {
+            self.send();
+        }
         requests
     }
 
@@ -221,8 +238,12 @@ impl Client {
         self.answers.push_back((after, token));
     }
 
-    /// Tries to connect when it is time, and raises the standing flag when changes stay unacknowledged.
+    /// Tries to connect when it is time, sends what was held, and raises the standing flag when changes stay unacknowledged.
     pub fn tick(&mut self, now: Instant) -> Vec<Request> {
+        self.stir();
+        if self.held_until().is_some_and(|until| until <= now) {
+            self.send();
+        }
         if self.link.retry_at().is_some_and(|at| at <= now) {
             self.connect();
         }
@@ -245,8 +266,19 @@ impl Client {
             self.standing_at(),
             self.tell_at(),
             self.idle_at(),
+            self.held_until(),
         ];
         due.into_iter().flatten().min()
+    }
+
+    /// Something becomes due that [`Client::deadline`] did not speak of.
+    pub fn stir(&mut self) {
+        self.stirred = true;
+    }
+
+    /// Whether [`Client::watch`] or the deadline may be others than when this was asked last: after most calls of smbd they are not.
+    pub fn take_stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
     }
 
     /// What to watch: the connection's number, its socket, and whether it waits for room.
@@ -303,6 +335,7 @@ impl Client {
     }
 
     fn take(&mut self, message: ToModule) -> Option<Request> {
+        self.stir();
         match message {
             ToModule::Welcome(welcome) => {
                 self.link.welcome();
@@ -350,7 +383,7 @@ impl Client {
         let Lost { since_ns, reason } = self.lost?;
         if !self.ring.has_room()
             || self
-                .keep(Event::Gap { since_ns, reason }, os::wall_clock())
+                .keep(&Event::Gap { since_ns, reason }, os::wall_clock())
                 .is_err()
         {
             return None;
@@ -360,6 +393,7 @@ impl Client {
     }
 
     fn connect(&mut self) {
+        self.stir();
         let mut result = Err(io::Error::from(io::ErrorKind::Other));
         (self.host.as_root)(&mut || result = os::connect(&self.config.socket));
         match result {
@@ -381,6 +415,16 @@ impl Client {
     }
 
     fn send(&mut self) {
+        self.send_wire();
+        self.held = Held::default();
+        if self.wire.is_empty() && self.ring.waiting() == 0 {
+            self.empty_outbox();
+        }
+    }
+
+    fn send_wire(&mut self) {
+        // Whether the socket has room may change.
+        self.stir();
         loop {
             if self.wire.is_empty() {
                 self.stage();
@@ -461,11 +505,14 @@ impl Client {
     }
 
     fn drop_link(&mut self, refused: bool) {
+        self.stir();
         self.lose_link();
         self.ended.extend(self.link.end(refused));
         self.connection += 1;
         self.ring.rewind();
         self.wire.clear();
+        self.held = Held::default();
+        self.empty_outbox();
         // A token belongs to the connection that it came over.
         self.answers.clear();
         self.review();

@@ -1,12 +1,16 @@
 //! Events that vfsxd has not acknowledged, in order, as the frames that go over the socket.
 
+use super::frames::{Frames, Place};
 use crate::os;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use vfsx_proto::{Event, Stamped, ToDaemon, encode};
+use vfsx_proto::{Event, encode_event};
 
-/// What an entry costs beside its frame: the entry itself and the allocator's share.
-const ENTRY_OVERHEAD: usize = size_of::<Entry>() + 16;
+/// What an entry costs beside its frame.
+const ENTRY_OVERHEAD: usize = size_of::<Entry>();
+
+/// Memory kept for the next frame: the largest ones are rare.
+const DRAFT: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotKept {
@@ -20,17 +24,18 @@ pub(super) enum NotKept {
 struct Entry {
     sequence: u64,
     time_ns: i64,
-    /// The same moment on a clock that nobody sets.
-    kept: Instant,
+    /// The same moment on a clock that nobody sets: `CLOCK_MONOTONIC`.
+    kept_ns: u64,
     /// Of a write with its data: the data's end in the session's data ring.
     data_end: u64,
-    frame: Box<[u8]>,
+    frame: Place,
 }
 
 /// Bounded by bytes. An entry leaves only by acknowledgement, so sequences have no holes.
 #[derive(Debug)]
 pub(super) struct Ring {
     entries: VecDeque<Entry>,
+    frames: Frames,
     bytes: usize,
     limit: usize,
     /// Sequence of the newest entry ever kept.
@@ -41,35 +46,33 @@ pub(super) struct Ring {
     data_freed: u64,
     /// One moment on both clocks, so that one look is enough for both.
     clocks: (Instant, u64),
+    /// Where a frame is made: its length is known only then.
+    draft: Vec<u8>,
 }
 
 impl Ring {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             entries: VecDeque::new(),
+            frames: Frames::default(),
             bytes: 0,
             limit,
             last: 0,
             given: 0,
             data_freed: 0,
             clocks: (Instant::now(), os::monotonic_ns()),
+            draft: Vec::new(),
         }
     }
 
     /// `began_ns`: when the call began that did it; `None`: not known, but by now it had.
-    pub(super) fn push(&mut self, event: Event, time_ns: i64, began_ns: Option<u64>) -> Result<(), NotKept> {
+    pub(super) fn push(&mut self, event: &Event, time_ns: i64, began_ns: Option<u64>) -> Result<(), NotKept> {
         let sequence = self.last + 1;
         let now_ns = os::monotonic_ns();
-        let data_end = data_end(&event);
-        let mut frame = Vec::with_capacity(128);
-        let message = ToDaemon::Events(vec![Stamped {
-            sequence,
-            time_ns,
-            began_ns: began_ns.unwrap_or(now_ns),
-            event,
-        }]);
-        encode(&message, &mut frame).map_err(|_| NotKept::TooLarge)?;
-        let cost = frame.len() + ENTRY_OVERHEAD;
+        let began_ns = began_ns.unwrap_or(now_ns);
+        self.draft.clear();
+        encode_event(sequence, time_ns, began_ns, event, &mut self.draft).map_err(|_| NotKept::TooLarge)?;
+        let cost = self.draft.len() + ENTRY_OVERHEAD;
         if self.bytes + cost > self.limit {
             return Err(NotKept::Full);
         }
@@ -78,10 +81,11 @@ impl Ring {
         self.entries.push_back(Entry {
             sequence,
             time_ns,
-            kept: self.instant(now_ns),
-            data_end,
-            frame: frame.into_boxed_slice(),
+            kept_ns: now_ns,
+            data_end: data_end(event),
+            frame: self.frames.push(&self.draft),
         });
+        self.draft.shrink_to(DRAFT);
         Ok(())
     }
 
@@ -90,11 +94,13 @@ impl Ring {
         while let Some(entry) = self.entries.front()
             && entry.sequence <= sequence
         {
-            self.bytes -= entry.frame.len() + ENTRY_OVERHEAD;
+            self.bytes -= entry.frame.length() + ENTRY_OVERHEAD;
             self.data_freed = self.data_freed.max(entry.data_end);
             self.entries.pop_front();
             self.given = self.given.saturating_sub(1);
         }
+        self.frames
+            .drop_before(self.entries.front().map(|entry| entry.frame));
         if self.entries.is_empty() {
             // Gives back the memory of a long outage.
             self.entries.shrink_to(64);
@@ -103,14 +109,16 @@ impl Ring {
 
     /// All that is kept, in order.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().map(|entry| &*entry.frame)
+        self.entries
+            .iter()
+            .filter_map(|entry| self.frames.get(entry.frame))
     }
 
     /// The next entry's sequence and frame for the present connection.
     pub(super) fn give(&mut self) -> Option<(u64, &[u8])> {
         let entry = self.entries.get(self.given)?;
         self.given += 1;
-        Some((entry.sequence, &entry.frame))
+        Some((entry.sequence, self.frames.get(entry.frame)?))
     }
 
     /// A new connection: everything unacknowledged is given again.
@@ -125,8 +133,16 @@ impl Ring {
 
     /// Sequence of the newest entry given to the present connection, or acknowledged before.
     pub(super) fn last_given(&self) -> u64 {
-        let waiting = self.entries.len() - self.given;
-        self.last - waiting as u64
+        self.last - self.waiting() as u64
+    }
+
+    /// Entries that were not given to the present connection.
+    pub(super) fn waiting(&self) -> usize {
+        self.entries.len() - self.given
+    }
+
+    pub(super) fn newest(&self) -> Option<&[u8]> {
+        self.frames.get(self.entries.back()?.frame)
     }
 
     /// Sequence of the newest acknowledged entry.
@@ -145,7 +161,7 @@ impl Ring {
 
     /// The same moment, to wait by.
     pub(super) fn oldest_kept(&self) -> Option<Instant> {
-        self.entries.front().map(|entry| entry.kept)
+        self.entries.front().map(|entry| self.instant(entry.kept_ns))
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -182,7 +198,7 @@ fn data_end(event: &Event) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use vfsx_proto::{GapReason, NodeRef, decode};
+    use vfsx_proto::{GapReason, NodeRef, ToDaemon, decode};
 
     fn event(n: u64) -> Event {
         Event::Flushed {
@@ -206,16 +222,16 @@ mod tests {
     fn a_full_ring_refuses_and_takes_again_after_an_acknowledgement() {
         let mut ring = Ring::new(10 * (ENTRY_OVERHEAD + 40));
         let mut kept = 0;
-        while ring.push(event(kept), 5, None).is_ok() {
+        while ring.push(&event(kept), 5, None).is_ok() {
             kept += 1;
         }
         assert!(kept >= 10);
         assert!(!ring.has_room());
-        assert_eq!(ring.push(event(0), 5, None), Err(NotKept::Full));
+        assert_eq!(ring.push(&event(0), 5, None), Err(NotKept::Full));
         assert_eq!(ring.last(), kept, "a refused event takes no sequence");
         ring.acknowledge(kept);
         assert!(ring.is_empty() && ring.has_room());
-        assert_eq!(ring.push(event(0), 5, None), Ok(()));
+        assert_eq!(ring.push(&event(0), 5, None), Ok(()));
         assert_eq!(ring.last(), kept + 1);
     }
 
@@ -231,10 +247,10 @@ mod tests {
             },
             path_hint: vec![b'x'; vfsx_proto::MAX_FRAME],
         };
-        assert_eq!(ring.push(huge, 0, None), Err(NotKept::TooLarge));
+        assert_eq!(ring.push(&huge, 0, None), Err(NotKept::TooLarge));
         assert_eq!(
             ring.push(
-                Event::Gap {
+                &Event::Gap {
                     since_ns: 0,
                     reason: GapReason::Unrepresentable
                 },
@@ -271,7 +287,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push => {
-                        ring.push(event(pushed), 0, None).expect("room");
+                        ring.push(&event(pushed), 0, None).expect("room");
                         pushed += 1;
                     }
                     Step::Give => {

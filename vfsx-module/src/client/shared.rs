@@ -1,15 +1,15 @@
-//! What a session shares with vfsxd in memory: how far it is, and the data of its writes.
+//! What a session shares with vfsxd in memory: how far it is, events that are not sent yet, and the data of its writes.
 
 use super::space::Space;
 use crate::memory::Memory;
 use std::io;
 use std::time::{Duration, Instant};
 use vfsx_proto::InRing;
-use vfsx_proto::ring::Word;
+use vfsx_proto::ring::{Filled, OUTBOX, Word};
 
 /// Memory is taken and reserved in steps: by the system call, not by the page.
 const STEP: u64 = 1024 * 1024;
-/// The memory of a ring in which nothing was put for so long is given back: most clients write now and then.
+/// Memory in which nothing was put for so long is given back: most clients write now and then.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(10);
 
 /// See the module's text.
@@ -20,8 +20,10 @@ pub(super) struct Shared {
     size: u64,
     /// Of each step of the ring, whether it has memory.
     reserved: Vec<bool>,
-    /// When data was last put, while there is memory that can be given back.
+    /// When data or an event was last put, while there is memory that can be given back.
     used: Option<Instant>,
+    outbox: Filled,
+    has_outbox: bool,
     calls: u64,
     running: u64,
     /// When the outermost call under way began.
@@ -32,14 +34,55 @@ impl Shared {
     pub(super) fn new(size: u64) -> io::Result<Self> {
         Ok(Self {
             memory: Memory::new(size)?,
-            space: Space::new(size),
+            // Never asked when there is no ring.
+            space: Space::new(size.max(1)),
             size,
             reserved: vec![false; usize::try_from(size.div_ceil(STEP)).unwrap_or(0)],
             used: None,
+            outbox: Filled::default(),
+            has_outbox: false,
             calls: 0,
             running: u64::MAX,
             began_ns: None,
         })
+    }
+
+    /// Whether there is a ring for the data of writes.
+    pub(super) fn has_ring(&self) -> bool {
+        self.size > 0
+    }
+
+    /// Puts the frame of an event into the outbox. Whether it is there.
+    pub(super) fn hold(&mut self, frame: &[u8]) -> bool {
+        if !self.has_outbox {
+            if self.memory.reserve_outbox().is_err() {
+                return false;
+            }
+            self.has_outbox = true;
+        }
+        let Some(filled) = self.memory.put_into_outbox(self.outbox, frame) else {
+            return false;
+        };
+        self.outbox = filled;
+        true
+    }
+
+    /// All that was in the outbox is sent, or the connection is gone.
+    pub(super) fn empty_outbox(&mut self) {
+        if self.outbox.length == 0 {
+            return;
+        }
+        self.outbox = Filled {
+            round: self.outbox.round.wrapping_add(1),
+            length: 0,
+        };
+        self.memory.set(Word::Outbox, self.outbox.word());
+        self.used = Some(Instant::now());
+    }
+
+    /// It is to be sent soon, or the next events have no room.
+    pub(super) fn is_outbox_half_full(&self) -> bool {
+        u64::from(self.outbox.length) > OUTBOX / 2
     }
 
     /// A call of smbd has begun, and has counted itself; now it looks at the clock.
@@ -86,15 +129,18 @@ impl Shared {
 
     /// When [`Shared::give_back`] may have something to do.
     pub(super) fn idle_at(&self) -> Option<Instant> {
-        let used = self.used.filter(|_| self.space.is_empty())?;
+        let used = self
+            .used
+            .filter(|_| self.space.is_empty() && self.outbox.length == 0)?;
         Some(used + GIVE_BACK_AFTER)
     }
 
-    /// Gives the memory of a ring back that nobody has used for a while.
+    /// Gives memory back that nobody has used for a while.
     pub(super) fn give_back(&mut self, now: Instant) {
         if self.idle_at().is_some_and(|at| at <= now) {
             self.memory.release();
             self.reserved.fill(false);
+            self.has_outbox = false;
             self.used = None;
         }
     }

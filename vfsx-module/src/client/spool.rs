@@ -50,7 +50,7 @@ fn write_to<'a>(
     file.write_all(&preamble())?;
     // The data of writes ends with this process: of them vfsxd reads the files.
     let hello = Hello {
-        ring: 0,
+        ring: None,
         ..hello.clone()
     };
     file.write_all(&frame(&ToDaemon::Hello(hello))?)?;

@@ -26,6 +26,8 @@ pub(crate) fn config(dir: &Path, ring: usize) -> Config {
         state: dir.join("state"),
         spool: true,
         ring,
+        // Every step is looked at.
+        hold: Duration::ZERO,
         ..Config::default()
     }
 }
@@ -39,11 +41,11 @@ pub(crate) fn hello() -> Hello {
         module: "0".into(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
-        ring: 0,
+        ring: None,
     }
 }
 
-fn event(n: u64) -> Event {
+pub(crate) fn event(n: u64) -> Event {
     Event::Flushed {
         handle: n,
         node: NodeRef {
@@ -62,7 +64,7 @@ pub(crate) struct Daemon {
 pub(crate) struct Connection {
     stream: UnixStream,
     decoder: Decoder,
-    /// What vfsxd may read of a session that tells data.
+    /// What vfsxd may read.
     pub(crate) memory: Option<Reader>,
 }
 
@@ -91,12 +93,12 @@ impl Daemon {
         let ToDaemon::Hello(theirs) = connection.message() else {
             panic!("no hello")
         };
-        let (size, ring) = (theirs.ring, theirs.ring);
+        let ring = theirs.ring;
         assert_eq!(theirs, Hello { ring, ..hello() });
-        assert_eq!(descriptor.is_some(), size > 0);
+        assert_eq!(descriptor.is_some(), ring.is_some());
         connection.memory = descriptor.map(|fd| Reader {
             file: fd.into(),
-            size,
+            size: ring.unwrap_or(0),
         });
         connection
     }
@@ -176,7 +178,34 @@ impl Connection {
         all
     }
 
-    fn sequences(&mut self, n: usize) -> Vec<u64> {
+    /// A byte was sent, and stays to be read.
+    pub(crate) fn has_first(&self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: the byte is writable.
+        let n = unsafe { libc::recv(self.stream.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+        n == 1
+    }
+
+    /// Takes all events that are here; the newest's sequence.
+    pub(crate) fn read_all(&mut self) -> Option<u64> {
+        let mut newest = None;
+        loop {
+            while let Some(message) = self.decoder.next().expect("well formed") {
+                if let ToDaemon::Events(events) = message {
+                    newest = events.last().map(|event| event.sequence).or(newest);
+                }
+            }
+            if !self.has_first() {
+                return newest;
+            }
+            let mut buffer = [0; 4096];
+            let n = self.stream.read(&mut buffer).expect("it is there");
+            self.decoder.push(&buffer[..n]);
+        }
+    }
+
+    pub(crate) fn sequences(&mut self, n: usize) -> Vec<u64> {
         self.events(n).into_iter().map(|event| event.sequence).collect()
     }
 }

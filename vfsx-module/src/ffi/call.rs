@@ -50,8 +50,18 @@ impl Call {
     }
 
     pub(super) fn enter_key(key: u64) -> Option<Self> {
-        shares::with(key, |share| share.capture.enter())?;
-        Some(Self { key })
+        Self::begin(key, |_| ()).map(|(call, _)| call)
+    }
+
+    /// The same, and `work` at once: `None` beside the call after a panic in it.
+    fn begin<R>(key: u64, work: impl FnOnce(&mut Capture) -> R) -> Option<(Self, Option<R>)> {
+        let mut entered = false;
+        let done = shares::with(key, |share| {
+            share.capture.enter();
+            entered = true;
+            work(&mut share.capture)
+        });
+        entered.then_some((Self { key }, done))
     }
 
     pub(super) fn key(&self) -> u64 {
@@ -61,6 +71,18 @@ impl Call {
     /// `None` after a panic in `work`.
     pub(super) fn note<R>(&self, work: impl FnOnce(&mut Capture) -> R) -> Option<R> {
         shares::with(self.key, |share| work(&mut share.capture))
+    }
+
+    /// Ends the call with `work`. After a panic in it, it ends all the same.
+    fn end_with(self, work: impl FnOnce(&mut Capture)) {
+        let done = shares::with(self.key, |share| {
+            work(&mut share.capture);
+            share.capture.leave();
+            event_loop::follow(share);
+        });
+        if done.is_some() {
+            std::mem::forget(self);
+        }
     }
 }
 
@@ -101,19 +123,20 @@ pub(super) unsafe fn around<P, R: CResult>(
     after: impl FnOnce(&mut Capture, P, &R, i32),
 ) -> R {
     // SAFETY: the caller's promise.
-    let Some(call) = (unsafe { Call::enter(handle) }) else {
-        return next();
-    };
-    let prepared = call.note(|capture| {
+    let key = unsafe { (*handle).data } as u64;
+    let begun = Call::begin(key, |capture| {
         capture.about_to_change();
         before(capture)
     });
+    let Some((call, prepared)) = begun else {
+        return next();
+    };
     let result = next();
     let errno = os::errno();
-    if let Some(prepared) = prepared {
-        call.note(|capture| after(capture, prepared, &result, errno));
+    match prepared {
+        Some(prepared) => call.end_with(|capture| after(capture, prepared, &result, errno)),
+        None => drop(call),
     }
-    drop(call);
     os::set_errno(errno);
     result
 }

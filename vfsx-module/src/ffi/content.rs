@@ -1,10 +1,11 @@
 //! Callbacks on content, and the state of a file that has been written.
 
 use super::call::{CResult, Call, around};
+use super::descriptors;
 use super::gate::{self, Refused, asked, asked_or};
 use super::samba::File;
 use crate::handler::Operation;
-use crate::hooks::{At, Capture, Going, Outcome, Planned, Span};
+use crate::hooks::{At, Capture, Descriptor, Going, Outcome, Planned, Span};
 use crate::{os, sys};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -43,7 +44,7 @@ impl Written {
     /// Touches the file that a stream belongs to.
     pub(super) fn touched(&self, capture: &mut Capture) {
         if let Some((node, fd)) = self.stream_of {
-            capture.touch(node, At::Descriptor(fd), Vec::new(), STREAM);
+            capture.touch(node, At::Descriptor(fd), Vec::new, STREAM);
         }
     }
 }
@@ -85,9 +86,16 @@ pub(super) unsafe fn begin_write(
         None => file.path_hint(),
         Some(_) => os::path_of(fd).map_or_else(|_| Vec::new(), |path| file.share_path(&path)),
     };
+    let descriptor = Descriptor {
+        fd,
+        file: match known {
+            Some(_) => None,
+            None => file.known_node(),
+        },
+    };
     let going = match planned {
-        Some(planned) => capture.begin_write(known, fd, hint, planned),
-        None => capture.writing(known, fd, hint).map(Going::untracked),
+        Some(planned) => capture.begin_write(known, descriptor, hint, planned),
+        None => capture.writing(known, descriptor, hint).map(Going::untracked),
     };
     if let Some(Going { handle: new, .. }) = going
         && known != Some(new)
@@ -336,7 +344,11 @@ fn size_of_file(fd: RawFd) -> Option<u64> {
 /// smbd also closes the descriptor of a file that it opens anew; a later write is then a first write again.
 pub(super) unsafe extern "C" fn close(handle: Handle, fsp: Fsp) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    let next = || unsafe { sys::smb_vfs_call_close((*handle).next, fsp) };
+    let next = || unsafe {
+        // By the time that it is closed, it may be another's.
+        descriptors::forget(File::new(fsp).fd());
+        sys::smb_vfs_call_close((*handle).next, fsp)
+    };
     // SAFETY: smbd's arguments.
     let result = match unsafe { known_handle(handle, fsp) } {
         // SAFETY: the handle is smbd's.

@@ -13,6 +13,8 @@ pub(super) struct Watch {
     raw: *mut sys::vfsx_watch,
     /// The connection that is watched; 0 before the first.
     connection: u64,
+    /// Whether smbd also looks for room in that socket.
+    wants_room: bool,
     timer: Option<Instant>,
 }
 
@@ -25,6 +27,7 @@ impl Watch {
         (!raw.is_null()).then_some(Self {
             raw,
             connection: 0,
+            wants_room: false,
             timer: None,
         })
     }
@@ -35,23 +38,37 @@ impl Watch {
     }
 }
 
-/// Brings the event loop in line with what the share waits for.
+/// Brings the event loop in line with what the share waits for. After each call of smbd: mostly nothing has changed.
 pub(super) fn follow(share: &mut Share) {
-    waits::finish(&mut share.capture);
+    if share.capture.waits() {
+        waits::finish(&mut share.capture);
+    }
+    if !share.capture.client_mut().take_stirred() {
+        return;
+    }
     let watch = &mut share.watch;
     let (connection, socket, wants_room) = share.capture.client().watch();
     if watch.connection != connection {
         watch.connection = connection;
         // SAFETY: `raw` is valid as long as the share is registered.
         unsafe { sys::vfsx_shim_watch_no_socket(watch.raw) };
+        watch.wants_room = false;
         share.capture.client_mut().close_ended();
         if let Some(socket) = socket {
             // SAFETY: as above; the socket stays open until it is no longer watched.
             complain_unless(unsafe { sys::vfsx_shim_watch_socket(watch.raw, socket) });
         }
     }
-    // SAFETY: as above.
-    unsafe { sys::vfsx_shim_watch_writable(watch.raw, wants_room) };
+    if watch.wants_room != wants_room {
+        watch.wants_room = wants_room;
+        // SAFETY: as above.
+        unsafe { sys::vfsx_shim_watch_writable(watch.raw, wants_room) };
+    }
+    // With a timer for what is held, the whole deadline need not be looked for: all else that a call can bring is due later.
+    let held_until = share.capture.client().held_until();
+    if held_until.is_some_and(|until| watch.timer.is_some_and(|timer| timer <= until)) {
+        return;
+    }
     set_timer(watch, share.capture.deadline());
 }
 

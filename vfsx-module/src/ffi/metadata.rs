@@ -1,10 +1,11 @@
 //! Callbacks on metadata. What is new is not sent: vfsxd reads it.
 
 use super::call::{CResult, around};
+use super::descriptors;
 use super::gate::{Refused, asked};
 use super::samba::{File, bytes, current_path, place};
 use crate::handler::Operation;
-use crate::hooks::Outcome;
+use crate::hooks::{Capture, Outcome};
 use crate::sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use vfsx_proto::Changed;
@@ -30,6 +31,14 @@ fn on(name: &'static str, path: &[u8]) -> Operation {
     Operation::new(name).text(path)
 }
 
+/// Metadata of an open file changed.
+pub(super) fn touched(capture: &mut Capture, file: File, changed: Changed) {
+    let fd = file.fd();
+    if let Some(node) = capture.touched(fd, file.known_node(), || file.path_hint(), changed) {
+        descriptors::note(fd, node);
+    }
+}
+
 /// # Safety
 /// smbd's arguments, used within the callback.
 unsafe fn touching<R: CResult + Refused>(
@@ -52,7 +61,7 @@ unsafe fn touching<R: CResult + Refused>(
                 next,
                 |capture, (), result, errno| {
                     if result.outcome(errno) != Outcome::Refused {
-                        capture.touched(file.fd(), || file.path_hint(), changed);
+                        touched(capture, file, changed);
                     }
                 },
             )

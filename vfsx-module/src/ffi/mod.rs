@@ -4,6 +4,7 @@
 
 mod call;
 mod content;
+mod descriptors;
 mod event_loop;
 mod gate;
 mod host;

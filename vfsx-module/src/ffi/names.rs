@@ -1,7 +1,9 @@
 //! Callbacks on names.
 
 use super::call::{CResult, around, as_one};
+use super::descriptors;
 use super::gate::{self, asked};
+use super::metadata::touched;
 use super::samba::{File, current_path, name, names_stream, place};
 use crate::handler::Operation;
 use crate::hooks::{Name, Outcome, Place};
@@ -32,7 +34,7 @@ unsafe fn target(
     handle: Handle,
     dir: *const sys::files_struct,
     path: SmbName,
-    how: fn(Place) -> Name,
+    how: impl FnOnce(Place) -> Name,
 ) -> io::Result<Target> {
     // SAFETY: the caller's promise.
     unsafe {
@@ -111,7 +113,12 @@ pub(super) unsafe extern "C" fn openat(
     how: *const sys::vfs_open_how,
 ) -> c_int {
     // SAFETY: smbd's arguments, passed on.
-    let next = || unsafe { sys::smb_vfs_call_openat((*handle).next, dir, path, fsp, how) };
+    let next = || unsafe {
+        let fd = sys::smb_vfs_call_openat((*handle).next, dir, path, fsp, how);
+        // Nothing in it changes errno.
+        descriptors::forget(fd);
+        fd
+    };
     // SAFETY: `how` is valid for the callback.
     let flags = unsafe { (*how).flags };
     let go = || {
@@ -175,13 +182,16 @@ unsafe fn opening(
             if is_stream {
                 let file = file.with_metadata();
                 if *fd >= 0 {
-                    capture.touched(file.fd(), || file.path_hint(), STREAM);
+                    touched(capture, file, STREAM);
                 }
                 return;
             }
             let Ok(Target::Entry(name)) = before else { return };
-            if flags & libc::O_CREAT != 0 && !name.is_descriptor() {
-                capture.opened_creating(name, *fd, errno);
+            if flags & libc::O_CREAT != 0
+                && !name.is_descriptor()
+                && let Some(node) = capture.opened_creating(name, *fd, errno)
+            {
+                descriptors::note(*fd, node);
             }
             if flags & libc::O_TRUNC != 0 && *fd >= 0 {
                 capture.truncated_at_open(*fd, file.path_hint());
@@ -374,10 +384,12 @@ pub(super) unsafe extern "C" fn renameat(
 ) -> c_int {
     // SAFETY: smbd's arguments, within the callback.
     let before = |_: &mut _| unsafe {
-        (
-            target(handle, from_dir, from, Name::look),
-            target(handle, to_dir, to, Name::look),
-        )
+        let from = target(handle, from_dir, from, Name::look);
+        let to = match &from {
+            Ok(Target::Entry(beside)) => target(handle, to_dir, to, |to| Name::look_beside(to, beside)),
+            _ => target(handle, to_dir, to, Name::look),
+        };
+        (from, to)
     };
     // SAFETY: smbd's arguments, passed on.
     let next = || unsafe { sys::smb_vfs_call_renameat((*handle).next, from_dir, from, to_dir, to) };

@@ -8,7 +8,6 @@ use super::waits;
 use crate::hooks::{Capture, Planned, Span};
 use crate::{os, sys};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 
@@ -38,7 +37,8 @@ enum Work {
 #[derive(Default)]
 struct Tickets {
     last: u64,
-    open: BTreeMap<u64, Pending>,
+    /// Few, and they end about in the order in which they began.
+    open: Vec<(u64, Pending)>,
 }
 
 thread_local! {
@@ -54,19 +54,23 @@ fn issue(pending: Pending) -> u64 {
         let mut tickets = tickets.borrow_mut();
         tickets.last += 1;
         let ticket = tickets.last;
-        tickets.open.insert(ticket, pending);
+        tickets.open.push((ticket, pending));
         ticket
     })
 }
 
 fn redeem(ticket: u64) -> Option<Pending> {
-    TICKETS.with(|tickets| tickets.borrow_mut().open.remove(&ticket))
+    TICKETS.with(|tickets| {
+        let mut tickets = tickets.borrow_mut();
+        let at = tickets.open.iter().position(|(open, _)| *open == ticket)?;
+        Some(tickets.open.remove(at).1)
+    })
 }
 
 /// The flush of this ticket waits from now on.
 pub(super) fn issue_waiting(ticket: u64, share: u64, request: *mut sys::tevent_req) {
     let work = Work::Waiting { request };
-    TICKETS.with(|tickets| tickets.borrow_mut().open.insert(ticket, Pending { share, work }));
+    TICKETS.with(|tickets| tickets.borrow_mut().open.push((ticket, Pending { share, work })));
 }
 
 /// The request of a flush that does not wait any more, `None` when smbd has dropped it.

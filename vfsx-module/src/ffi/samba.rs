@@ -1,10 +1,12 @@
 //! smbd's structures, read through pointers that are valid for one callback.
 
+use super::descriptors;
 use crate::hooks::{Place, share_path};
 use crate::{os, sys};
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::os::fd::RawFd;
+use vfsx_proto::NodeRef;
 
 /// An open file, directory, or path reference.
 #[derive(Clone, Copy)]
@@ -21,6 +23,16 @@ impl File {
     pub(super) fn fd(self) -> RawFd {
         // SAFETY: valid by `new`'s promise.
         unsafe { sys::fsp_get_pathref_fd(self.0) }
+    }
+
+    /// The inode that it leads to, if that was looked at since it was opened. Of a stream kept as an attribute there is none.
+    pub(super) fn known_node(self) -> Option<NodeRef> {
+        // SAFETY: valid by `new`'s promise; an open file has a name. The numbers are valid when the count of links is.
+        let ino = unsafe {
+            let stat = &(*(*self.0).fsp_name).st;
+            (stat.st_ex_nlink != 0).then_some(stat.st_ex_ino)
+        };
+        descriptors::known(self.fd(), ino)
     }
 
     /// Name as smbd believes it, relative to the share's root.

@@ -20,6 +20,8 @@ thread_local! {
     // Looked into several times in each call, and there are few: an ordered map is quicker than a hash.
     static SHARES: ManuallyDrop<RefCell<BTreeMap<u64, Share>>> = ManuallyDrop::default();
     static LAST_KEY: Cell<u64> = const { Cell::new(0) };
+    /// Clients wait on one of them, or did: all that the others' closes cost.
+    static WAITS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Never 0, never used twice.
@@ -30,7 +32,14 @@ pub(super) fn new_key() -> u64 {
     })
 }
 
+pub(super) fn any_waits() -> bool {
+    WAITS.get()
+}
+
 pub(super) fn insert(key: u64, share: Share) {
+    if share.capture.waits() {
+        WAITS.set(true);
+    }
     SHARES.with(|shares| shares.borrow_mut().insert(key, share));
 }
 

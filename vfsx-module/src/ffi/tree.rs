@@ -117,7 +117,7 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
         durability: config.durability,
         exclude,
         // The client knows, when it has the memory.
-        ring: 0,
+        ring: None,
     };
     let capture = Capture::new(Client::new(config, HOST, hello));
     shares::insert(key, Share { capture, watch });
@@ -154,6 +154,7 @@ fn config(snum: c_int, share: &str) -> Config {
         data_ring: config::data_ring(data_ring),
         durability,
         wait_limit: config::wait_limit(durability, wait_limit),
+        ..Config::default()
     }
 }
 

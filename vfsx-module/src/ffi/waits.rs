@@ -19,7 +19,7 @@ pub(super) unsafe extern "C" fn close(handle: Handle, fsp: Fsp) -> c_int {
     let (key, is_clients) = unsafe { ((*handle).data as u64, File::new(fsp).is_clients()) };
     // SAFETY: smbd's arguments, passed on.
     let result = unsafe { content::close(handle, fsp) };
-    if is_clients {
+    if is_clients && shares::any_waits() {
         let errno = os::errno();
         shares::with(key, |share| {
             // Of a lost client every open file is closed, and until that is done it cannot come back to them.

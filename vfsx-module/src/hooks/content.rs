@@ -5,7 +5,7 @@ use super::{At, Capture};
 use crate::os;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
-use vfsx_proto::{Changed, Event, GapReason, NodeKind, NodeRef, Range};
+use vfsx_proto::{Changed, Event, NodeKind, NodeRef, Range};
 
 /// Longest time that a written range is held back. Bounds the age of what a site has of a file that stays open for days.
 pub const AGE: Duration = Duration::from_secs(1);
@@ -25,6 +25,20 @@ pub(super) struct WrittenFile {
     abandoned: bool,
     /// Writes go to the end of the file, wherever the client wants them.
     pub(super) appends: bool,
+}
+
+/// Where a file is open.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptor {
+    pub fd: RawFd,
+    /// The regular file that it leads to, if that is known.
+    pub file: Option<NodeRef>,
+}
+
+impl Descriptor {
+    pub fn unknown(fd: RawFd) -> Self {
+        Self { fd, file: None }
+    }
 }
 
 /// What is known of a write before it begins.
@@ -57,10 +71,10 @@ impl Capture {
     pub fn writing(
         &mut self,
         known: Option<u64>,
-        fd: RawFd,
+        descriptor: Descriptor,
         path_hint: impl FnOnce() -> Vec<u8>,
     ) -> Option<u64> {
-        let (handle, new) = self.open(known, fd, path_hint)?;
+        let (handle, new) = self.open(known, descriptor, path_hint)?;
         if new {
             self.send();
         }
@@ -71,12 +85,12 @@ impl Capture {
     pub fn begin_write(
         &mut self,
         known: Option<u64>,
-        fd: RawFd,
+        descriptor: Descriptor,
         path_hint: impl FnOnce() -> Vec<u8>,
         planned: Planned<'_>,
     ) -> Option<Going> {
-        let (handle, new) = self.open(known, fd, path_hint)?;
-        let number = self.keep_track(handle, fd, planned);
+        let (handle, new) = self.open(known, descriptor, path_hint)?;
+        let number = self.keep_track(handle, descriptor.fd, planned);
         if new || self.copying && number != 0 {
             self.send();
         }
@@ -87,7 +101,7 @@ impl Capture {
     fn open(
         &mut self,
         known: Option<u64>,
-        fd: RawFd,
+        Descriptor { fd, file }: Descriptor,
         path_hint: impl FnOnce() -> Vec<u8>,
     ) -> Option<(u64, bool)> {
         if let Some(handle) = known
@@ -99,27 +113,29 @@ impl Capture {
             // The write is about to fail.
             return None;
         }
-        let Ok(found) = os::identify(fd) else {
-            self.client.gap(GapReason::Unrepresentable);
-            return None;
+        let node = match file {
+            Some(node) => node,
+            None => self.file_at(fd)?,
         };
-        if found.kind != NodeKind::File {
-            return None;
-        }
         let handle = self.next_handle;
         self.next_handle += 1;
         let file = WrittenFile {
-            node: found.node,
+            node,
             path_hint: path_hint(),
             ranges: Ranges::default(),
             since: None,
             running: 0,
             abandoned: false,
-            appends: self.client.shares_memory() && os::appends(fd),
+            appends: self.client.has_ring() && os::appends(fd),
         };
         self.client.note(file.opened(handle));
         self.files.insert(handle, file);
         Some((handle, true))
+    }
+
+    fn file_at(&mut self, fd: RawFd) -> Option<NodeRef> {
+        let found = self.found_at(fd)?;
+        (found.kind == NodeKind::File).then_some(found.node)
     }
 
     /// A write of these bytes has ended. `complete`: all of them were written, and nothing else.
@@ -163,8 +179,12 @@ impl Capture {
             return;
         };
         file.ranges.add(span);
-        file.since.get_or_insert_with(Instant::now);
-        self.holds_back = true;
+        if file.since.is_none() {
+            let now = Instant::now();
+            file.since = Some(now);
+            self.holds_back.get_or_insert(now);
+            self.client.stir();
+        }
         if !file.ranges.is_full() {
             return;
         }
@@ -228,7 +248,7 @@ impl Capture {
 
     /// openat with `O_TRUNC`, outside of any handle that is known.
     pub fn truncated_at_open(&mut self, fd: RawFd, path_hint: Vec<u8>) {
-        if let Some(handle) = self.writing(None, fd, || path_hint) {
+        if let Some(handle) = self.writing(None, Descriptor::unknown(fd), || path_hint) {
             self.resized(handle, 0, Span::Whole);
             self.closed(handle);
         }
@@ -238,15 +258,11 @@ impl Capture {
     pub fn touched_file(&mut self, handle: u64, fd: RawFd) {
         if let Some(file) = self.files.get(&handle) {
             let (node, hint) = (file.node, file.path_hint.clone());
-            self.touch(
-                node,
-                At::Descriptor(fd),
-                hint,
-                Changed {
-                    stat: true,
-                    xattrs: false,
-                },
-            );
+            let changed = Changed {
+                stat: true,
+                xattrs: false,
+            };
+            self.touch(node, At::Descriptor(fd), || hint, changed);
         }
     }
 
@@ -262,7 +278,7 @@ impl Capture {
     }
 
     pub(super) fn send_all_ranges(&mut self) {
-        if !std::mem::take(&mut self.holds_back) {
+        if self.holds_back.take().is_none() {
             return;
         }
         let handles: Vec<u64> = self.files.keys().copied().collect();
@@ -272,6 +288,9 @@ impl Capture {
     }
 
     pub(super) fn send_old_ranges(&mut self, now: Instant) {
+        if self.holds_back.is_none_or(|since| since + AGE > now) {
+            return;
+        }
         let is_old = |file: &WrittenFile| file.since.is_some_and(|since| since + AGE <= now);
         let old: Vec<u64> = self
             .files
@@ -282,10 +301,7 @@ impl Capture {
         for handle in old {
             self.send_ranges(handle);
         }
-    }
-
-    pub(super) fn oldest_range(&self) -> Option<Instant> {
-        self.files.values().filter_map(|file| file.since).min()
+        self.holds_back = self.files.values().filter_map(|file| file.since).min();
     }
 
     fn send_ranges(&mut self, handle: u64) {

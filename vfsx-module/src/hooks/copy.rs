@@ -14,14 +14,14 @@ use vfsx_proto::{Event, MAX_WRITE, Range};
 impl Capture {
     /// Changes come outside of calls of smbd: nothing that is told can be complete.
     pub(super) fn never_copy(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.unfit, true) && self.client.shares_memory() {
+        if !std::mem::replace(&mut self.unfit, true) && self.client.has_ring() {
             self.client.complain_of_copy(why);
         }
     }
 
     /// At the end of an outermost call, when what it did is sent.
     pub(super) fn follow_mode(&mut self) {
-        if !self.client.shares_memory() {
+        if !self.client.has_ring() {
             return;
         }
         let wanted = |capture: &Self, copying| !capture.unfit && capture.client.is_to_copy(copying);
@@ -42,7 +42,7 @@ impl Capture {
 
     /// A write begins. Its number; 0: it is not kept track of, since no data is told on this share, or nothing is written.
     pub(super) fn keep_track(&mut self, handle: u64, fd: RawFd, planned: Planned<'_>) -> u64 {
-        if !self.client.shares_memory() {
+        if !self.client.has_ring() {
             return 0;
         }
         let Some(file) = self.files.get(&handle) else {

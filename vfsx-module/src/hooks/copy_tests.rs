@@ -65,7 +65,12 @@ impl Share {
         };
         let known = known.map(|going| going.handle);
         self.capture
-            .begin_write(known, file.as_raw_fd(), || b"f".to_vec(), planned)
+            .begin_write(
+                known,
+                Descriptor::unknown(file.as_raw_fd()),
+                || b"f".to_vec(),
+                planned,
+            )
             .expect("a file")
     }
 
@@ -95,9 +100,10 @@ fn dirty(event: &Event) -> &[Range] {
 }
 
 #[test]
-fn without_the_option_no_memory_is_shared() {
+fn without_the_option_no_ring_is_shared() {
     let mut share = Share::with(|_| {});
-    assert!(share.connection.memory.is_none(), "nor is it announced");
+    let ring = share.connection.memory.as_ref().map(|memory| memory.size);
+    assert_eq!(ring, Some(0), "nor is it announced");
     share.say(true);
     let file = share.file("f");
     share.capture.enter();
@@ -192,7 +198,7 @@ fn a_write_whose_data_smbd_does_not_have_is_announced_and_then_told_as_a_range()
     let planned = Planned { span, data: None };
     let going = share
         .capture
-        .begin_write(None, file.as_raw_fd(), Vec::new, planned);
+        .begin_write(None, Descriptor::unknown(file.as_raw_fd()), Vec::new, planned);
     let going = going.expect("a file");
     let told = share.connection.events(2);
     assert!(is_write(&told[1].event, 3, 4) && share.data(&told[1].event).is_none());
@@ -271,7 +277,7 @@ fn calls_are_counted_before_the_clock_is_read_and_events_carry_when_their_call_b
     let after = os::monotonic_ns();
     share.capture.enter();
     assert_eq!(share.word(Word::Begun), begun + 1, "nested ones are not counted");
-    share.capture.touched(file.as_raw_fd(), Vec::new, STAT);
+    share.capture.touched(file.as_raw_fd(), None, Vec::new, STAT);
     share.capture.leave();
     let going = share.begin(&file, None, 0, b"data");
     share.capture.wrote(going, Span::at(0, 4), false);
@@ -397,11 +403,13 @@ fn new_metadata_are_told_as_they_are_at_the_end_of_the_outermost_call() {
     let gone = share.file("gone");
     let gone_node = node(&share.path("gone"));
     share.capture.enter();
-    share.capture.touched(file.as_raw_fd(), || b"f".to_vec(), STAT);
+    share
+        .capture
+        .touched(file.as_raw_fd(), None, || b"f".to_vec(), STAT);
     share.capture.touch(
         gone_node,
         At::Descriptor(file.as_raw_fd()),
-        b"gone".to_vec(),
+        || b"gone".to_vec(),
         STAT,
     );
     drop(gone);
@@ -475,7 +483,9 @@ fn a_new_file_that_is_closed_by_the_end_of_the_call_is_only_named() {
 fn opens_in_threads_end_the_telling_of_data_since_they_change_what_no_call_tells() {
     let mut share = copying();
     let name = Name::of(share.place("later"));
-    share.call(|capture| capture.opened_creating(name, -1, libc::EINPROGRESS));
+    share.call(|capture| {
+        let _ = capture.opened_creating(name, -1, libc::EINPROGRESS);
+    });
     assert_eq!(share.word(Word::Copying), 0);
     share.say(true);
     assert_eq!(share.word(Word::Copying), 0);

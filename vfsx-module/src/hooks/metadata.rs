@@ -2,8 +2,9 @@
 
 use super::Capture;
 use crate::inode;
+use crate::os::Found;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use vfsx_proto::{Changed, Event, Metadata, NodeRef};
+use vfsx_proto::{Changed, Event, Metadata, NodeKind, NodeRef};
 
 /// An object whose metadata changed.
 #[derive(Debug)]
@@ -34,15 +35,27 @@ impl At {
 }
 
 impl Capture {
-    /// Metadata of an open object changed.
-    pub fn touched(&mut self, fd: RawFd, path_hint: impl FnOnce() -> Vec<u8>, changed: Changed) {
-        if let Some(node) = self.node_of(fd) {
-            self.touch(node, At::Descriptor(fd), path_hint(), changed);
-        }
+    /// Metadata of an open object changed. `known`: what it is, if that is known already; else gives the regular file that was found.
+    pub fn touched(
+        &mut self,
+        fd: RawFd,
+        known: Option<NodeRef>,
+        path_hint: impl FnOnce() -> Vec<u8>,
+        changed: Changed,
+    ) -> Option<NodeRef> {
+        let (node, file) = match known {
+            Some(node) => (node, None),
+            None => {
+                let Found { node, kind, .. } = self.found_at(fd)?;
+                (node, (kind == NodeKind::File).then_some(node))
+            }
+        };
+        self.touch(node, At::Descriptor(fd), path_hint, changed);
+        file
     }
 
     /// Metadata of this object changed. Goes out once when the outermost call ends.
-    pub fn touch(&mut self, node: NodeRef, at: At, path_hint: Vec<u8>, changed: Changed) {
+    pub fn touch(&mut self, node: NodeRef, at: At, path_hint: impl FnOnce() -> Vec<u8>, changed: Changed) {
         match self.touched.iter_mut().find(|touch| touch.node == node) {
             Some(touch) => {
                 touch.changed.stat |= changed.stat;
@@ -54,14 +67,14 @@ impl Capture {
             None => self.touched.push(Touch {
                 node,
                 at,
-                path_hint,
+                path_hint: path_hint(),
                 changed,
             }),
         }
     }
 
     /// A new object: its name is told, and what it is beside that, where it can be read.
-    pub(super) fn describe(&mut self, node: NodeRef, at: At, path_hint: Vec<u8>) {
+    pub(super) fn describe(&mut self, node: NodeRef, at: At, path_hint: impl FnOnce() -> Vec<u8>) {
         self.touch(node, at, path_hint, Changed::default());
     }
 
@@ -70,19 +83,21 @@ impl Capture {
             return;
         }
         self.unwaited = true;
-        let touches = std::mem::take(&mut self.touched);
+        let mut touches = std::mem::take(&mut self.touched);
         let mut found: Vec<Option<Metadata>> = Vec::new();
         if self.copying {
             let read = |touch: &Touch| inode::metadata(touch.at.descriptor()?, &touch.node);
             self.client
                 .as_root(&mut || found = touches.iter().map(read).collect());
         }
-        found.resize(touches.len(), None);
-        for (touch, metadata) in touches.into_iter().zip(found) {
-            if let Some(event) = touch.into_event(metadata) {
+        let mut found = found.into_iter();
+        for touch in touches.drain(..) {
+            if let Some(event) = touch.into_event(found.next().flatten()) {
                 self.client.note(event);
             }
         }
+        // Nothing was touched meanwhile: the next call takes the same memory.
+        self.touched = touches;
     }
 }
 

@@ -16,7 +16,7 @@ mod copy_tests;
 #[cfg(test)]
 mod tests;
 
-pub use content::{AGE, Going, Planned};
+pub use content::{AGE, Descriptor, Going, Planned};
 pub use metadata::At;
 pub use names::Name;
 pub use outcome::Outcome;
@@ -24,7 +24,7 @@ pub use place::{Place, share_path};
 pub use ranges::{MAX_RANGES, Span};
 
 use crate::client::{Client, FINISH_LIMIT, Request};
-use crate::os;
+use crate::os::{self, Found};
 use content::WrittenFile;
 use metadata::Touch;
 use running::Running;
@@ -46,8 +46,8 @@ pub struct Capture {
     touched: Vec<Touch>,
     /// Since the last wait of a client something was noted that its calls have done, other than the content of open files.
     unwaited: bool,
-    /// Ranges of some file are not noted yet.
-    holds_back: bool,
+    /// Ranges of some file are not noted yet: none is older than this. Kept here, since there may be thousands of open files.
+    holds_back: Option<Instant>,
     /// Data is told: see [`copy`].
     copying: bool,
     /// It never will be.
@@ -64,7 +64,7 @@ impl Capture {
             depth: 0,
             touched: Vec::new(),
             unwaited: false,
-            holds_back: false,
+            holds_back: None,
             copying: false,
             unfit: false,
             running: Running::default(),
@@ -127,14 +127,10 @@ impl Capture {
         self.send();
     }
 
-    /// When [`Capture::tick`] has something to do. Ranges are held back as long as vfsxd is away: they only get fewer.
+    /// When [`Capture::tick`] has something to do, or somewhat earlier. Ranges are held back as long as vfsxd is away: they only get fewer.
     pub fn deadline(&self) -> Option<Instant> {
-        let age = self
-            .client
-            .is_up()
-            .then(|| self.oldest_range())
-            .flatten()
-            .map(|since| since + AGE);
+        let oldest = self.holds_back.filter(|_| self.client.is_up());
+        let age = oldest.map(|since| since + AGE);
         self.client.deadline().into_iter().chain(age).min()
     }
 
@@ -158,11 +154,15 @@ impl Capture {
 
     /// Identity of an open object, `None` if it cannot be had, which is then a gap.
     pub fn node_of(&mut self, fd: RawFd) -> Option<NodeRef> {
+        self.found_at(fd).map(|found| found.node)
+    }
+
+    fn found_at(&mut self, fd: RawFd) -> Option<Found> {
         let found = os::identify(fd);
         if found.is_err() {
             self.client.gap(GapReason::Unrepresentable);
         }
-        found.ok().map(|found| found.node)
+        found.ok()
     }
 
     fn send(&mut self) {

@@ -4,7 +4,7 @@ use super::{At, Capture, Outcome, Place};
 use crate::os::{self, Found};
 use std::io;
 use std::os::fd::RawFd;
-use vfsx_proto::{Changed, DirRef, Event, GapReason, NodeKind};
+use vfsx_proto::{Changed, DirRef, Event, GapReason, NodeKind, NodeRef};
 
 /// A name as it was before the call. Directory and object are identified then: afterwards another client may have renamed
 /// the one, and the other may be gone.
@@ -25,6 +25,18 @@ impl Name {
         }
     }
 
+    /// The same beside another name of the same call: mostly in the same directory.
+    pub fn look_beside(place: Place, other: &Name) -> Self {
+        match &other.dir {
+            Ok(dir) if place.is_in_the_directory_of(&other.place) => Self {
+                before: place.find().ok(),
+                dir: Ok(dir.clone()),
+                place,
+            },
+            _ => Self::look(place),
+        }
+    }
+
     /// The name of an open descriptor, not of a directory entry.
     pub fn is_descriptor(&self) -> bool {
         self.place.is_descriptor()
@@ -41,17 +53,24 @@ impl Name {
 }
 
 impl Capture {
-    /// openat with `O_CREAT`: `fd` is what it returned. vfsxd takes a second Create of a known name and object as none.
-    pub fn opened_creating(&mut self, name: Name, fd: RawFd, errno: i32) {
+    /// openat with `O_CREAT`: `fd` is what it returned. vfsxd takes a second Create of a known name and object as none. Gives the regular file that it is.
+    pub fn opened_creating(&mut self, name: Name, fd: RawFd, errno: i32) -> Option<NodeRef> {
         match Outcome::of(fd.into(), errno) {
-            Outcome::Done => self.create(name, os::identify(fd), |_| At::Descriptor(fd)),
-            Outcome::Refused => {}
+            Outcome::Done => {
+                let found = os::identify(fd);
+                let is_file = |found: &&Found| found.kind == NodeKind::File;
+                let file = found.as_ref().ok().filter(is_file).map(|found| found.node);
+                self.create(name, found, |_| At::Descriptor(fd));
+                file
+            }
+            Outcome::Refused => None,
             Outcome::Unknown => {
                 // A module below creates it later, outside of all calls.
                 if errno == libc::EINPROGRESS {
                     self.never_copy("a module below opens files in threads");
                 }
                 self.look(name);
+                None
             }
         }
     }
@@ -125,7 +144,7 @@ impl Capture {
     /// Metadata by name: lchown, and streams, which are attributes of the object that the name leads to.
     pub fn touched_name(&mut self, place: &Place, changed: Changed) {
         if let Ok(found) = place.find() {
-            self.touch(found.node, At::Nowhere, place.path_hint(), changed);
+            self.touch(found.node, At::Nowhere, || place.path_hint(), changed);
         }
     }
 
@@ -145,7 +164,7 @@ impl Capture {
             (Ok(Found { node, kind, .. }), Ok(dir)) => {
                 let (dir, place) = (dir.clone(), &name.place);
                 if self.copying && matches!(kind, NodeKind::File | NodeKind::Directory) {
-                    self.describe(node, at(place), place.path_hint());
+                    self.describe(node, at(place), || place.path_hint());
                 }
                 let name = place.name().to_vec();
                 self.report(Event::Create {

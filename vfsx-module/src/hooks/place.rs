@@ -4,6 +4,7 @@ use super::At;
 use crate::os::{self, Found};
 use std::ffi::CString;
 use std::io;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use vfsx_proto::DirRef;
 
@@ -13,9 +14,10 @@ pub struct Place {
     dir: RawFd,
     /// What the call names, relative to `dir`; may have several components, may be absolute.
     path: CString,
-    /// All of `path` but its last component.
-    parent: CString,
-    name: Vec<u8>,
+    /// Its last component.
+    name: Range<usize>,
+    /// All of `path` but that; mostly there is nothing.
+    parent: Option<CString>,
     hint: Vec<u8>,
 }
 
@@ -23,12 +25,13 @@ impl Place {
     /// `dir_path` is what smbd believes `dir` to be: absolute, or relative to the share's root.
     pub fn new(dir: RawFd, dir_path: &[u8], path: &[u8], root: &[u8]) -> io::Result<Self> {
         let trimmed = trim_end_slashes(path);
-        let (parent, name) = match trimmed.iter().rposition(|&byte| byte == b'/') {
-            Some(0) => (&trimmed[..1], &trimmed[1..]),
-            Some(at) => (&trimmed[..at], &trimmed[at + 1..]),
-            None => (&trimmed[..0], trimmed),
+        let (parent, start) = match trimmed.iter().rposition(|&byte| byte == b'/') {
+            Some(0) => (&trimmed[..1], 1),
+            Some(at) => (&trimmed[..at], at + 1),
+            None => (&trimmed[..0], 0),
         };
-        if matches!(name, b"" | b"." | b"..") {
+        let name = start..trimmed.len();
+        if matches!(trimmed.get(start..), None | Some(b"" | b"." | b"..")) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the call names no directory entry",
@@ -37,14 +40,22 @@ impl Place {
         Ok(Self {
             dir,
             path: CString::new(path)?,
-            parent: CString::new(parent)?,
-            name: name.to_vec(),
+            name,
+            parent: match parent {
+                b"" => None,
+                parent => Some(CString::new(parent)?),
+            },
             hint: share_path(root, dir_path, parent),
         })
     }
 
     pub fn name(&self) -> &[u8] {
-        &self.name
+        self.path.to_bytes().get(self.name.clone()).unwrap_or_default()
+    }
+
+    /// Whether both name entries of one directory, as far as can be told without looking.
+    pub fn is_in_the_directory_of(&self, other: &Place) -> bool {
+        self.dir == other.dir && self.parent == other.parent
     }
 
     /// Whether this is another name for an open descriptor.
@@ -55,9 +66,9 @@ impl Place {
     /// Path of the object itself, relative to the share's root.
     pub fn path_hint(&self) -> Vec<u8> {
         if self.hint.is_empty() {
-            return self.name.clone();
+            return self.name().to_vec();
         }
-        [self.hint.as_slice(), &self.name].join(&b'/')
+        [self.hint.as_slice(), self.name()].join(&b'/')
     }
 
     /// Path of the object relative to `root` as the kernel has its directory now; the hint where it has none.
@@ -74,10 +85,9 @@ impl Place {
 
     /// The directory, looked up as the kernel does for the call: symlinks on the way are followed.
     pub fn directory(&self) -> io::Result<DirRef> {
-        let found = if self.parent.is_empty() {
-            os::identify(self.dir)
-        } else {
-            os::identify_at(self.dir, &self.parent, true)
+        let found = match &self.parent {
+            None => os::identify(self.dir),
+            Some(parent) => os::identify_at(self.dir, parent, true),
         };
         Ok(DirRef {
             node: found?.node,
@@ -101,15 +111,27 @@ impl Place {
 pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
     let base: &[u8] = if path.starts_with(b"/") { b"" } else { dir_path };
     let absolute = base.starts_with(b"/") || path.starts_with(b"/");
-    let all: Vec<&[u8]> = components(base).chain(components(path)).collect();
+    let all = || components(base).chain(components(path));
+    let most = base.len() + 1 + path.len();
     if !absolute {
-        return all.join(&b'/');
+        return join(Vec::with_capacity(most), all());
     }
-    let root: Vec<&[u8]> = components(root).collect();
-    match all.strip_prefix(root.as_slice()) {
-        Some(inside) => inside.join(&b'/'),
-        None => [b"/".as_slice(), &all.join(&b'/')].concat(),
+    let mut inside = all();
+    match components(root).all(|part| inside.next() == Some(part)) {
+        true => join(Vec::with_capacity(most), inside),
+        false => join(vec![b'/'], all()),
     }
+}
+
+/// Puts slashes between the components.
+fn join<'a>(mut path: Vec<u8>, components: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    for (number, component) in components.enumerate() {
+        if number > 0 {
+            path.push(b'/');
+        }
+        path.extend_from_slice(component);
+    }
+    path
 }
 
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -99,7 +99,9 @@ fn a_created_file_is_named_by_the_identity_of_its_directory_and_itself() {
     fs::create_dir(share.path("d")).expect("directory");
     let name = Name::of(share.place("d/f"));
     let file = File::create(share.path("d/f")).expect("file");
-    share.call(|capture| capture.opened_creating(name, file.as_raw_fd(), 0));
+    share.call(|capture| {
+        let _ = capture.opened_creating(name, file.as_raw_fd(), 0);
+    });
     let dir = vfsx_proto::DirRef {
         node: node(&share.path("d")),
         path_hint: b"d".to_vec(),
@@ -177,7 +179,7 @@ fn opened_is_in_the_socket_before_the_first_write_and_ranges_come_before_closed(
     share.capture.enter();
     let handle = share
         .capture
-        .writing(None, file.as_raw_fd(), || b"f".to_vec())
+        .writing(None, Descriptor::unknown(file.as_raw_fd()), || b"f".to_vec())
         .expect("a file");
     // Still inside the call, so nothing but `writing` has sent.
     let [announced] = &share.connection.events(1)[..] else {
@@ -188,7 +190,7 @@ fn opened_is_in_the_socket_before_the_first_write_and_ranges_come_before_closed(
     share.capture.leave();
     share.call(|capture| {
         assert_eq!(
-            capture.writing(Some(handle), file.as_raw_fd(), Vec::new),
+            capture.writing(Some(handle), Descriptor::unknown(file.as_raw_fd()), Vec::new),
             Some(handle)
         );
         capture.changed(handle, Span::at(10, 10));
@@ -211,8 +213,16 @@ fn opened_is_in_the_socket_before_the_first_write_and_ranges_come_before_closed(
 fn a_directory_or_pipe_has_no_content_to_report() {
     let mut share = Share::new();
     let directory = share.open.as_raw_fd();
-    assert_eq!(share.capture.writing(None, directory, Vec::new), None);
-    assert_eq!(share.capture.writing(None, -1, Vec::new), None);
+    assert_eq!(
+        share
+            .capture
+            .writing(None, Descriptor::unknown(directory), Vec::new),
+        None
+    );
+    assert_eq!(
+        share.capture.writing(None, Descriptor::unknown(-1), Vec::new),
+        None
+    );
     assert_eq!(share.sent(), []);
 }
 
@@ -222,7 +232,7 @@ fn a_file_closed_while_a_thread_may_still_write_is_never_reported_closed() {
     let file = File::create(share.path("f")).expect("file");
     let handle = share
         .capture
-        .writing(None, file.as_raw_fd(), Vec::new)
+        .writing(None, Descriptor::unknown(file.as_raw_fd()), Vec::new)
         .expect("a file");
     share.call(|capture| {
         capture.started(Going::untracked(handle));
@@ -254,7 +264,7 @@ fn a_range_is_not_held_back_longer_than_its_age() {
     let file = File::create(share.path("f")).expect("file");
     let handle = share
         .capture
-        .writing(None, file.as_raw_fd(), Vec::new)
+        .writing(None, Descriptor::unknown(file.as_raw_fd()), Vec::new)
         .expect("a file");
     share.acknowledge(1);
     assert_eq!(share.capture.deadline(), None);
@@ -280,7 +290,7 @@ fn too_many_ranges_go_out_at_once() {
     let file = File::create(share.path("f")).expect("file");
     let handle = share
         .capture
-        .writing(None, file.as_raw_fd(), Vec::new)
+        .writing(None, Descriptor::unknown(file.as_raw_fd()), Vec::new)
         .expect("a file");
     for n in 0..MAX_RANGES as i64 {
         share.call(|capture| capture.changed(handle, Span::at(n * 10, 5)));
@@ -299,7 +309,7 @@ fn nested_calls_report_an_object_once_and_only_at_the_end() {
     share.call(|capture| {
         for changed in [XATTRS, STAT, XATTRS] {
             capture.enter();
-            capture.touched(file.as_raw_fd(), || b"f".to_vec(), changed);
+            capture.touched(file.as_raw_fd(), None, || b"f".to_vec(), changed);
             capture.leave();
         }
     });
@@ -321,7 +331,7 @@ fn a_flush_reports_ranges_before_itself_and_a_failed_one_only_the_ranges() {
     let file = File::create(share.path("f")).expect("file");
     let handle = share
         .capture
-        .writing(None, file.as_raw_fd(), Vec::new)
+        .writing(None, Descriptor::unknown(file.as_raw_fd()), Vec::new)
         .expect("a file");
     share.call(|capture| {
         capture.changed(handle, Span::Whole);
@@ -363,7 +373,7 @@ fn what_is_held_back_at_the_end_is_sent_then() {
     let file = File::create(share.path("f")).expect("file");
     let handle = share
         .capture
-        .writing(None, file.as_raw_fd(), Vec::new)
+        .writing(None, Descriptor::unknown(file.as_raw_fd()), Vec::new)
         .expect("a file");
     share.call(|capture| capture.changed(handle, Span::at(0, 5)));
     let mut connection = share.connection;
@@ -384,7 +394,9 @@ fn files_open_for_writing_are_named_again_to_a_new_daemon() {
     fs::write(share.path("f"), "").expect("file");
     let file = File::options().write(true).open(share.path("f")).expect("open");
     let mut handle = None;
-    share.call(|capture| handle = capture.writing(None, file.as_raw_fd(), || b"f".to_vec()));
+    share.call(|capture| {
+        handle = capture.writing(None, Descriptor::unknown(file.as_raw_fd()), || b"f".to_vec())
+    });
     let opened = share.sent();
     assert!(matches!(&opened[..], [Event::Opened { .. }]), "{opened:?}");
     share.acknowledge(1);

@@ -3,7 +3,7 @@
 use super::module::{Module, greeting, send_with_descriptor};
 use super::{Fixture, NORMAL, Settings, until};
 use crate::catalog::{Moment, Sessions};
-use crate::intake::ring::tests::Shared;
+use crate::intake::memory::tests::Shared;
 use crate::intake::{CaptureMode, Demand, IntakeSessions};
 use crate::journal::{Body, GapReason, Session, monotonic_ns};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const NODE: NodeRef = NodeRef {
 async fn copying(fixture: &Fixture, n: u8, shared: &Shared) -> Module {
     let mut module = Module::connect_bare(&fixture.socket()).await;
     let hello = Hello {
-        ring: RING,
+        ring: Some(RING),
         ..greeting("data", n)
     };
     send_with_descriptor(&module.stream, &ToDaemon::Hello(hello), shared.descriptor()).await;
@@ -159,7 +159,7 @@ async fn memory_that_could_be_cut_under_vfsxd_is_not_taken() {
     let fixture = Fixture::new(NORMAL);
     let mut module = Module::connect_bare(&fixture.socket()).await;
     let hello = Hello {
-        ring: RING,
+        ring: Some(RING),
         ..greeting("data", 1)
     };
     let file = tempfile::tempfile().expect("scratch");

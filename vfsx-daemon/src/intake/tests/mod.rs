@@ -5,6 +5,7 @@ mod commits;
 mod data;
 mod failure;
 pub(crate) mod module;
+mod outbox;
 mod session;
 mod socket;
 mod spool;

@@ -34,7 +34,7 @@ pub(crate) fn greeting(share: &str, n: u8) -> Hello {
         module: "0".into(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
-        ring: 0,
+        ring: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The memory that a module shares: written data, and how far the session is. Only read, never mapped: whatever the module
-//! does to it, what is read is a copy, and is checked.
+//! The memory that a module shares: how far the session is, events that it has not sent yet, and written data. Only read, never mapped:
+//! whatever the module does to it, what is read is a copy, and is checked.
 
 use bytes::Bytes;
 use rustix::fd::{AsFd, OwnedFd};
@@ -9,7 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{Ordering, fence};
 use vfsx_proto::InRing;
-use vfsx_proto::ring::{HEADER, MAX_WRITE, WORD, Word, pieces, value};
+use vfsx_proto::ring::{Filled, HEADER, MAX_WRITE, WORD, WORDS, Word, pieces, value};
+use vfsx_proto::{Decoder, FrameError, Stamped, ToDaemon};
 
 /// Largest ring that is taken: nothing is reserved for it here, but an insane size is a mistake.
 const MOST: u64 = 4 << 30;
@@ -17,8 +18,8 @@ const MOST: u64 = 4 << 30;
 const TRIES: usize = 1000;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RingError {
-    #[error("its size of {0} bytes is not between 1 and {MOST}")]
+pub(super) enum MemoryError {
+    #[error("its ring of {0} bytes is larger than {MOST}")]
     Size(u64),
     #[error("it came without a descriptor")]
     NoDescriptor,
@@ -28,30 +29,75 @@ pub(super) enum RingError {
     Io(#[from] io::Error),
 }
 
-pub(super) struct DataRing {
+pub(super) struct Memory {
     file: File,
+    /// Bytes of the ring.
     size: u64,
 }
 
-impl DataRing {
-    /// `size`: bytes of data, as the module said.
-    pub(super) fn new(descriptor: Option<OwnedFd>, size: u64) -> Result<Self, RingError> {
-        if !(1..=MOST).contains(&size) {
-            return Err(RingError::Size(size));
+/// Why the events of an outbox are not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OutboxError {
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it does not say how much it holds")]
+    Unreadable,
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("it holds something else than events")]
+    NoEvents,
+}
+
+impl Memory {
+    /// `size`: bytes of the ring of written data, as the module said; 0: there is none.
+    pub(super) fn new(descriptor: Option<OwnedFd>, size: u64) -> Result<Self, MemoryError> {
+        if size > MOST {
+            return Err(MemoryError::Size(size));
         }
-        let descriptor = descriptor.ok_or(RingError::NoDescriptor)?;
+        let descriptor = descriptor.ok_or(MemoryError::NoDescriptor)?;
         let whole = HEADER + size;
         let stat = fstat(&descriptor).map_err(io::Error::from)?;
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let large = u64::try_from(stat.st_size).is_ok_and(|length| length >= whole);
         let sealed = fcntl_get_seals(descriptor.as_fd()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         if !(regular && large && sealed) {
-            return Err(RingError::Foreign(whole));
+            return Err(MemoryError::Foreign(whole));
         }
         Ok(Self {
             file: File::from(descriptor),
             size,
         })
+    }
+
+    /// Whether the session tells written data.
+    pub(super) fn has_ring(&self) -> bool {
+        self.size > 0
+    }
+
+    /// What the outbox holds.
+    pub(super) fn filled(&self) -> Option<Filled> {
+        self.word(Word::Outbox).and_then(Filled::of)
+    }
+
+    /// Events that the session has noted and may not have sent. None when it is sending them just now.
+    pub(super) fn outbox(&self) -> Result<Vec<Stamped>, OutboxError> {
+        let filled = self.filled().ok_or(OutboxError::Unreadable)?;
+        let mut bytes = vec![0; filled.length as usize];
+        self.file.read_exact_at(&mut bytes, WORDS)?;
+        fence(Ordering::SeqCst);
+        if self.filled().is_none_or(|now| now.round != filled.round) {
+            return Ok(Vec::new());
+        }
+        let mut decoder = Decoder::default();
+        decoder.push(&bytes);
+        let mut events = Vec::new();
+        while let Some(message) = decoder.next()? {
+            match message {
+                ToDaemon::Events(more) => events.extend(more),
+                _ => return Err(OutboxError::NoEvents),
+            }
+        }
+        Ok(events)
     }
 
     /// The bytes of a write. `None`: they are not there, or not those that were announced.
@@ -120,6 +166,7 @@ pub(super) mod tests {
                 Word::Noted,
                 Word::Running,
                 Word::Copying,
+                Word::Outbox,
             ] {
                 shared.set(word, 0);
             }
@@ -138,6 +185,13 @@ pub(super) mod tests {
             self.file
                 .write_all_at(&complement.to_le_bytes(), word.offset() + 8)
                 .unwrap();
+        }
+
+        /// Bytes that are not sent yet.
+        pub(crate) fn hold(&self, round: u32, bytes: &[u8]) {
+            self.file.write_all_at(bytes, WORDS).unwrap();
+            let length = bytes.len() as u32;
+            self.set(Word::Outbox, Filled { round, length }.word());
         }
 
         pub(crate) fn put(&mut self, data: &[u8]) -> InRing {
@@ -165,7 +219,7 @@ pub(super) mod tests {
 
     #[test]
     fn memory_that_can_be_cut_or_is_too_small_or_no_memory_is_not_taken() {
-        let refused = |fd, size| DataRing::new(fd, size).err().map(|e| e.to_string());
+        let refused = |fd, size| Memory::new(fd, size).err().map(|e| e.to_string());
         assert!(refused(None, 10).unwrap().contains("without a descriptor"));
         assert!(
             refused(Some(memfd(HEADER + 10, SealFlags::empty())), 10)
@@ -178,10 +232,11 @@ pub(super) mod tests {
                 .contains("at least")
         );
         assert!(
-            refused(Some(memfd(HEADER, SealFlags::SHRINK)), 0)
+            refused(Some(memfd(HEADER, SealFlags::SHRINK)), MOST + 1)
                 .unwrap()
-                .contains("size")
+                .contains("larger")
         );
+        assert!(refused(Some(memfd(HEADER, SealFlags::SHRINK)), 0).is_none());
         assert!(refused(Some(tempfile::tempfile().unwrap().into()), 10).is_some());
         let (pipe, _) = std::io::pipe().unwrap();
         assert!(refused(Some(pipe.into()), 10).is_some());
@@ -191,7 +246,7 @@ pub(super) mod tests {
     #[test]
     fn data_that_was_scribbled_over_is_not_taken_for_what_was_written() {
         let mut shared = Shared::new(100);
-        let ring = DataRing::new(Some(shared.descriptor()), 100).unwrap();
+        let ring = Memory::new(Some(shared.descriptor()), 100).unwrap();
         let place = shared.put(b"what was written");
         assert_eq!(ring.read(place, 16).as_deref(), Some(&b"what was written"[..]));
         assert_eq!(ring.read(place, 15), None);
@@ -209,7 +264,7 @@ pub(super) mod tests {
     #[test]
     fn a_word_is_read_whole_while_it_is_written_without_pause() {
         let shared = Arc::new(Shared::new(1));
-        let ring = DataRing::new(Some(shared.descriptor()), 1).unwrap();
+        let ring = Memory::new(Some(shared.descriptor()), 1).unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let writer = std::thread::spawn({
             let (shared, over) = (Arc::clone(&shared), Arc::clone(&over));
@@ -229,11 +284,26 @@ pub(super) mod tests {
         writer.join().unwrap();
     }
 
+    #[test]
+    fn an_outbox_that_makes_no_sense_is_an_error_and_not_a_crash() {
+        let shared = Shared::new(0);
+        let memory = Memory::new(Some(shared.descriptor()), 0).unwrap();
+        assert!(memory.outbox().unwrap().is_empty());
+        shared.hold(1, &[0xff; 100]);
+        assert!(matches!(memory.outbox(), Err(OutboxError::Frame(_))));
+        shared.set(Word::Outbox, u64::from(u32::MAX));
+        assert!(matches!(memory.outbox(), Err(OutboxError::Unreadable)));
+        let mut frame = Vec::new();
+        vfsx_proto::encode(&ToDaemon::Sent { token: 1 }, &mut frame).unwrap();
+        shared.hold(2, &frame);
+        assert!(matches!(memory.outbox(), Err(OutboxError::NoEvents)));
+    }
+
     proptest! {
         #[test]
         fn what_was_put_is_read_wherever_it_wraps(size in 1u64..200, writes in proptest::collection::vec(1usize..90, 1..40)) {
             let mut shared = Shared::new(size);
-            let ring = DataRing::new(Some(shared.descriptor()), size).unwrap();
+            let ring = Memory::new(Some(shared.descriptor()), size).unwrap();
             for (n, length) in writes.into_iter().enumerate() {
                 let data = vec![n as u8; length.min(size as usize)];
                 let place = shared.put(&data);

@@ -1,0 +1,112 @@
+//! Events that a module holds in its outbox, and never sends.
+
+use super::module::{Module, event, greeting, send_with_descriptor};
+use super::{Fixture, NORMAL, until};
+use crate::intake::memory::tests::Shared;
+use crate::journal::{Body, GapReason, Record};
+use std::ops::RangeInclusive;
+use vfsx_proto::{Hello, ToDaemon, ToModule};
+
+async fn holding(fixture: &Fixture, shared: &Shared) -> Module {
+    let mut module = Module::connect_bare(&fixture.socket()).await;
+    let hello = Hello {
+        ring: Some(0),
+        ..greeting("data", 1)
+    };
+    send_with_descriptor(&module.stream, &ToDaemon::Hello(hello), shared.descriptor()).await;
+    assert!(matches!(module.receive().await, ToModule::Welcome(_)));
+    module
+}
+
+/// Frames as the module makes them: one for each event.
+fn frames(sequences: RangeInclusive<u64>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for sequence in sequences {
+        vfsx_proto::encode(&ToDaemon::Events(vec![event(sequence)]), &mut bytes).expect("encodes");
+    }
+    bytes
+}
+
+fn events(records: &[Record]) -> Vec<u64> {
+    let sequences = records.iter().map(|record| record.session_sequence);
+    sequences.filter(|sequence| *sequence > 0).collect()
+}
+
+fn gaps(records: &[Record]) -> Vec<GapReason> {
+    let gap = |record: &Record| match record.body {
+        Body::Gap { reason, .. } => Some(reason),
+        _ => None,
+    };
+    records.iter().filter_map(gap).collect()
+}
+
+async fn session_ended(fixture: &Fixture) {
+    until("the session is over", || fixture.share.sessions() == (0, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_had_not_sent_is_taken_out_of_its_memory_once_and_in_order() {
+    let fixture = Fixture::new(NORMAL);
+    let shared = Shared::new(0);
+    let mut module = holding(&fixture, &shared).await;
+    // The kill came between the send and the word that it is done.
+    shared.hold(1, &frames(1..=5));
+    module.events(1..=3).await;
+    drop(module);
+    session_ended(&fixture).await;
+    let records = fixture.records();
+    assert_eq!(events(&records), [1, 2, 3, 4, 5]);
+    assert!(gaps(&records).is_empty());
+    let ended = |record: &Record| matches!(record.body, Body::SessionEnded { .. });
+    assert!(
+        records.last().is_some_and(ended),
+        "the session's end comes after them"
+    );
+}
+
+/// smbd waits for a disk, and does not come back to its event loop.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_still_is_taken_though_the_process_lives() {
+    let fixture = Fixture::new(NORMAL);
+    let shared = Shared::new(0);
+    let mut module = holding(&fixture, &shared).await;
+    module.events(1..=2).await;
+    shared.hold(7, &frames(3..=4));
+    until("they are taken", || events(&fixture.records()) == [1, 2, 3, 4]).await;
+    // Then it goes on, and sends them as if nothing had been.
+    module.events(3..=5).await;
+    module.acknowledged_in_passing(5).await;
+    let records = fixture.records();
+    assert_eq!(events(&records), [1, 2, 3, 4, 5]);
+    assert!(gaps(&records).is_empty());
+}
+
+/// Else the events between them would look lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_follow_what_was_read_waits_for_what_is_in_the_socket() {
+    let fixture = Fixture::new(NORMAL);
+    let shared = Shared::new(0);
+    let mut module = holding(&fixture, &shared).await;
+    shared.hold(7, &frames(3..=4));
+    // Looks at it twice.
+    fixture.share.tend();
+    fixture.share.tend();
+    assert!(events(&fixture.records()).is_empty());
+    module.events(1..=2).await;
+    until("they are taken", || events(&fixture.records()) == [1, 2, 3, 4]).await;
+    assert!(gaps(&fixture.records()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_makes_no_sense_at_the_end_is_a_gap() {
+    let fixture = Fixture::new(NORMAL);
+    let shared = Shared::new(0);
+    let module = holding(&fixture, &shared).await;
+    shared.hold(1, &[0xff; 64]);
+    drop(module);
+    session_ended(&fixture).await;
+    until("the gap is on record", || {
+        gaps(&fixture.records()) == [GapReason::SessionHole]
+    })
+    .await;
+}
