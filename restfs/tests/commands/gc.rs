@@ -6,6 +6,7 @@ use restfs_lib::wire::Content;
 use restfs_lib::wire::method::Edit;
 use restfs_lib::wire::values::ObjectAt;
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const BLOCK: usize = 65_536;
@@ -52,8 +53,17 @@ fn stored_bytes(place: &Place) -> u64 {
     packs.map(|pack| pack.unwrap().metadata().unwrap().len()).sum()
 }
 
-fn status(place: &Place) -> serde_json::Value {
-    serde_json::from_str(&place.ok(&["--json", "gc", "--status"])).unwrap()
+/// Asks until the answer is as it is to be.
+fn until(place: &Place, words: &[&str], mut is: impl FnMut(&serde_json::Value) -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let now = serde_json::from_str(&place.ok(words)).unwrap();
+        if is(&now) {
+            return;
+        }
+        assert!(Instant::now() < patience, "{now}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -147,36 +157,46 @@ fn a_server_that_is_killed_in_a_collection_or_a_purge_has_lost_nothing_and_ends_
         let mut server = place.serve();
         overwrite(&place, head + 1..head + 7);
         head += 6;
-        let oldest = (head - 2).to_string();
-        let purging = place
-            .command(&["purge", "b", "--before", &oldest])
-            .output()
+        let oldest = head - 2;
+        let mut purging = place
+            .command(&["purge", "b", "--before", &oldest.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
             .unwrap();
-        assert!(purging.status.success(), "{}", text(&purging.stderr));
+        until(&place, &["--json", "bucket", "info", "b"], |now| {
+            now["floor"] == oldest
+        });
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+        let _ = purging.wait();
+        let mut server = place.serve();
+        holds(
+            &place.error(&["ls", &format!("b@{}:/", oldest - 1)]),
+            &["were purged"],
+        );
+        // It goes on by itself.
+        until(&place, &["--json", "bucket", "info", "b"], |now| {
+            now["purging"] == false
+        });
         let mut collecting = place
             .command(&["gc", "--grace", "0", "--rate", "6M"])
-            .stderr(std::process::Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         // Killed at another place each time: as soon as so much was read, if not before.
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let now = status(&place);
-            let phase = now["running"]["phase"].as_str().unwrap_or("ended");
-            if phase == "ended"
-                || phase == "sweeping" && now["running"]["done"].as_u64() >= Some(round * 2_000_000)
-            {
-                break;
-            }
-            assert!(Instant::now() < until, "{now}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until(&place, &["--json", "gc", "--status"], |now| {
+            let running = &now["running"];
+            let reached =
+                running["phase"] == "sweeping" && running["done"].as_u64() >= Some(round * 2_000_000);
+            reached || collecting.try_wait().unwrap().is_some()
+        });
         server.child.kill().unwrap();
         server.child.wait().unwrap();
         let _ = collecting.wait();
         assert_points(&place, head - 2..=head);
     }
-    // The purge that was begun last comes to its end as well.
     let mut server = place.serve();
     assert_points(&place, head - 2..=head);
     holds(

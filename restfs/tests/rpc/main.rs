@@ -4,6 +4,7 @@ mod access;
 mod common;
 mod full;
 mod gc;
+mod gc_measure;
 mod gc_race;
 mod objects;
 mod patch;

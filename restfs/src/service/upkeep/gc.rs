@@ -188,6 +188,11 @@ impl Service {
         })?;
         // Blocks that a commit looked for before the collection could see it are in its rows behind this.
         drop(self.naming.blocking_write());
+        // A commit that failed half may be there after a restart, with blocks that no row names now.
+        self.upkeep
+            .commits
+            .is_whole()
+            .map_err(|e| RpcError::new(Code::Internal, e.to_string()))?;
         let progress = Progress {
             upkeep: &self.upkeep,
             started_ns,

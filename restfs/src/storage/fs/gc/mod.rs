@@ -60,8 +60,9 @@ struct Planned {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Weight {
     rows: u64,
-    /// Bytes of records that are needed.
+    /// Bytes of records that are needed, and of those that are not.
     needed: u64,
+    dead: u64,
 }
 
 impl FsCollection {
@@ -114,7 +115,10 @@ impl FsCollection {
                 weighed.blocks += 1;
                 match self.is_needed(key) {
                     true => weight.needed += record_length(at),
-                    false => weighed.dead_blocks += 1,
+                    false => {
+                        weight.dead += record_length(at);
+                        weighed.dead_blocks += 1;
+                    }
                 }
             }
             if page.len() < PAGE || !go_on(weighed.blocks) {
@@ -190,6 +194,9 @@ impl Collection for FsCollection {
                 weighed.sparse_bytes += dead;
             }
         }
+        // What is being written is the youngest.
+        let newest = weights.range(self.horizon..).map(|(_, weight)| weight.dead);
+        weighed.young_bytes += newest.sum::<u64>();
         self.plan
             .sort_by_key(|planned| (planned.weight.needed, planned.pack));
         Ok(weighed)
