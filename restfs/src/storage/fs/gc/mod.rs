@@ -99,11 +99,12 @@ impl FsCollection {
         self.needed.contains(key) || self.shared.guard.was_touched(key)
     }
 
+    /// `None`: it is to end.
     fn weights(
         &self,
         weighed: &mut Weighed,
         go_on: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<BTreeMap<u64, Weight>, StoreError> {
+    ) -> Result<Option<BTreeMap<u64, Weight>>, StoreError> {
         let mut weights: BTreeMap<u64, Weight> = BTreeMap::new();
         let mut after = None;
         loop {
@@ -121,8 +122,11 @@ impl FsCollection {
                     }
                 }
             }
-            if page.len() < PAGE || !go_on(weighed.blocks) {
-                return Ok(weights);
+            if page.len() < PAGE {
+                return Ok(Some(weights));
+            }
+            if !go_on(weighed.blocks) {
+                return Ok(None);
             }
         }
     }
@@ -176,8 +180,10 @@ impl Collection for FsCollection {
 
     fn weigh(&mut self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Weighed, StoreError> {
         let mut weighed = Weighed::default();
-        let weights = self.weights(&mut weighed, go_on)?;
         self.plan.clear();
+        let Some(weights) = self.weights(&mut weighed, go_on)? else {
+            return Ok(weighed);
+        };
         for (pack, length) in self.packs()? {
             let weight = weights.get(&pack).copied().unwrap_or_default();
             let content = length.saturating_sub(FILE_HEADER as u64);
