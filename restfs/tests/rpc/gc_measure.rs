@@ -37,7 +37,7 @@ async fn change(client: &Client, last: u64, count: u64) {
     };
     let mut ops: Vec<Op> = blocks.iter().enumerate().map(put_blocks).collect();
     if last == 1 {
-        ops.splice(0..0, [root()]);
+        ops.insert(0, root());
         ops.push(Op::PutObject {
             id: ObjectId(2),
             object: object(restfs_lib::model::Kind::File, 1 << 40),
