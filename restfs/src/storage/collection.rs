@@ -10,6 +10,8 @@ pub struct CollectOptions {
     pub grace: Duration,
     /// Of a pack's bytes, hundredths that nothing needs, from which on it is rewritten.
     pub least_dead: u8,
+    /// Nothing is swept.
+    pub dry_run: bool,
 }
 
 /// A collection under way. While it lives, a block stays that is put, or that [`super::BlockStore::missing`] says is here.

@@ -185,6 +185,7 @@ impl Service {
         let mut collection = self.blocks.collect(CollectOptions {
             grace: asked.grace,
             least_dead: LEAST_DEAD,
+            dry_run: asked.dry_run,
         })?;
         // Blocks that a commit looked for before the collection could see it are in its rows behind this.
         drop(self.naming.blocking_write());

@@ -254,7 +254,12 @@ impl Shared {
     }
 
     fn read_stored(&self, key: BlockKey) -> Result<Bytes, StoreError> {
-        let mut location = self.find(key)?.ok_or(StoreError::Missing(key))?;
+        let location = self.find(key)?.ok_or(StoreError::Missing(key))?;
+        self.read_from(key, location)
+    }
+
+    /// The block's record was found there just now.
+    fn read_from(&self, key: BlockKey, mut location: Location) -> Result<Bytes, StoreError> {
         let mut result = read(&self.packs, key, location);
         while result.is_err() {
             // A collection may have moved it, and removed the pack that it was in.

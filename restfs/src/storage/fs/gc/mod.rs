@@ -42,7 +42,7 @@ pub(super) struct FsCollection {
     _turn: Turn,
     options: CollectOptions,
     needed: Filter,
-    /// Packs that were sealed when it began.
+    /// Packs below were sealed when it began, or would have been.
     horizon: u64,
     plan: Vec<Planned>,
     stage: Stage,
@@ -74,7 +74,8 @@ impl FsCollection {
         let turn = Turn::take(&shared.guard)?;
         turn.note_keys();
         let newest = shared.log.durable().pack;
-        if !is_young(shared, newest, options.grace)? {
+        let is_old = !is_young(shared, newest, options.grace)?;
+        if is_old && !options.dry_run {
             match shared.log.leave_pack() {
                 // Then it waits for the next time.
                 Ok(()) | Err(StoreError::Full { .. }) => {}
@@ -84,12 +85,16 @@ impl FsCollection {
         shared.log.flush()?;
         shared.enter_recent()?;
         let blocks = shared.index.totals()?.blocks;
+        let horizon = match options.dry_run && is_old {
+            true => newest + 1,
+            false => shared.log.durable().pack,
+        };
         Ok(Self {
             shared: Arc::clone(shared),
             _turn: turn,
             options,
             needed: Filter::new(blocks, LEAST_MEMORY, MOST_MEMORY),
-            horizon: shared.log.durable().pack,
+            horizon,
             plan: Vec::new(),
             stage,
         })
@@ -210,6 +215,9 @@ impl Collection for FsCollection {
 
     fn sweep(&mut self, go_on: &mut dyn FnMut(&Swept) -> bool) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
+        if self.options.dry_run {
+            return Ok(swept);
+        }
         self.forget_lost()?;
         for planned in std::mem::take(&mut self.plan) {
             if !self.has_room(&planned)? {
@@ -222,6 +230,10 @@ impl Collection for FsCollection {
                 // What is copied already counts; there may be room for less.
                 Err(StoreError::Full { .. }) if planned.weight.needed > 0 => swept.packs_no_room += 1,
                 Err(error) => return Err(error),
+            }
+            // Packs may be short.
+            if !go_on(&swept) {
+                break;
             }
         }
         Ok(swept)

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 const ALL: CollectOptions = CollectOptions {
     grace: Duration::ZERO,
     least_dead: 0,
+    dry_run: false,
 };
 
 pub(super) fn number_of(content: &[u8]) -> u32 {
@@ -203,44 +204,37 @@ fn no_answer_is_overtaken_by_a_collection() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let blocks = fill(&store, 0..400, 60);
-    let ended = AtomicBool::new(false);
     for round in 0..6 {
-        ended.store(false, Ordering::SeqCst);
-        // After the round begins: what was asked for before it is nobody's.
+        // What is asked for from now on is to stay.
         let mut collection = store.collect(ALL).unwrap();
-        std::thread::scope(|scope| {
+        let told: Blocks = std::thread::scope(|scope| {
+            let ask = |thread: u32| {
+                let mut told = Blocks::new();
+                for (at, (key, content)) in (0..).zip(&blocks) {
+                    // Some are asked for by several.
+                    if (at + thread + round) % 4 > 1 {
+                        continue;
+                    }
+                    if !store.missing(&[*key]).unwrap().is_empty() {
+                        put(&store, content);
+                        store.flush().unwrap();
+                    }
+                    told.insert(*key, content.clone());
+                }
+                told
+            };
             let asking: Vec<_> = (0..THREADS)
-                .map(|thread| {
-                    let (store, blocks, ended) = (&store, &blocks, &ended);
-                    scope.spawn(move || {
-                        let mut told = Blocks::new();
-                        // Those in the middle are asked for by all.
-                        for (at, (key, content)) in blocks.iter().enumerate() {
-                            if (at as u32 + thread + round) % 3 != 0 {
-                                continue;
-                            }
-                            if !store.missing(&[*key]).unwrap().is_empty() {
-                                put(store, content);
-                                store.flush().unwrap();
-                            }
-                            told.insert(*key, content.clone());
-                            if ended.load(Ordering::SeqCst) && at % 2 == 0 {
-                                std::thread::yield_now();
-                            }
-                        }
-                        told
-                    })
-                })
+                .map(|thread| scope.spawn(move || ask(thread)))
                 .collect();
             collection.weigh(&mut |_| true).unwrap();
             collection.sweep(&mut |_| true).unwrap();
-            ended.store(true, Ordering::SeqCst);
-            let told: Blocks = asking
+            asking
                 .into_iter()
                 .flat_map(|thread| thread.join().unwrap())
-                .collect();
-            assert_holds(&store, &told);
+                .collect()
         });
+        drop(collection);
+        assert_holds(&store, &told);
     }
 }
 
@@ -289,6 +283,26 @@ fn who_reads_does_not_notice_that_packs_vanish() {
     });
     assert!(reads.load(Ordering::SeqCst) > 0);
     assert_only(&store, &kept);
+}
+
+/// Between the look into the index and the read.
+#[test]
+fn a_block_that_moves_while_it_is_read_is_read_where_it_is_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (kept, gone) = split(&fill(&store, 0..60, 300), |n| n.is_multiple_of(3));
+    let find = |key: &BlockKey| store.shared.find(*key).unwrap().unwrap();
+    let kept_at: Vec<_> = kept.keys().map(|key| (*key, find(key))).collect();
+    let gone_at: Vec<_> = gone.iter().map(|key| (*key, find(key))).collect();
+    collect(&store, &kept);
+    for (key, at) in kept_at {
+        assert_eq!(store.shared.read_from(key, at).unwrap(), kept[&key]);
+    }
+    for (key, at) in gone_at {
+        let read = store.shared.read_from(key, at);
+        assert!(matches!(read, Err(StoreError::Missing(_))), "{read:?}");
+    }
+    assert_eq!(store.stats().unwrap().damaged_blocks, 0);
 }
 
 #[test]
@@ -392,7 +406,7 @@ fn blocks_within_the_grace_stay_and_old_packs_go() {
     fill(&store, 0..60, 300);
     let hour = CollectOptions {
         grace: Duration::from_secs(3600),
-        least_dead: 0,
+        ..ALL
     };
     let mut collection = store.collect(hour).unwrap();
     let weighed = collection.weigh(&mut |_| true).unwrap();
@@ -455,6 +469,27 @@ fn packs_with_few_dead_blocks_are_left_and_what_is_told_to_end_ends() {
     assert_holds(&store, &kept);
     collect(&store, &kept);
     assert_only(&store, &kept);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_says_what_the_other_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (kept, _) = split(&fill(&store, 0..60, 300), |n| n.is_multiple_of(3));
+    let stats = store.stats().unwrap();
+    let dry = CollectOptions { dry_run: true, ..ALL };
+    let mut collection = store.collect(dry).unwrap();
+    kept.keys().for_each(|key| collection.keep(*key));
+    let weighed = collection.weigh(&mut |_| true).unwrap();
+    assert_eq!(collection.sweep(&mut |_| true).unwrap(), Swept::default());
+    drop(collection);
+    assert_eq!(store.stats().unwrap(), stats);
+    let swept = collect(&store, &kept);
+    assert_eq!(
+        (swept.blocks, swept.copied_bytes),
+        (weighed.dead_blocks, weighed.copy_bytes)
+    );
+    assert_eq!(swept.freed_bytes - swept.copied_bytes, weighed.free_bytes);
 }
 
 #[test]
