@@ -6,6 +6,7 @@
 //! DATA/commits/      commit log: what the metadata store can be made anew from
 //! DATA/blocks/       block store
 //! DATA/scrub.json    how far a scrub has come, what the last one found
+//! DATA/gc.json       whether a collection is under way, what the last one did
 //! DATA/restfs.sock   socket of a running server
 //! ```
 
@@ -113,7 +114,7 @@ impl DataDir {
         };
         let blocks = FsStore::open(&self.path.join("blocks"), &options).map_err(DataDirError::Blocks)?;
         let kv = Arc::new(kv);
-        let upkeep = Upkeep::new(kv.clone(), &self.path, config.scrub);
+        let upkeep = Upkeep::new(kv.clone(), &self.path, config.scrub, config.gc);
         let space = Space::new(&self.path, config.reserve);
         Service::new(kv, Arc::new(blocks), upkeep, space)
             .map_err(|error| unusable(&self.path, &error, "too many threads run on this machine"))

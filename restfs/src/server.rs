@@ -95,18 +95,17 @@ impl Server {
         // Goes on at the next start.
         self.cleaning.abort();
         let _ = self.cleaning.await;
-        let upkeep = self.upkeep;
-        if let Err(error) = tokio::task::spawn_blocking(move || upkeep.end_upkeep()).await {
-            tracing::error!("ending the upkeep: {error}");
-        }
+        self.upkeep.end().await;
+        drop(self.upkeep);
         let _ = std::fs::remove_file(&self.socket);
         drop(self.data_dir);
     }
 }
 
-/// Rows of buckets that were being deleted when the last run ended.
+/// Rows of buckets that were being deleted, and of points that were being purged, when the last run ended.
 async fn finish_deletions(service: Arc<Service>) {
     if let Err(error) = service.purge_deleted().await {
         tracing::error!("removing the rows of deleted buckets: {error}");
     }
+    service.finish_purges().await;
 }

@@ -157,12 +157,21 @@ const PURGE_PAGE: usize = 256;
 
 /// Buckets that [`purge`] has not finished with.
 pub fn deleted(kv: &dyn KvRead) -> Result<Vec<BucketId>, TreeError> {
+    ids(kv, |bucket| bucket.deleted)
+}
+
+/// All buckets that are not deleted.
+pub fn alive(kv: &dyn KvRead) -> Result<Vec<BucketId>, TreeError> {
+    ids(kv, |bucket| !bucket.deleted)
+}
+
+fn ids(kv: &dyn KvRead, which: impl Fn(&Bucket) -> bool) -> Result<Vec<BucketId>, TreeError> {
     let first = keys::bucket(BucketId(0));
     let end = keys::next_bucket().end();
     let mut found = Vec::new();
     for (key, value) in kv.scan(Bound::Included(&first), Bound::Excluded(&end), usize::MAX)? {
         let id = BucketId(KeyParts::new(&key).number()?);
-        if codec::decode_bucket(id, &value)?.deleted {
+        if which(&codec::decode_bucket(id, &value)?) {
             found.push(id);
         }
     }

@@ -1,7 +1,8 @@
 //! What happened to an object.
 
+use super::keys::Key;
 use super::read::back_link;
-use super::{TreeError, keys, revision};
+use super::{TreeError, keys, purge, revision};
 use crate::kv::KvRead;
 use crate::model::{BucketId, ObjectId};
 use std::collections::BTreeMap;
@@ -24,8 +25,8 @@ pub struct Changes {
     pub unnamed: Vec<(ObjectId, Vec<u8>)>,
 }
 
-/// The newest `limit` points below `before` that changed the object, newest first. Reads all revisions of the
-/// object's rows.
+/// The newest `limit` points below `before` that changed the object, newest first. What was purged counts as the floor's:
+/// with it begins what can be read. Reads all revisions of the object's rows.
 pub fn history(
     kv: &dyn KvRead,
     bucket: BucketId,
@@ -38,24 +39,29 @@ pub fn history(
         before: before.unwrap_or(u64::MAX),
         limit,
     };
-    let of_object = |first| keys::of_object(first, bucket, id);
-    revision::each_revision(kv, &of_object(keys::OBJECT), |_, point, value| {
+    // Without a purge there is nothing at or below it.
+    let floor = purge::floor(kv, bucket)?.map_or(0, |floor| floor.point);
+    let each = |first, see: See<'_>| {
+        let rows = keys::of_object(first, bucket, id);
+        each_kept(kv, &rows, floor, see)
+    };
+    each(keys::OBJECT, &mut |_, point, value| {
         newest.note(point, |changes| match value {
             Some(_) => changes.properties = true,
             None => changes.removed = true,
         });
         Ok(())
     })?;
-    revision::each_revision(kv, &of_object(keys::ATTRIBUTE), |row, point, _| {
+    each(keys::ATTRIBUTE, &mut |row, point, _| {
         let name = keys::last_name(&row)?;
         newest.note(point, |changes| changes.attributes.push(name.to_vec()));
         Ok(())
     })?;
-    revision::each_revision(kv, &of_object(keys::SEGMENT), |_, point, _| {
+    each(keys::SEGMENT, &mut |_, point, _| {
         newest.note(point, |changes| changes.segments += 1);
         Ok(())
     })?;
-    revision::each_revision(kv, &of_object(keys::BACK_LINK), |row, point, value| {
+    each(keys::BACK_LINK, &mut |row, point, value| {
         let (dir, name) = back_link(&row)?;
         newest.note(point, |changes| {
             let names = if value.is_some() {
@@ -68,6 +74,24 @@ pub fn history(
         Ok(())
     })?;
     Ok(newest.points.into_values().rev().collect())
+}
+
+type See<'a> = &'a mut dyn FnMut(Key, u64, Option<Vec<u8>>) -> Result<(), TreeError>;
+
+/// Revisions that a sweep leaves, whether it has come here or not.
+fn each_kept(kv: &dyn KvRead, rows: &Key, floor: u64, see: See<'_>) -> Result<(), TreeError> {
+    let mut decided = None;
+    revision::each_revision(kv, rows, |row, point, value| {
+        if point > floor {
+            return see(row, point, value);
+        }
+        let stays = decided.as_ref() != Some(&row) && value.is_some();
+        decided = Some(row.clone());
+        match stays {
+            true => see(row, floor, value),
+            false => Ok(()),
+        }
+    })
 }
 
 /// Keeps the newest points only: the history of a busy file is long.

@@ -7,7 +7,7 @@ use crate::model::{BucketId, ObjectId};
 use std::ops::Deref;
 
 /// First bytes of this library's keys, and of the server's tokens (`u`).
-pub const RESERVED_KEYS: &[u8] = b"Babcdenoqstu";
+pub const RESERVED_KEYS: &[u8] = b"Babcdefnoqstu";
 
 pub(super) const BUCKET: u8 = b'B';
 pub(super) const BUCKET_NAME: u8 = b'b';
@@ -20,9 +20,10 @@ pub(super) const GROUP: u8 = b'd';
 pub(super) const COMMIT: u8 = b'c';
 pub(super) const COMMIT_TIME: u8 = b't';
 pub(super) const POSITION: u8 = b'q';
+pub(super) const FLOOR: u8 = b'f';
 
 /// Rows that belong to a bucket and go with it, without its record.
-pub(super) const OF_BUCKET: [u8; 9] = [
+pub(super) const OF_BUCKET: [u8; 10] = [
     OBJECT,
     ATTRIBUTE,
     ENTRY,
@@ -32,6 +33,7 @@ pub(super) const OF_BUCKET: [u8; 9] = [
     COMMIT,
     COMMIT_TIME,
     POSITION,
+    FLOOR,
 ];
 
 /// Bytes of a revision at the end of a row's key.

@@ -22,6 +22,7 @@ mod digest;
 mod error;
 mod history;
 mod keys;
+pub mod purge;
 mod read;
 mod revision;
 mod structure;

@@ -78,8 +78,7 @@ impl Access {
         if let Some(local) = self.local {
             local.ending.send_replace(true);
             let _ = local.serving.await;
-            let service = local.service;
-            let _ = tokio::task::spawn_blocking(move || service.end_upkeep()).await;
+            local.service.end().await;
         }
     }
 }

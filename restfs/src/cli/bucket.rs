@@ -160,6 +160,7 @@ fn one(b: &Bucket) -> String {
         ("bucket", b.bucket.clone()),
         ("created", output::time(b.created)),
         ("newest point", b.head.to_string()),
+        ("oldest point", b.floor.to_string()),
         ("objects", b.objects.to_string()),
         ("bytes", b.bytes.to_string()),
         ("block size", b.layout.block_size.to_string()),

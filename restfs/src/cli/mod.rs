@@ -2,9 +2,11 @@
 
 mod access;
 mod bucket;
+mod gc;
 mod init;
 mod look;
 mod output;
+mod purge;
 mod rebuild;
 mod restore;
 mod scrub;
@@ -97,6 +99,10 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Read everything that is stored and check it; damaged blocks are asked for again
     Scrub(scrub::Scrub),
+    /// Make recovery points below one unrestorable, to give back what only they need
+    Purge(purge::Purge),
+    /// Remove blocks that no file needs at any recovery point, and give their space back
+    Gc(gc::Gc),
 }
 
 /// Runs the command; errors go to standard error as one line.
@@ -157,6 +163,10 @@ async fn run(common: Common, command: Command) -> Result<ExitCode> {
             log_quietly(&common)?;
             rebuild.run(&common, out).await?;
         }
+        Command::Purge(command) => {
+            with_server(&common, async |access| command.run(access, out).await).await?
+        }
+        Command::Gc(command) => with_server(&common, async |access| command.run(access, out).await).await?,
         Command::Scrub(command) => {
             return with_server(&common, async |access| command.run(access, out).await).await;
         }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Between two questions how far it is.
-const ASK: Duration = Duration::from_millis(300);
+pub(super) const ASK: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 pub(super) struct Scrub {
@@ -80,7 +80,7 @@ async fn wait(client: &Client, mut status: ScrubStatusResult) -> Result<ScrubSta
 }
 
 /// Only people look at a bar.
-fn target() -> ProgressDrawTarget {
+pub(super) fn target() -> ProgressDrawTarget {
     match std::io::stderr().is_terminal() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
@@ -148,7 +148,7 @@ fn ended(last: &ScrubReport) -> String {
 }
 
 /// `500K`, `16M`.
-fn rate(text: &str) -> Result<u64, String> {
+pub(super) fn rate(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no rate, such as 16M or 500000");
     let (digits, scale) = match text.chars().last() {
         Some('K') => (&text[..text.len() - 1], 1 << 10),

@@ -1,7 +1,7 @@
 //! The file as it is written.
 
 use super::{Config, Log, TlsFiles};
-use crate::service::ScrubOptions;
+use crate::service::{GcOptions, ScrubOptions};
 use restfs_lib::client::DEFAULT_PORT;
 use restfs_lib::wire::limits::MAX_MESSAGE;
 use serde::Deserialize;
@@ -20,6 +20,13 @@ const DEFAULT_SCRUB_DAYS: u32 = 30;
 const MAX_SCRUB_DAYS: u32 = 3650;
 /// A tenth of what a single disk reads: 1 TiB in 18 hours.
 const DEFAULT_SCRUB_MIB: u32 = 16;
+/// A site gives back what was purged within a week.
+const DEFAULT_GC_DAYS: u32 = 7;
+/// Read and written on the disk that takes commits in: a site that is full does not keep to it.
+const DEFAULT_GC_MIB: u32 = 32;
+/// A source that lost its connection in the middle of an upload comes back sooner.
+const DEFAULT_GRACE_MINUTES: u32 = 60;
+const MAX_GRACE_MINUTES: u32 = 365 * 24 * 60;
 /// Two of the longest messages, one each way.
 const MIN_MESSAGE_MEMORY_MIB: u32 = (2 * MAX_MESSAGE / MIB) as u32;
 const MAX_MIB: u32 = 1024 * 1024;
@@ -37,6 +44,8 @@ pub(super) struct File {
     cache: Cache,
     #[serde(default)]
     scrub: Scrub,
+    #[serde(default)]
+    gc: Gc,
     #[serde(default)]
     space: Space,
     #[serde(default)]
@@ -105,6 +114,37 @@ impl Scrub {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Gc {
+    every_days: Option<Spanned<u32>>,
+    rate_mib: Option<Spanned<u32>>,
+    grace_minutes: Option<Spanned<u32>>,
+}
+
+impl Gc {
+    fn check(self) -> Result<GcOptions, Wrong> {
+        let days = bounded(
+            self.every_days,
+            "gc.every_days",
+            0..=MAX_SCRUB_DAYS,
+            DEFAULT_GC_DAYS,
+        )?;
+        let mib = bounded(self.rate_mib, "gc.rate_mib", 1..=MAX_MIB, DEFAULT_GC_MIB)?;
+        let minutes = bounded(
+            self.grace_minutes,
+            "gc.grace_minutes",
+            0..=MAX_GRACE_MINUTES,
+            DEFAULT_GRACE_MINUTES,
+        )?;
+        Ok(GcOptions {
+            rate: u64::from(mib) * MIB as u64,
+            every: (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)),
+            grace: Duration::from_secs(u64::from(minutes) * 60),
+        })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LogFile {
     level: Option<String>,
     #[serde(default)]
@@ -157,6 +197,7 @@ impl File {
                 DEFAULT_METADATA_CACHE_MIB,
             )?,
             scrub: self.scrub.check()?,
+            gc: self.gc.check()?,
             reserve: self.space.check()?,
             log: Log {
                 level: self.log.level,

@@ -2,7 +2,7 @@
 
 mod file;
 
-use crate::service::ScrubOptions;
+use crate::service::{GcOptions, ScrubOptions};
 use file::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ pub struct Config {
     /// For metadata, bytes.
     pub metadata_cache: usize,
     pub scrub: ScrubOptions,
+    pub gc: GcOptions,
     /// Left free on the data directory's file system, bytes; `None`: by its size.
     pub reserve: Option<u64>,
     pub log: Log,
@@ -161,6 +162,26 @@ mod tests {
         let error = with("[scrub]\nrate_mib = 0\n").unwrap_err();
         assert!(
             error.contains("line 3") && error.contains("scrub.rate_mib"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn collections_are_scheduled_unless_told_otherwise() {
+        let with = |text: &str| parse(&format!("data_dir = \"/srv\"\n{text}"));
+        assert_eq!(with("").unwrap().gc, GcOptions::default());
+        let own = with("[gc]\nevery_days = 1\nrate_mib = 100\ngrace_minutes = 5\n")
+            .unwrap()
+            .gc;
+        let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+        assert_eq!(
+            (own.every, own.rate, own.grace),
+            (Some(minutes(1440)), 100 << 20, minutes(5))
+        );
+        assert_eq!(with("[gc]\nevery_days = 0\n").unwrap().gc.every, None);
+        let error = with("[gc]\ngrace_minutes = 99999999\n").unwrap_err();
+        assert!(
+            error.contains("line 3") && error.contains("gc.grace_minutes"),
             "{error}"
         );
     }

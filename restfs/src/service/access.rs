@@ -4,7 +4,7 @@ use crate::auth::{Identity, Need};
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::ObjectId;
 use restfs_lib::tree::bucket::{self, Bucket};
-use restfs_lib::tree::{At, Tree};
+use restfs_lib::tree::{At, Tree, purge};
 use restfs_lib::wire::values::ObjectAt;
 use restfs_lib::wire::{Code, RpcError, check};
 
@@ -29,10 +29,31 @@ pub(super) fn tree_at<'a>(
 ) -> Result<Tree<'a>, RpcError> {
     let at = match point {
         None => At::Head,
-        Some(point) if (1..=bucket.head).contains(&point) => At::Point(point),
-        Some(point) => return Err(no_point(bucket, point)),
+        Some(point) => {
+            check_point(kv, bucket, point)?;
+            At::Point(point)
+        }
     };
     Ok(Tree::new(kv, bucket.id, at))
+}
+
+/// That there is such a point, and that it was not purged.
+pub(super) fn check_point(kv: &dyn KvRead, bucket: &Bucket, point: u64) -> Result<(), RpcError> {
+    if !(1..=bucket.head).contains(&point) {
+        return Err(no_point(bucket, point));
+    }
+    match purge::oldest(kv, bucket.id)? {
+        floor if point < floor => Err(purged(bucket, floor)),
+        _ => Ok(()),
+    }
+}
+
+fn purged(bucket: &Bucket, floor: u64) -> RpcError {
+    let text = format!(
+        "points of bucket `{}` below {floor} were purged; {floor} is the oldest",
+        bucket.name
+    );
+    RpcError::new(Code::NotFound, text)
 }
 
 pub(super) fn no_point(bucket: &Bucket, point: u64) -> RpcError {

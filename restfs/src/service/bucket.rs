@@ -6,7 +6,7 @@ use crate::auth::{Identity, Need};
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::{Layout, Time};
 use restfs_lib::tree::bucket::{self, Bucket};
-use restfs_lib::tree::{Tree, commit};
+use restfs_lib::tree::{Tree, commit, purge};
 use restfs_lib::wire::RpcError;
 use restfs_lib::wire::method::{
     Bucket as BucketInfo, BucketCreateParams, BucketListResult, BucketName, BucketSetParams, BucketSource,
@@ -132,6 +132,7 @@ pub(super) async fn purge_deleted(service: &Arc<Service>) -> Result<(), RpcError
 
 fn info_of(kv: &dyn KvRead, bucket: Bucket) -> Result<BucketInfo, RpcError> {
     let totals = Tree::head(kv, bucket.id).totals()?;
+    let floor = purge::floor(kv, bucket.id)?;
     let source = match &bucket.source {
         None => None,
         Some(source) => {
@@ -149,6 +150,8 @@ fn info_of(kv: &dyn KvRead, bucket: Bucket) -> Result<BucketInfo, RpcError> {
         layout: bucket.layout.into(),
         created: Time::from_ns(bucket.created_ns.into()).into(),
         head: bucket.head,
+        floor: floor.as_ref().map_or(bucket.head.min(1), |floor| floor.point),
+        purging: floor.is_some_and(|floor| floor.sweep.is_some()),
         objects: totals.objects,
         bytes: totals.bytes,
         source,

@@ -1,8 +1,8 @@
 //! From a method's name to the function that does it.
 
 use super::{
-    Service, admin, attribute, block, bucket, content, edit, object, point, replication, token, tree, upkeep,
-    verify,
+    Service, admin, attribute, block, bucket, content, edit, object, point, purge, replication, token, tree,
+    upkeep, verify,
 };
 use crate::auth::Identity;
 use restfs_lib::wire::method::*;
@@ -48,6 +48,7 @@ impl Service {
             BucketInfo::NAME => call.look::<BucketInfo>(bucket::info).await,
             BucketSet::NAME => call.run::<BucketSet, _>(bucket::set).await,
             BucketDelete::NAME => call.run::<BucketDelete, _>(bucket::delete).await,
+            BucketPurge::NAME => call.run::<BucketPurge, _>(purge::purge).await,
             BucketApply::NAME => call.run::<BucketApply, _>(edit::apply).await,
             CommitList::NAME => call.read::<CommitList>(point::commits).await,
             PointResolve::NAME => call.look::<PointResolve>(point::resolve).await,
@@ -69,6 +70,8 @@ impl Service {
             BlockGet::NAME => call.read::<BlockGet>(block::get).await,
             BlockCheck::NAME => call.read::<BlockCheck>(verify::blocks).await,
 
+            GcStart::NAME => call.run::<GcStart, _>(upkeep::start_gc).await,
+            GcStatus::NAME => call.read::<GcStatus>(upkeep::gc_status).await,
             ScrubStart::NAME => call.run::<ScrubStart, _>(upkeep::start).await,
             ScrubStatus::NAME => call.read::<ScrubStatus>(upkeep::status).await,
 

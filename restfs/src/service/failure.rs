@@ -12,6 +12,7 @@ impl From<StoreError> for RpcError {
             StoreError::WrongKey { .. } => Code::InvalidParams,
             StoreError::TooLong(_) => Code::TooLarge,
             StoreError::Failed(_)
+            | StoreError::Collecting
             | StoreError::Locked(_)
             | StoreError::Format(_)
             | StoreError::Io { .. }

@@ -11,6 +11,7 @@ mod edit;
 mod failure;
 mod object;
 mod point;
+mod purge;
 mod replication;
 mod space;
 mod token;
@@ -27,10 +28,10 @@ use restfs_lib::wire::{Code, RpcError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, RwLock, Semaphore};
 
 pub use space::Space;
-pub use upkeep::{ScrubOptions, Upkeep};
+pub use upkeep::{GcOptions, ScrubOptions, Upkeep};
 
 /// A data directory's metadata and blocks, and all that can be asked of them.
 pub struct Service {
@@ -43,6 +44,11 @@ pub struct Service {
     connections: AtomicU64,
     /// Threads that serve sockets and may do small reads themselves.
     on_the_spot: Semaphore,
+    /// Read by who names blocks, from before it looks whether they are here until its transaction has ended. A collection
+    /// writes: then all are through that it did not see.
+    naming: Arc<RwLock<()>>,
+    /// Held by who removes the rows of purged points.
+    sweeping: Mutex<()>,
 }
 
 impl Service {
@@ -61,6 +67,8 @@ impl Service {
             space,
             connections: AtomicU64::new(0),
             on_the_spot: Semaphore::new(threads().saturating_sub(1).max(1)),
+            naming: Arc::default(),
+            sweeping: Mutex::default(),
         }))
     }
 
@@ -77,6 +85,21 @@ impl Service {
     /// Removes the rows of deleted buckets, in pieces between which others write.
     pub async fn purge_deleted(self: &Arc<Self>) -> Result<(), RpcError> {
         bucket::purge_deleted(self).await
+    }
+
+    /// Removes the rows that only purged points needed, in pieces between which others write.
+    pub async fn finish_purges(self: &Arc<Self>) {
+        purge::finish(Arc::downgrade(self)).await;
+    }
+
+    /// Ends what was begun on the side: it goes on at the next start. To be called before the stores are closed.
+    pub async fn end(self: &Arc<Self>) {
+        let service = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || service.end_upkeep()).await {
+            tracing::error!("ending the upkeep: {error}");
+        }
+        // Whoever holds it sees that this is the end.
+        drop(self.sweeping.lock().await);
     }
 
     /// Runs work that blocks, off the threads that serve the sockets.

@@ -1,11 +1,13 @@
 //! `point.resolve`, `commit.list`.
 
-use super::access::{find_bucket, no_point};
+use super::access::{check_point, find_bucket, no_point};
 use super::{Service, now_ns};
 use crate::auth::{Identity, Need};
+use restfs_lib::kv::KvRead;
 use restfs_lib::model::Time;
 use restfs_lib::tree::bucket::Bucket;
 use restfs_lib::tree::commit::{self, Commit};
+use restfs_lib::tree::purge;
 use restfs_lib::wire::limits::MAX_POINT_TEXT;
 use restfs_lib::wire::method::{
     CommitInfo, CommitListParams, CommitListResult, PointResolveParams, PointResolveResult,
@@ -14,7 +16,7 @@ use restfs_lib::wire::{Code, RpcError, check};
 
 /// A point as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PointText {
+pub(super) enum PointText {
     Latest,
     Number(u64),
     /// The newest point not after this time, nanoseconds since the epoch.
@@ -29,13 +31,8 @@ pub(super) fn resolve(
     let text = parse(&params.at, now_ns())?;
     service.metadata.read(|kv| {
         let bucket = find_bucket(kv, identity, Need::Read, &params.bucket)?;
-        let point = match text {
-            PointText::Latest => bucket.head,
-            PointText::Number(point) => point,
-            PointText::Time(ns) => {
-                commit::point_at(kv, bucket.id, ns)?.ok_or_else(|| too_early(&bucket, &params.at))?
-            }
-        };
+        let point = find_point(kv, &bucket, text)?.ok_or_else(|| too_early(kv, &bucket, &params.at))?;
+        check_point(kv, &bucket, point)?;
         let commit = commit::get(kv, bucket.id, point)?.ok_or_else(|| no_point(&bucket, point))?;
         Ok(PointResolveResult {
             point,
@@ -43,6 +40,17 @@ pub(super) fn resolve(
             exact: commit.info.exact,
         })
     })
+}
+
+/// The point meant, whether it exists or not. `None`: all that can be read have something later in them.
+pub(super) fn find_point(kv: &dyn KvRead, bucket: &Bucket, text: PointText) -> Result<Option<u64>, RpcError> {
+    let ns = match text {
+        PointText::Latest => return Ok(Some(bucket.head)),
+        PointText::Number(point) => return Ok(Some(point)),
+        PointText::Time(ns) => ns,
+    };
+    let oldest = purge::oldest(kv, bucket.id)?;
+    Ok(commit::point_at(kv, bucket.id, ns)?.filter(|point| *point >= oldest))
 }
 
 pub(super) fn commits(
@@ -56,7 +64,8 @@ pub(super) fn commits(
         let newest = params
             .before
             .map_or(bucket.head, |before| before.saturating_sub(1).min(bucket.head));
-        let commits = commit::list(kv, bucket.id, 1..=newest, limit)?;
+        let oldest = purge::oldest(kv, bucket.id)?;
+        let commits = commit::list(kv, bucket.id, oldest..=newest, limit)?;
         Ok(CommitListResult {
             commits: commits.into_iter().map(info).collect(),
         })
@@ -80,16 +89,19 @@ fn info(commit: Commit) -> CommitInfo {
     }
 }
 
-fn time(ns: i64) -> restfs_lib::wire::values::Time {
+pub(super) fn time(ns: i64) -> restfs_lib::wire::values::Time {
     Time::from_ns(ns.into()).into()
 }
 
-fn too_early(bucket: &Bucket, at: &str) -> RpcError {
-    let text = format!("bucket `{}` has no recovery point as old as {at}", bucket.name);
+fn too_early(kv: &dyn KvRead, bucket: &Bucket, at: &str) -> RpcError {
+    let mut text = format!("bucket `{}` has no recovery point as old as {at}", bucket.name);
+    if let Ok(floor @ 2..) = purge::oldest(kv, bucket.id) {
+        text += &format!("; points below {floor} were purged");
+    }
     RpcError::new(Code::NotFound, text)
 }
 
-fn parse(text: &str, now_ns: i64) -> Result<PointText, RpcError> {
+pub(super) fn parse(text: &str, now_ns: i64) -> Result<PointText, RpcError> {
     let wrong = || {
         let shown: String = text.chars().take(MAX_POINT_TEXT).collect();
         RpcError::invalid_params(format!(

@@ -44,6 +44,7 @@ pub(super) async fn commit(
     params: CommitParams,
 ) -> Result<CommitResult, RpcError> {
     let request = Arc::new(Request::check(params)?);
+    let naming = service.naming.clone().read_owned().await;
     let (first_look, name) = (request.clone(), identity.clone());
     let repeated = service
         .blocking(move |service| {
@@ -68,7 +69,11 @@ pub(super) async fn commit(
     }
     service
         .metadata
-        .write(move |txn| apply(txn, &identity, &request))
+        .write(move |txn| {
+            // Even if nobody waits for it any more.
+            let _until_it_is_done = &naming;
+            apply(txn, &identity, &request)
+        })
         .await
 }
 

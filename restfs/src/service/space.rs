@@ -65,6 +65,16 @@ impl Space {
         self.need(room, room.reserve / 2, "changes that add to it")
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.look().is_ok_and(|room| room.free < room.reserve)
+    }
+
+    /// Whether so many bytes can be taken and the reserve be left.
+    pub(super) fn has_beyond_reserve(&self, bytes: u64) -> bool {
+        self.look()
+            .is_ok_and(|room| room.free >= room.reserve.saturating_add(bytes))
+    }
+
     fn need(&self, room: Room, least: u64, what: &str) -> Result<(), RpcError> {
         if room.free >= least {
             return Ok(());

@@ -1,6 +1,9 @@
 //! Block store: immutable blocks by the BLAKE3 of their content. Knows nothing of objects and buckets.
 
+mod collection;
 pub mod fs;
+
+pub use collection::{CollectOptions, Collection, Swept, Weighed};
 
 use bytes::Bytes;
 use restfs_lib::model::{BlockKey, Compression};
@@ -36,6 +39,9 @@ pub trait BlockStore: Send + Sync {
     /// Reads everything that is stored from `from` on, about `budget` bytes of it, and checks it to the last bit. Blocks that
     /// are no good any more are asked for again from now on.
     fn scrub(&self, from: ScrubPosition, budget: u64) -> Result<ScrubStep, StoreError>;
+
+    /// Begins to collect blocks that nothing needs any more. One at a time.
+    fn collect(&self, options: CollectOptions) -> Result<Box<dyn Collection>, StoreError>;
 
     /// A block that is named and not here: from now on it counts as damaged.
     fn mark_lost(&self, key: BlockKey) -> Result<(), StoreError>;
@@ -108,6 +114,8 @@ pub enum StoreError {
     /// again and the packs' tails were read from the disk.
     #[error("the block store takes no more writes since a sync failed ({0}); check the disk, then restart")]
     Failed(String),
+    #[error("a collection of the block store is under way; try again when it has ended")]
+    Collecting,
     #[error("{0} is in use by another process; stop it first")]
     Locked(String),
     #[error("block store format: {0}")]

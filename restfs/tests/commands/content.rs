@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Edits through the server's own socket.
-fn apply(place: &Place, edits: Vec<restfs_lib::wire::method::Edit>) {
+pub(crate) fn apply(place: &Place, edits: Vec<restfs_lib::wire::method::Edit>) {
     use restfs_lib::client::{Client, Endpoint};
     let url = format!("unix://{}", place.path("data/restfs.sock").display());
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use restfs::config::{Config, Log, TlsFiles};
 use restfs::server::Server;
-use restfs::service::ScrubOptions;
+use restfs::service::{GcOptions, ScrubOptions};
 use restfs_lib::client::{Client, ClientError, Commit, Endpoint, Trust};
 use restfs_lib::content::hash_block;
 use restfs_lib::model::{BlockKey, BlockRef, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, Time};
@@ -38,6 +38,7 @@ impl Site {
             block_cache: 8 * MIB,
             metadata_cache: 8 * MIB,
             scrub: ScrubOptions::default(),
+            gc: GcOptions::default(),
             // Tests of a full disk are about the last byte of it.
             reserve: Some(0),
             log: Log::default(),

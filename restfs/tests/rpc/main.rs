@@ -3,8 +3,12 @@
 mod access;
 mod common;
 mod full;
+mod gc;
+mod gc_measure;
+mod gc_race;
 mod objects;
 mod patch;
+mod purge;
 mod rebuild;
 mod replication;
 mod scrub;

@@ -14,16 +14,16 @@ const OTHER: &str = "other";
 const NOTES: &str = "notes";
 
 /// Numbers that look random and are the same every time.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.0 >> 33) % sides
     }
 }
 
-async fn make_bucket(site: &Site, name: &str) {
+pub(crate) async fn make_bucket(site: &Site, name: &str) {
     let params = BucketCreateParams {
         bucket: name.to_owned(),
         layout: None,
@@ -32,7 +32,7 @@ async fn make_bucket(site: &Site, name: &str) {
 }
 
 /// A commit's ops: content, renames, hard links, attributes, removals.
-async fn random_ops(client: &Client, dice: &mut Dice) -> Vec<Op> {
+pub(crate) async fn random_ops(client: &Client, dice: &mut Dice) -> Vec<Op> {
     let mut ops = Vec::new();
     for _ in 0..=dice.roll(5) {
         let id = ObjectId(2 + dice.roll(6));
@@ -90,7 +90,7 @@ async fn edit(client: &Client, dice: &mut Dice) {
     let _ = client.apply(NOTES, vec![edit]).await;
 }
 
-async fn show_tree(client: &Client, bucket: &str, point: u64, dir: ObjectId, out: &mut String) {
+pub(crate) async fn show_tree(client: &Client, bucket: &str, point: u64, dir: ObjectId, out: &mut String) {
     let at = || ObjectAt::Id(dir.0);
     let found = match client.stat(bucket, at(), Some(point)).await {
         Ok(found) => found,
@@ -145,7 +145,7 @@ async fn show(site: &Site) -> String {
     out
 }
 
-fn lose_database(site: &Site) {
+pub(crate) fn lose_database(site: &Site) {
     for name in ["metadata.db", "metadata.db-wal", "metadata.db-shm"] {
         let _ = std::fs::remove_file(site.config.data_dir.join(name));
     }

@@ -1,10 +1,11 @@
-//! Buckets, commits, positions, sums.
+//! Buckets, commits, floors, positions, sums.
 
 use super::row::LayoutRow;
 use super::{decode, encode};
 use crate::model::{BucketId, Digest, Layout, ObjectId};
 use crate::tree::bucket::Bucket;
 use crate::tree::commit::{Commit, CommitInfo, Position};
+use crate::tree::purge::{Floor, Place};
 use crate::tree::{Totals, TreeError};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,12 @@ struct PositionRecord {
     epoch: u64,
     sequence: u64,
     point: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FloorRecord {
+    point: u64,
+    sweep: Option<Vec<u8>>,
 }
 
 pub(in crate::tree) fn encode_bucket(bucket: &Bucket) -> Vec<u8> {
@@ -134,6 +141,21 @@ pub(in crate::tree) fn decode_position(bytes: &[u8]) -> Result<Position, TreeErr
         epoch: record.epoch,
         sequence: record.sequence,
         point: record.point,
+    })
+}
+
+pub(in crate::tree) fn encode_floor(floor: &Floor) -> Vec<u8> {
+    encode(&FloorRecord {
+        point: floor.point,
+        sweep: floor.sweep.as_ref().map(|place| place.0.clone()),
+    })
+}
+
+pub(in crate::tree) fn decode_floor(bytes: &[u8]) -> Result<Floor, TreeError> {
+    let record: FloorRecord = decode(bytes, "a bucket's floor")?;
+    Ok(Floor {
+        point: record.point,
+        sweep: record.sweep.map(Place),
     })
 }
 

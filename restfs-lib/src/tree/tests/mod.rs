@@ -2,6 +2,7 @@ mod buckets;
 mod checks;
 mod commits;
 mod model;
+mod purge;
 mod random;
 mod rows;
 

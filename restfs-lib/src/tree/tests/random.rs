@@ -43,7 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn commits() -> impl Strategy<Value = Vec<Vec<Op>>> {
+pub(super) fn commits() -> impl Strategy<Value = Vec<Vec<Op>>> {
     prop::collection::vec(prop::collection::vec(op(), 0..8), 1..12)
 }
 
@@ -59,7 +59,7 @@ fn head_only(commits: &[Vec<Op>]) -> Store {
     store
 }
 
-fn bucket_with(commits: &[Vec<Op>]) -> Store {
+pub(super) fn bucket_with(commits: &[Vec<Op>]) -> Store {
     use crate::tree::{bucket, commit};
     let store = Store::new();
     transact(&store.0, |txn| bucket::create(txn, "b", LAYOUT, 0)).unwrap();

@@ -11,6 +11,7 @@ methods! {
     BucketInfo = "bucket.info": BucketName => Bucket;
     BucketSet = "bucket.set": BucketSetParams => Bucket;
     BucketDelete = "bucket.delete": BucketName => Done;
+    BucketPurge = "bucket.purge": BucketPurgeParams => BucketPurgeResult;
     /// Edits in one transaction, one recovery point. Refused for a bucket that a source replicates into.
     BucketApply = "bucket.apply": BucketApplyParams => BucketApplyResult;
     CommitList = "commit.list": CommitListParams => CommitListResult;
@@ -52,6 +53,12 @@ pub struct Bucket {
     pub created: Time,
     /// Newest recovery point; 0: none yet.
     pub head: u64,
+    /// Oldest recovery point: those below were purged.
+    #[serde(default)]
+    pub floor: u64,
+    /// What only purged points needed is being removed.
+    #[serde(default)]
+    pub purging: bool,
     /// In the head's tree.
     pub objects: u64,
     /// Sum of the sizes of the head's files.
@@ -74,6 +81,32 @@ pub struct BucketSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketListResult {
     pub buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketPurgeParams {
+    pub bucket: String,
+    /// The point that is to be the oldest one, as in [`PointResolveParams::at`]. A time before all points: nothing is purged.
+    pub before: String,
+    /// Only says what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketPurgeResult {
+    /// The oldest point from now on.
+    pub floor: u64,
+    pub time: Time,
+    /// How many points were purged.
+    pub points: u64,
+    /// With `dry_run`: rows of metadata that would go, or so many of them that counting was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// There are more rows than were counted.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// A change by hand. Paths start with `/`.

@@ -4,6 +4,7 @@
 mod admin;
 mod block;
 mod bucket;
+mod gc;
 mod object;
 mod replication;
 mod scrub;
@@ -12,6 +13,7 @@ mod verify;
 pub use admin::*;
 pub use block::*;
 pub use bucket::*;
+pub use gc::*;
 pub use object::*;
 pub use replication::*;
 pub use scrub::*;

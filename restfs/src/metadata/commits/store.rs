@@ -57,6 +57,11 @@ impl LoggedKv {
         }
     }
 
+    /// Whether what is read is what a restart finds: after some failures the log has a transaction that the database has not.
+    pub fn is_whole(&self) -> Result<(), LogError> {
+        self.log().writable()
+    }
+
     /// Writes all rows as of now as an image, then removes what of the log is older. Others read and write meanwhile.
     pub fn write_image(&self) -> Result<ImageWritten, LogError> {
         let snapshot = self.inner.read()?;

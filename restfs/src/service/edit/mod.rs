@@ -33,6 +33,7 @@ pub(super) async fn apply(
     } else if !params.edits.iter().all(only_removes) {
         service.space.for_commit()?;
     }
+    let naming = service.naming.clone().read_owned().await;
     let (bucket, edits) = (params.bucket, params.edits);
     let (bucket, edits, written) = match edits.iter().any(|edit| matches!(edit, Edit::Write { .. })) {
         false => (bucket, edits, Vec::new()),
@@ -47,7 +48,11 @@ pub(super) async fn apply(
     };
     service
         .metadata
-        .write(move |txn| commit_edits(txn, &identity, &bucket, &edits, &written))
+        .write(move |txn| {
+            // Even if nobody waits for it any more.
+            let _until_it_is_done = &naming;
+            commit_edits(txn, &identity, &bucket, &edits, &written)
+        })
         .await
 }
 

@@ -7,7 +7,7 @@ use restfs_lib::kv::KvRead;
 use restfs_lib::model::{BlockKey, BucketId, Digest, ObjectId};
 use restfs_lib::tree::blocks::{After, SegmentRevision, revisions};
 use restfs_lib::tree::bucket::{self, Bucket};
-use restfs_lib::tree::{At, Row, Tree, row_digest};
+use restfs_lib::tree::{At, Row, Tree, purge, row_digest};
 use restfs_lib::wire::method::ScrubObject;
 use restfs_lib::wire::{Name, RpcError};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -133,21 +133,22 @@ impl Service {
         if found.objects.len() >= MAX_OBJECTS {
             return Ok(());
         }
-        let at = if concerned.head {
-            At::Head
-        } else {
-            At::Point(concerned.from)
-        };
-        let path = self
-            .metadata
-            .read(|kv| Ok(Tree::new(kv, bucket.id, at).path_of(concerned.object)?))?;
+        let (from, path) = self.metadata.read(|kv| {
+            // What wrote the row may be below what can be read.
+            let from = concerned.from.max(purge::oldest(kv, bucket.id)?);
+            let at = match concerned.head {
+                true => At::Head,
+                false => At::Point(from),
+            };
+            Ok((from, Tree::new(kv, bucket.id, at).path_of(concerned.object)?))
+        })?;
         found.objects.push(ScrubObject {
             bucket: bucket.name.clone(),
             object: concerned.object.0,
             path: path.map(|path| Name([b"/", &path[..]].concat())),
             blocks: concerned.keys.len() as u64,
             head: concerned.head,
-            from: concerned.from,
+            from,
         });
         Ok(())
     }

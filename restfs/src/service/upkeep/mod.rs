@@ -1,16 +1,21 @@
-//! What the server does for its store without being asked: scrubs, keeps the commit log short, finds the files that damaged
-//! blocks belong to. One thread, so that they do not get into each other's way.
+//! What the server does for its store without being asked: scrubs, collects blocks that nothing needs, keeps the commit log
+//! short, finds the files that damaged blocks belong to. One thread, so that they do not get into each other's way.
 
+mod gc;
 mod lost;
 mod saved;
 mod scrub;
 
 use super::Service;
 use crate::metadata::commits::LoggedKv;
+use gc::AskedGc;
+pub use gc::GcOptions;
+pub(super) use gc::{start as start_gc, status as gc_status};
 use lost::LostRows;
 use saved::Saved;
 pub(super) use scrub::{start, status};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,7 +48,11 @@ impl Default for ScrubOptions {
 pub struct Upkeep {
     commits: Arc<LoggedKv>,
     options: ScrubOptions,
-    saved: Saved,
+    saved: Saved<scrub::State>,
+    gc_options: GcOptions,
+    gc: Saved<gc::State>,
+    /// Much of the image says what is not so any more.
+    shorten: AtomicBool,
     signal: Mutex<Signal>,
     changed: Condvar,
     lost: RwLock<LostRows>,
@@ -55,6 +64,8 @@ struct Signal {
     stop: bool,
     asked: Option<Asked>,
     running: bool,
+    gc: Option<AskedGc>,
+    gc_running: bool,
 }
 
 /// A scrub that somebody wants.
@@ -65,12 +76,20 @@ struct Asked {
 }
 
 impl Upkeep {
-    /// `data_dir` keeps how far a scrub has come, and what the last one found.
-    pub fn new(commits: Arc<LoggedKv>, data_dir: &Path, options: ScrubOptions) -> Self {
+    /// `data_dir` keeps how far scrubs and collections have come, and what the last ones did.
+    pub fn new(
+        commits: Arc<LoggedKv>,
+        data_dir: &Path,
+        options: ScrubOptions,
+        gc_options: GcOptions,
+    ) -> Self {
         Self {
             commits,
             options,
-            saved: Saved::read(data_dir),
+            saved: Saved::read(data_dir.join("scrub.json")),
+            gc_options,
+            gc: Saved::read(data_dir.join("gc.json")),
+            shorten: AtomicBool::new(false),
             signal: Mutex::default(),
             changed: Condvar::new(),
             lost: RwLock::default(),
@@ -82,9 +101,20 @@ impl Upkeep {
         self.signal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The commit log is made shorter when the thread comes to it.
+    pub(super) fn shorten_soon(&self) {
+        self.shorten.store(true, Ordering::Relaxed);
+    }
+
     /// Waits, but not when it is to end, and not for longer than until somebody asks for something.
     fn rest(&self, time: Duration) {
-        let waiting = |signal: &mut Signal| !signal.stop && signal.asked.is_none();
+        self.rest_until(time, |signal| {
+            signal.stop || signal.asked.is_some() || signal.gc.is_some()
+        });
+    }
+
+    fn rest_until(&self, time: Duration, end: impl Fn(&Signal) -> bool) {
+        let waiting = |signal: &mut Signal| !end(signal);
         drop(self.changed.wait_timeout_while(self.signal(), time, waiting));
     }
 
@@ -123,11 +153,19 @@ impl Service {
         }
     }
 
-    /// When the logs are longer than the image by half, they say much that is not so any more.
-    fn shorten_log(&self) {
+    pub(super) fn is_ending(&self) -> bool {
+        self.upkeep.is_ending()
+    }
+
+    /// When the logs are longer than the image by half, they say much that is not so any more. After a purge, the image does
+    /// too; but what it needs must not be taken from the reserve.
+    fn shorten_log(&self, purged: bool) {
         let commits = &self.upkeep.commits;
         let result = commits.log_bytes().and_then(|(image, logs)| {
-            if logs < IMAGE_FROM + image + image / 2 {
+            let much = logs >= IMAGE_FROM + image + image / 2;
+            let after_purge =
+                purged && image + logs >= IMAGE_FROM && self.space.has_beyond_reserve(image + logs);
+            if !much && !after_purge {
                 return Ok(());
             }
             let written = commits.write_image()?;
@@ -163,13 +201,19 @@ fn run(upkeep: &Upkeep, service: &Weak<Service>) {
             known_damages = damages;
             service.look_for_lost();
         }
+        // Ahead of a scrub, which takes days and goes on where it was.
+        if service.is_gc_due() {
+            service.gc();
+            continue;
+        }
         if let Some(asked) = service.next_scrub() {
             service.scrub(asked);
             continue;
         }
-        if looked.elapsed() >= IMAGE_LOOK {
+        let purged = upkeep.shorten.swap(false, Ordering::Relaxed);
+        if purged || looked.elapsed() >= IMAGE_LOOK {
             looked = Instant::now();
-            service.shorten_log();
+            service.shorten_log(purged);
         }
         drop(service);
         upkeep.rest(LOOK);

@@ -1,7 +1,6 @@
 //! `scrub.start|status`, and the scrub itself: all packs, the commit log, then which files are concerned.
 
 use super::lost::Found;
-use super::saved::Running;
 use super::{Asked, Upkeep};
 use crate::auth::{Identity, Need};
 use crate::metadata::commits;
@@ -10,6 +9,7 @@ use crate::storage::{ScrubDamage, ScrubPosition};
 use restfs_lib::model::Time;
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::{Code, RpcError};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,31 @@ const LEAST_STEP: u64 = 64 * 1024;
 const SAVE: Duration = Duration::from_secs(10);
 /// Damaged places in a report; each is in the log.
 const MAX_PLACES: usize = 1000;
+
+/// What is kept in `DATA/scrub.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct State {
+    /// When the schedule began, nanoseconds since the epoch.
+    since_ns: i64,
+    running: Option<Running>,
+    /// As `scrub.status` answers it.
+    last: Option<ScrubReport>,
+    #[serde(skip)]
+    error: Option<String>,
+}
+
+/// A scrub that has not come to its end.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Running {
+    started_ns: i64,
+    pack: u64,
+    offset: u64,
+    read_bytes: u64,
+    total_bytes: u64,
+    damages: u64,
+    unused: u64,
+    places: Vec<ScrubPlace>,
+}
 
 pub(in crate::service) async fn start(
     service: Arc<Service>,
@@ -103,7 +128,9 @@ impl Service {
     pub(super) fn scrub(&self, asked: Asked) {
         self.upkeep.signal().running = true;
         let result = self.scrub_to_end(asked);
-        self.upkeep.signal().running = false;
+        let mut signal = self.upkeep.signal();
+        signal.running = signal.asked.is_some();
+        drop(signal);
         let mut state = self.upkeep.saved.state();
         state.error = match result {
             Ok(()) => None,
@@ -140,13 +167,18 @@ impl Service {
                 self.upkeep.saved.write();
                 return Ok(());
             }
+            if self.is_gc_due() {
+                // That comes first; then this goes on as it was asked for.
+                self.upkeep.signal().asked.get_or_insert(asked.later());
+                return Ok(());
+            }
             let more = self.upkeep.signal().asked.take();
             if let Some(more) = more {
                 asked = more;
                 running = if more.anew { self.begin(more)? } else { running };
             }
         }
-        self.end(running)
+        self.scrub_ended(running)
     }
 
     fn begin(&self, asked: Asked) -> Result<Running, RpcError> {
@@ -164,7 +196,7 @@ impl Service {
         Ok(running)
     }
 
-    fn end(&self, running: Running) -> Result<(), RpcError> {
+    fn scrub_ended(&self, running: Running) -> Result<(), RpcError> {
         let logs = self.check_log()?;
         let Found { files, objects } = self.find_lost()?;
         let report = ScrubReport {
@@ -275,11 +307,11 @@ fn just_begun() -> ScrubProgress {
     }
 }
 
-fn time(ns: i64) -> restfs_lib::wire::values::Time {
+pub(super) fn time(ns: i64) -> restfs_lib::wire::values::Time {
     Time::from_ns(ns.into()).into()
 }
 
-fn ns(time: restfs_lib::wire::values::Time) -> i64 {
+pub(super) fn ns(time: restfs_lib::wire::values::Time) -> i64 {
     time.0
         .saturating_mul(1_000_000_000)
         .saturating_add(i64::from(time.1))

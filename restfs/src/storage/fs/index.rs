@@ -27,6 +27,7 @@ const TABLES: &str = "
         blocks INTEGER NOT NULL, plain INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS lost(
         key BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS leaving(number INTEGER PRIMARY KEY);
     INSERT OR IGNORE INTO total VALUES(1, 0, 0);";
 
 /// Where a block's newest record is.
@@ -138,6 +139,54 @@ impl Index {
         self.checked(read())
     }
 
+    /// All blocks in the order of their keys, after `after`.
+    pub(super) fn page(
+        &self,
+        after: Option<BlockKey>,
+        limit: usize,
+    ) -> Result<Vec<(BlockKey, Location)>, StoreError> {
+        let connection = self.reader();
+        let after = after.map_or(Vec::new(), |key| key.0.to_vec());
+        let sql = "SELECT key, pack, offset, plain, stored FROM block WHERE key > ?1 ORDER BY key LIMIT ?2";
+        let read = || {
+            connection
+                .prepare_cached(sql)?
+                .query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], entry)?
+                .collect()
+        };
+        self.checked(read())
+    }
+
+    /// Packs whose files are to be removed, or were: no block is in them.
+    pub(super) fn leaving(&self) -> Result<Vec<u64>, StoreError> {
+        let connection = self.reader();
+        let read = || {
+            connection
+                .prepare("SELECT number FROM leaving ORDER BY number")?
+                .query_map([], |row| row.get(0).map(unsigned))?
+                .collect()
+        };
+        self.checked(read())
+    }
+
+    /// Keeps in mind that the pack's file goes. On disk when it returns, with everything before: an index that has lost the
+    /// last transactions would still have blocks there.
+    pub(super) fn pack_leaves(&self, pack: u64) -> Result<(), StoreError> {
+        let connection = lock(&self.writer);
+        let run = || {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let kept = connection.execute("INSERT OR REPLACE INTO leaving VALUES(?1)", [signed(pack)]);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            kept
+        };
+        self.checked(run()).map(|_| ())
+    }
+
+    /// Its file is gone.
+    pub(super) fn pack_left(&self, pack: u64) -> Result<(), StoreError> {
+        self.update(|update| update.pack_left(pack))
+    }
+
     /// Keeps in mind across restarts that the record at `at` is no good. `None`: it has none.
     pub(super) fn mark_lost(&self, key: BlockKey, at: Option<Location>) -> Result<(), StoreError> {
         let connection = lock(&self.writer);
@@ -166,20 +215,7 @@ impl Index {
         let sql = "SELECT key, pack, offset, plain, stored FROM block WHERE pack = ?1 AND offset >= ?2 AND offset < ?3 \
                    ORDER BY offset";
         let bounds = [pack, part.start, part.end.min(i64::MAX as u64)].map(signed);
-        let read = || {
-            connection
-                .prepare(sql)?
-                .query_map(bounds, |row| {
-                    let at = Location {
-                        pack: unsigned(row.get(1)?),
-                        offset: unsigned(row.get(2)?),
-                        plain: row.get(3)?,
-                        stored: row.get(4)?,
-                    };
-                    Ok((BlockKey(row.get(0)?), at))
-                })?
-                .collect()
-        };
+        let read = || connection.prepare(sql)?.query_map(bounds, entry)?.collect();
         self.checked(read())
     }
 
@@ -194,13 +230,22 @@ impl Index {
             index: self,
             transaction: &transaction,
             added: Totals::default(),
+            removed: Totals::default(),
         };
         change(&mut update)?;
-        let Totals { blocks, plain_bytes } = update.added;
-        self.checked(transaction.execute(
-            "UPDATE total SET blocks = blocks + ?1, plain = plain + ?2",
-            params![signed(blocks), signed(plain_bytes)],
-        ))?;
+        let Update { added, removed, .. } = update;
+        self.checked(
+            transaction.execute(
+                "UPDATE total SET blocks = blocks + ?1 - ?2, plain = plain + ?3 - ?4",
+                [
+                    added.blocks,
+                    removed.blocks,
+                    added.plain_bytes,
+                    removed.plain_bytes,
+                ]
+                .map(signed),
+            ),
+        )?;
         self.checked(transaction.commit())
     }
 
@@ -231,13 +276,18 @@ pub(super) struct Update<'a> {
     index: &'a Index,
     transaction: &'a Connection,
     added: Totals,
+    removed: Totals,
 }
 
 impl Update<'_> {
-    /// A later record of a key takes the place of an earlier one.
+    /// A later record of a key takes the place of an earlier one, in whatever order they are read.
     pub(super) fn put(&mut self, key: BlockKey, at: Location) -> Result<(), StoreError> {
         let run = || {
-            let known = find(self.transaction, key)?.is_some();
+            let known = find(self.transaction, key)?;
+            if known.is_some_and(|known| (known.pack, known.offset) > (at.pack, at.offset)) {
+                return Ok(true);
+            }
+            let known = known.is_some();
             self.transaction
                 .prepare_cached("INSERT OR REPLACE INTO block VALUES(?1, ?2, ?3, ?4, ?5)")?
                 .execute(params![
@@ -258,6 +308,37 @@ impl Update<'_> {
             self.added.plain_bytes += u64::from(at.plain);
         }
         Ok(())
+    }
+
+    /// Forgets the block, if this is its record.
+    pub(super) fn remove(&mut self, key: BlockKey, at: Location) -> Result<(), StoreError> {
+        let run = || {
+            let gone = self
+                .transaction
+                .prepare_cached("DELETE FROM block WHERE key = ?1 AND pack = ?2 AND offset = ?3")?
+                .execute(params![&key.0[..], signed(at.pack), signed(at.offset)])?;
+            self.transaction
+                .prepare_cached("DELETE FROM lost WHERE key = ?1 AND pack = ?2 AND offset = ?3")?
+                .execute(params![&key.0[..], signed(at.pack), signed(at.offset)])?;
+            Ok(gone)
+        };
+        if self.index.checked(run())? > 0 {
+            self.removed.blocks += 1;
+            self.removed.plain_bytes += u64::from(at.plain);
+        }
+        Ok(())
+    }
+
+    /// The pack's file is gone, and nothing was in it.
+    pub(super) fn pack_left(&mut self, pack: u64) -> Result<(), StoreError> {
+        let run = || {
+            for table in ["pack", "leaving"] {
+                let sql = format!("DELETE FROM {table} WHERE number = ?1");
+                self.transaction.execute(&sql, [signed(pack)])?;
+            }
+            Ok(())
+        };
+        self.index.checked(run())
     }
 
     pub(super) fn mark(&mut self, pack: u64, indexed_to: u64) -> Result<(), StoreError> {
@@ -296,14 +377,16 @@ impl Update<'_> {
             };
             Ok(gone)
         };
-        // The new count has what this transaction put before.
-        self.added = Totals::default();
+        // The new count has what this transaction put and removed before.
+        (self.added, self.removed) = Default::default();
         self.index.checked(run())
     }
 
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
-        let sql = "DELETE FROM block; DELETE FROM pack; UPDATE total SET blocks = 0, plain = 0;";
-        self.added = Totals::default();
+        // A pack that was to leave and is still there is read in again, so it stays.
+        let sql = "DELETE FROM block; DELETE FROM pack; DELETE FROM leaving;
+            UPDATE total SET blocks = 0, plain = 0;";
+        (self.added, self.removed) = Default::default();
         self.index.checked(self.transaction.execute_batch(sql))
     }
 }
@@ -322,11 +405,22 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version != VERSION {
         connection.execute_batch(
-            "DROP TABLE IF EXISTS block; DROP TABLE IF EXISTS pack; DROP TABLE IF EXISTS total;",
+            "DROP TABLE IF EXISTS block; DROP TABLE IF EXISTS pack; DROP TABLE IF EXISTS total;
+             DROP TABLE IF EXISTS leaving;",
         )?;
         connection.pragma_update(None, "user_version", VERSION)?;
     }
     connection.execute_batch(TABLES)
+}
+
+fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<(BlockKey, Location)> {
+    let at = Location {
+        pack: unsigned(row.get(1)?),
+        offset: unsigned(row.get(2)?),
+        plain: row.get(3)?,
+        stored: row.get(4)?,
+    };
+    Ok((BlockKey(row.get(0)?), at))
 }
 
 fn find(connection: &Connection, key: BlockKey) -> rusqlite::Result<Option<Location>> {

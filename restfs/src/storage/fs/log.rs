@@ -206,6 +206,12 @@ impl Log {
         action(durable)
     }
 
+    /// Leaves the newest pack for a new one, unless it has no record.
+    pub(super) fn leave_pack(&self) -> Result<(), StoreError> {
+        // So that nothing has room behind what is there.
+        self.next_pack(self.pack_size + 1)
+    }
+
     /// Leaves the newest pack, every byte of it durable, for a new one.
     fn next_pack(&self, length: u64) -> Result<(), StoreError> {
         let _pass = self.pass()?;

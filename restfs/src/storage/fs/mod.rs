@@ -4,6 +4,7 @@
 //! index does not have yet is in a bounded table in memory, and is read from the packs' ends at the next start.
 
 mod cache;
+mod gc;
 mod index;
 mod indexer;
 mod log;
@@ -17,9 +18,12 @@ mod scrub;
 mod tests;
 mod writer;
 
-use super::{BlockStore, MAX_BLOCK, ScrubPosition, ScrubStep, StoreError, StoreStats};
+use super::{
+    BlockStore, CollectOptions, Collection, MAX_BLOCK, ScrubPosition, ScrubStep, StoreError, StoreStats,
+};
 use bytes::Bytes;
 use cache::BlockCache;
+use gc::{FsCollection, Guard, Turn};
 use index::{Index, Location};
 use indexer::Indexer;
 use log::Log;
@@ -93,6 +97,7 @@ struct Shared {
     index: Index,
     log: Log,
     cache: Mutex<BlockCache>,
+    guard: Arc<Guard>,
     /// As in the index, so that a look costs nothing.
     damaged: Mutex<HashSet<BlockKey>>,
     damages_found: AtomicU64,
@@ -124,6 +129,7 @@ impl FsStore {
             packs,
             index,
             cache: Mutex::new(BlockCache::new(options.cache_bytes)),
+            guard: Arc::default(),
             damages_found: AtomicU64::new(damaged.len() as u64),
             damaged: Mutex::new(damaged),
             cache_hits: AtomicU64::new(0),
@@ -146,6 +152,7 @@ impl FsStore {
     /// Makes the index anew from the records' headers alone. Flushes wait meanwhile; reads do not.
     pub fn rebuild_index(&self) -> Result<Recovery, StoreError> {
         let shared = &self.shared;
+        let _turn = Turn::take(&shared.guard)?;
         shared
             .log
             .while_still(|durable| recovery::rebuild(&shared.packs, &shared.index, durable))
@@ -173,6 +180,7 @@ impl BlockStore for FsStore {
     }
 
     fn contains(&self, key: BlockKey) -> Result<bool, StoreError> {
+        self.shared.guard.touch(&key);
         Ok(self.shared.find(key)?.is_some())
     }
 
@@ -186,6 +194,11 @@ impl BlockStore for FsStore {
 
     fn scrub(&self, from: ScrubPosition, budget: u64) -> Result<ScrubStep, StoreError> {
         scrub::step(&self.shared, from, budget)
+    }
+
+    fn collect(&self, options: CollectOptions) -> Result<Box<dyn Collection>, StoreError> {
+        let stage = Box::new(|_: &'static str| {});
+        Ok(Box::new(FsCollection::begin(&self.shared, options, stage)?))
     }
 
     fn mark_lost(&self, key: BlockKey) -> Result<(), StoreError> {
@@ -212,6 +225,7 @@ impl Shared {
             });
         }
         self.log.writable()?;
+        self.guard.touch(&key);
         let damaged = lock(&self.damaged).contains(&key);
         if !damaged && self.find(key)?.is_some() {
             return Ok(());
@@ -241,7 +255,22 @@ impl Shared {
 
     fn read_stored(&self, key: BlockKey) -> Result<Bytes, StoreError> {
         let location = self.find(key)?.ok_or(StoreError::Missing(key))?;
-        match read(&self.packs, key, location) {
+        self.read_from(key, location)
+    }
+
+    /// The block's record was found there just now.
+    fn read_from(&self, key: BlockKey, mut location: Location) -> Result<Bytes, StoreError> {
+        let mut result = read(&self.packs, key, location);
+        while result.is_err() {
+            // A collection may have moved it, and removed the pack that it was in.
+            let now = self.find(key)?.ok_or(StoreError::Missing(key))?;
+            if now == location {
+                break;
+            }
+            location = now;
+            result = read(&self.packs, key, location);
+        }
+        match result {
             Ok(content) => Ok(content),
             Err(ReadError::Damaged(reason)) => {
                 self.note_damage(key, location, &reason);
@@ -260,26 +289,40 @@ impl Shared {
     }
 
     fn find(&self, key: BlockKey) -> Result<Option<Location>, StoreError> {
-        // In this order: a record leaves the table of recent ones after it was entered into the index.
+        // In this order: see `Guard`, and a record leaves the table of recent ones after it was entered into the index.
+        let condemned = self.guard.condemned(key);
         match self.log.find_recent(key) {
             Some(location) => Ok(Some(location)),
-            None => self.index.find(key),
+            None => Ok(self.index.find(key)?.filter(|at| condemned != Some(*at))),
         }
     }
 
     fn missing(&self, keys: &[BlockKey]) -> Result<Vec<BlockKey>, StoreError> {
+        keys.iter().for_each(|key| self.guard.touch(key));
+        // In the order of `find`.
+        let condemned: Vec<BlockKey> = keys
+            .iter()
+            .copied()
+            .filter(|key| self.guard.condemned(*key).is_some())
+            .collect();
         let not_recent: Vec<BlockKey> = keys
             .iter()
             .copied()
             .filter(|key| self.log.find_recent(*key).is_none())
             .collect();
         let indexed = self.index.contains(&not_recent)?;
-        let absent: HashSet<BlockKey> = not_recent
+        let mut absent: HashSet<BlockKey> = not_recent
             .into_iter()
             .zip(indexed)
             .filter(|(_, known)| !known)
             .map(|(key, _)| key)
             .collect();
+        for key in condemned {
+            // A newer record may have taken its place.
+            if self.find(key)?.is_none() {
+                absent.insert(key);
+            }
+        }
         let damaged = lock(&self.damaged);
         let mut told = HashSet::new();
         let wanted = |key: &BlockKey| absent.contains(key) || damaged.contains(key);
@@ -350,7 +393,7 @@ impl Shared {
         true
     }
 
-    /// Its record was read and is good.
+    /// Its record was read and is good, or nobody needs it.
     fn forget_damage(&self, key: BlockKey) {
         if lock(&self.damaged).remove(&key)
             && let Err(error) = self.index.unmark_lost(key)

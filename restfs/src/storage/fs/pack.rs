@@ -93,12 +93,27 @@ impl Packs {
         }
     }
 
+    /// Removes a pack for good; one that is gone is no error.
+    pub(super) fn remove(&self, pack: u64) -> io::Result<()> {
+        match std::fs::remove_file(self.path(pack)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.close(pack);
+        File::open(&self.folder)?.sync_all()
+    }
+
     /// Bytes of all pack files.
     pub(super) fn bytes(&self) -> io::Result<(u64, u64)> {
         let numbers = self.numbers()?;
         let mut bytes = 0;
         for number in &numbers {
-            bytes += std::fs::metadata(self.path(*number))?.len();
+            match std::fs::metadata(self.path(*number)) {
+                Ok(found) => bytes += found.len(),
+                // Collected meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok((numbers.len() as u64, bytes))
     }

@@ -23,6 +23,14 @@ const FIRST_PACK: u64 = 1;
 /// something was written behind it.
 pub(super) fn recover(packs: &Packs, index: &Index, sync: &SyncFile) -> Result<(End, Recovery), StoreError> {
     let mut recovery = Recovery::default();
+    for pack in index.leaving()? {
+        // A collection was cut off between the index and the file.
+        packs.remove(pack).map_err(|source| StoreError::Io {
+            what: format!("removing pack {pack}"),
+            source,
+        })?;
+        index.pack_left(pack)?;
+    }
     let numbers = list(packs)?;
     let marks: BTreeMap<u64, u64> = index.marks()?.into_iter().collect();
     for (pack, indexed_to) in &marks {

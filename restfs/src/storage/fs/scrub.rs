@@ -67,6 +67,9 @@ impl Scrub<'_> {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.shared.packs.close(self.pack);
+                if self.was_collected()? {
+                    return Ok(None);
+                }
                 self.range(0..i64::MAX as u64, "the pack file is gone")?;
                 return Ok(None);
             }
@@ -102,6 +105,13 @@ impl Scrub<'_> {
             self.range(there..indexed_to, "the pack file has lost its end")?;
         }
         Ok(None)
+    }
+
+    fn was_collected(&self) -> Result<bool, StoreError> {
+        let index = &self.shared.index;
+        // In this order: a pack is among those that leave until it is no pack of the index any more.
+        let leaves = index.leaving()?.contains(&self.pack);
+        Ok(leaves || !index.marks()?.iter().any(|(pack, _)| *pack == self.pack))
     }
 
     fn file_header(&mut self, file: &File) -> Result<(), StoreError> {

@@ -66,6 +66,14 @@ impl<'a> Record<'a> {
         Self { header, payload }
     }
 
+    /// As it is in another place.
+    pub(super) fn copied(header: RecordHeader, payload: &'a [u8]) -> Self {
+        Self {
+            header,
+            payload: Cow::Borrowed(payload),
+        }
+    }
+
     pub(super) fn key(&self) -> BlockKey {
         self.header.key
     }

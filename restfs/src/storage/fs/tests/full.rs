@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// A file system of a few megabytes; unmounted at the end, also of a failed test.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
     /// `None`: not root, so nothing can be mounted.
-    fn mount(size: &str) -> Option<Self> {
+    pub(super) fn mount(size: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
@@ -28,7 +28,7 @@ impl SmallDisk {
         Some(Self { folder })
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 }

@@ -4,6 +4,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod full;
+mod gc;
 mod model;
 mod scrub;
 

@@ -1,3 +1,4 @@
+use super::gc::{assert_only, collect, number_of};
 use super::{Blocks, assert_holds, content, key_of, small_packs};
 use crate::storage::BlockStore;
 use crate::storage::fs::FsStore;
@@ -15,6 +16,8 @@ enum Step {
     Reopen,
     ForgetIndex,
     Rebuild,
+    /// Of every so many blocks, one is needed no more.
+    Collect(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -26,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Reopen),
         1 => Just(Step::ForgetIndex),
         1 => Just(Step::Rebuild),
+        2 => (1..4_u32).prop_map(Step::Collect),
     ]
 }
 
@@ -46,6 +50,14 @@ proptest! {
                     model.insert(key_of(&content), content);
                 }
                 Step::Flush => open.flush().unwrap(),
+                Step::Collect(part) => {
+                    let before = model.clone();
+                    model.retain(|_, content| !number_of(content).is_multiple_of(part));
+                    collect(open, &model);
+                    let gone: Vec<_> = before.keys().filter(|key| !model.contains_key(key)).copied().collect();
+                    prop_assert_eq!(open.missing(&gone).unwrap(), gone);
+                    assert_only(open, &model);
+                }
                 Step::Rebuild => { open.rebuild_index().unwrap(); }
                 Step::Reopen | Step::ForgetIndex => {
                     drop(store.take());
