@@ -26,12 +26,17 @@ impl Daemon {
         fs::write(scratch.path().join("vfsxd.toml"), config).expect("writes");
         let told = UnixDatagram::bind(scratch.path().join("notify")).expect("binds");
         told.set_read_timeout(Some(PATIENCE)).expect("sets");
-        let child = Command::new(env!("CARGO_BIN_EXE_vfsxd"))
+        // The process that is meant, as systemd says it.
+        let child = Command::new("sh")
+            .args([
+                "-c",
+                "WATCHDOG_PID=$$ exec \"$0\" \"$@\"",
+                env!("CARGO_BIN_EXE_vfsxd"),
+            ])
             .arg("--config")
             .arg(scratch.path().join("vfsxd.toml"))
             .env("NOTIFY_SOCKET", scratch.path().join("notify"))
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
-            .env_remove("WATCHDOG_PID")
             .spawn()
             .expect("starts");
         Self {

@@ -132,7 +132,7 @@ impl Faulty {
         self.lock().stopped
     }
 
-    /// Whether the call that failed was to make a file's content durable.
+    /// Whether the call that failed was to make something durable.
     pub fn failed_in_sync(&self) -> bool {
         self.lock().failed_in_sync
     }
@@ -406,7 +406,10 @@ impl Storage for Faulty {
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.lock();
-        disk.plain_call()?;
+        if let Err(error) = disk.plain_call() {
+            disk.failed_in_sync = true;
+            return Err(error);
+        }
         let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut disk.pending_names)
             .into_iter()
             .partition(|change| change.directory() == self.directory);

@@ -3,17 +3,21 @@
 use crate::place::*;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 #[test]
 fn the_service_manager_hears_of_start_reload_end_and_that_all_is_well() {
     let place = Place::configured();
     let told = UnixDatagram::bind(place.path("notify")).unwrap();
     told.set_read_timeout(Some(PATIENCE)).unwrap();
-    let child = place
-        .command(&["serve"])
+    let serve = place.command(&["serve"]);
+    // The process that is meant, as systemd says it.
+    let child = Command::new("sh")
+        .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""])
+        .arg(serve.get_program())
+        .args(serve.get_args())
         .env("NOTIFY_SOCKET", place.path("notify"))
         .env("WATCHDOG_USEC", "400000")
-        .env_remove("WATCHDOG_PID")
         .spawn()
         .unwrap();
     let mut server = Serving {

@@ -12,6 +12,8 @@ const LOG: &str = ".log";
 const IMAGE: &str = ".image";
 /// Of an image that is not complete yet.
 const UNFINISHED: &str = ".unfinished";
+/// Of a log that is not complete yet.
+const NEW: &str = ".new";
 /// Digits of a name, so that files sort as their numbers do.
 const DIGITS: usize = 20;
 
@@ -54,27 +56,20 @@ impl Files {
             .map_err(|e| failed("making", &self.path(""), e))
     }
 
-    /// Durable with name and header when it returns, so that only records are to be synced afterwards. After an error there is no
-    /// such file; [`LogError::Failed`]: there may be one.
+    /// Durable with name and header when it returns, so that only records are to be synced afterwards; takes the place of one of that
+    /// name. After an error all is as it was; [`LogError::Failed`]: nobody knows what a restart finds under that name.
     pub(super) fn create(&self, header: &FileHeader) -> Result<Created, LogError> {
         let name = name(header);
-        let created = self.create_at(&name, header);
-        let failed = match created.and_then(|created| {
-            let synced = self.storage.sync_dir();
-            synced.map_err(|e| failed("syncing", &self.path(""), e))?;
-            Ok(created)
-        }) {
-            Ok(created) => return Ok(created),
-            Err(error) => error,
-        };
-        let removed = match self.storage.remove(&name) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
-            _ => self.storage.sync_dir(),
-        };
-        match removed {
-            Ok(()) => Err(failed),
-            Err(_) => Err(LogError::Failed(failed.to_string())),
-        }
+        let new = format!("{name}{NEW}");
+        let made = self.create_at(&new, header).and_then(|(_, file)| {
+            let renamed = self.storage.rename(&new, &name);
+            renamed.map_err(|e| failed("naming", &self.path(&new), e))?;
+            Ok(file)
+        });
+        let file = made.inspect_err(|_| drop(self.storage.remove(&new)))?;
+        let synced = self.storage.sync_dir();
+        synced.map_err(|e| LogError::Failed(format!("syncing {}: {e}", self.path("").display())))?;
+        Ok((self.path(&name), file))
     }
 
     /// An image that counts only once [`Files::finish`] has given it its name.
@@ -170,7 +165,7 @@ impl Files {
             .map_err(|e| failed("opening", &known.path, e))
     }
 
-    /// Removes what `keep` does not want, and images that were never finished.
+    /// Removes what `keep` does not want, and files that were never finished.
     pub(super) fn retain(&self, keep: impl Fn(&Known) -> bool) -> Result<(), LogError> {
         let listing = self.list()?;
         let known = listing.images.into_iter().chain(listing.logs);
@@ -178,7 +173,7 @@ impl Files {
         let unfinished = self
             .names()?
             .into_iter()
-            .filter(|name| name.ends_with(UNFINISHED));
+            .filter(|name| name.ends_with(UNFINISHED) || name.ends_with(NEW));
         let unreadable = listing.unreadable.into_iter().map(|(name, ..)| name);
         for name in useless.chain(unfinished).chain(unreadable) {
             match self.storage.remove(&name) {

@@ -124,19 +124,24 @@ impl Writer {
         self.failed = Some(why);
     }
 
-    /// Everything from the next transaction on goes into a new file. One that has no transaction yet is made again. A file that
-    /// may be there and is not written to would begin in the middle of the one that is, so then nothing is written any more.
+    /// Everything from the next transaction on goes into a new file. One that has no transaction yet is made again. When it is in
+    /// doubt which file a restart finds, nothing is written any more: it could be the other one, or one that begins in the middle of
+    /// the one that is written.
     pub(super) fn next_log(&mut self) -> Result<(), LogError> {
         let header = FileHeader {
             kind: FileKind::Log,
             log: self.header.log,
             sequence: self.next(),
         };
-        let (path, file) = self.files.create(&header).inspect_err(|error| {
-            if let LogError::Failed(why) = error {
-                self.failed = Some(why.clone());
+        let (path, file) = match self.files.create(&header) {
+            Ok(created) => created,
+            Err(error) => {
+                if let LogError::Failed(why) = &error {
+                    self.fail(why.clone());
+                }
+                return Err(error);
             }
-        })?;
+        };
         self.header = header;
         self.path = path;
         self.file = file;
