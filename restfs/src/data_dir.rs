@@ -7,12 +7,14 @@
 //! DATA/blocks/       block store
 //! DATA/scrub.json    how far a scrub has come, what the last one found
 //! DATA/gc.json       whether a collection is under way, what the last one did
+//! DATA/spare         space that is kept for a start on a full disk
 //! DATA/restfs.sock   socket of a running server
 //! ```
 
 use crate::config::Config;
 use crate::metadata::commits::{self, Rebuilt};
 use crate::service::{Service, Space, Upkeep};
+use crate::spare::{NEEDED, Spare};
 use crate::storage::fs::{FsStore, Options as StoreOptions};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::io;
@@ -20,9 +22,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Space that a start needs: for the write-ahead log, and to take in what a crash left behind.
-const MIN_FREE: u64 = 32 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -35,7 +34,7 @@ pub enum DataDirError {
     #[error("data directory {path} is in use by another restfs process; stop it first")]
     Locked { path: String },
     #[error(
-        "data directory {path}: {free} bytes are free, {MIN_FREE} are needed to start; free space or enlarge the file system"
+        "data directory {path}: {free} bytes are free, {NEEDED} are needed for a new one; free space or enlarge the file system"
     )]
     Full { path: String, free: u64 },
     #[error(transparent)]
@@ -96,12 +95,13 @@ impl DataDir {
         commits::rebuild(&self.path, config.metadata_cache, replace).map_err(DataDirError::Metadata)
     }
 
-    /// Opens metadata and blocks.
+    /// Opens metadata and blocks, on a full disk too.
     pub fn open(&self, config: &Config) -> Result<Arc<Service>, DataDirError> {
-        let free = rustix::fs::statvfs(&self.path).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
-        if let Ok(free) = free
-            && free < MIN_FREE
-        {
+        let free = Spare::of(&self.path)
+            .release_if_needed()
+            .map_err(|error| unusable(&self.path, &error, "check the file system"))?;
+        // One that has something serves it as long as that goes, and says by itself that it is full.
+        if free < NEEDED && !self.path.join(commits::DATABASE).exists() {
             return Err(DataDirError::Full {
                 path: self.path.display().to_string(),
                 free,

@@ -6,8 +6,11 @@ pub mod config;
 pub mod data_dir;
 pub mod interface;
 pub mod metadata;
+#[cfg(test)]
+mod power_loss;
 pub mod remote;
 pub mod restore;
 pub mod server;
 pub mod service;
+mod spare;
 pub mod storage;

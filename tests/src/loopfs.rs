@@ -2,6 +2,8 @@
 
 use crate::guard::Guard;
 use anyhow::{Context, Result, ensure};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +25,10 @@ done
 rmdir "$DIR/mount" "$DIR"
 [ $tries -gt 0 ]
 "#;
+
+/// What takes the last space, in the root directory.
+const FILLER: &str = "filler";
+const BLOCK: u64 = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
@@ -76,6 +82,28 @@ impl LoopFs {
 
     pub fn thaw(&self) -> Result<()> {
         self.fsfreeze("--unfreeze")
+    }
+
+    /// Takes what is free but for `left` bytes, also what the file system keeps for root.
+    pub fn fill(&self, left: u64) -> Result<()> {
+        let file = File::create(self.path().join(FILLER))?;
+        let (mut length, mut step) = (0, 1 << 28);
+        while step >= BLOCK {
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), length, step) {
+                Ok(()) => length += step,
+                Err(Errno::NOSPC) => step /= 2,
+                Err(error) => return Err(error).context("fill a disk"),
+            }
+        }
+        file.set_len(length.saturating_sub(left)).context("fill a disk")
+    }
+
+    /// Gives it back.
+    pub fn free(&self) -> Result<()> {
+        match std::fs::remove_file(self.path().join(FILLER)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Unmounts now; an error when something still uses it.

@@ -333,6 +333,9 @@ fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64>
     }
     let catalog = &facts.catalog;
     let place = site.place?;
+    if place.pending_ops > 0 && place.oldest_unshipped_ns.is_none() {
+        return None;
+    }
     let gap_since = gap(facts).map(|(since, _)| since);
     // Before the first scan has ended, or since a gap of unknown age, anything may be missing.
     if gap_since == Some(0) || (state == SiteState::InitialSync && catalog.scan.state != ScanState::Done) {

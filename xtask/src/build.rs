@@ -20,6 +20,7 @@ const LAB_PACKAGES: &[&str] = &[
     "openssl",
     "passwd",
     "python3-impacket",
+    "rsync",
     "samba",
     "samba-common-bin",
     "samba-vfs-modules",

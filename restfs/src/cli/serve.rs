@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::server::Server;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use sd_notify::NotifyState;
+use restfs_lib::manager::{self, Watchdog};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,16 +34,18 @@ impl Serve {
             data_dir = %config.data_dir.display(),
             "ready"
         );
-        notify(&[NotifyState::Ready]);
+        manager::ready();
+        let mut watchdog = Watchdog::from_environment();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => reload(&server),
+                () = watchdog.tell() => {}
             }
         }
         tracing::info!("ending");
-        notify(&[NotifyState::Stopping]);
+        manager::stopping();
         server.stop().await;
         drop(pid_file);
         Ok(())
@@ -52,16 +54,10 @@ impl Serve {
 
 /// Other changes of the configuration need a restart.
 fn reload(server: &Server) {
+    let _reload = manager::reloading();
     match server.reload() {
         Ok(()) => tracing::info!("the certificate was read again"),
         Err(error) => tracing::error!("the old certificate stays in use: {error}"),
-    }
-}
-
-/// Without systemd there is nobody to tell.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(false, state) {
-        tracing::debug!("systemd was not notified: {error}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! again: below the reserve no new content, below half of it only what removes. It is looked at before anything is
 //! written, and nothing has to be told when there is room again.
 
+use crate::spare::Spare;
 use restfs_lib::wire::{Code, RpcError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,6 +21,7 @@ pub struct Space {
     path: PathBuf,
     reserve: Option<u64>,
     said: AtomicU8,
+    spare: Spare,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,13 @@ impl Space {
             path: data_dir.to_owned(),
             reserve,
             said: AtomicU8::new(ROOMY),
+            spare: Spare::of(data_dir),
         }
+    }
+
+    /// Has space for the next start, on whatever disk it is.
+    pub(super) fn keep_for_start(&self) {
+        self.spare.keep();
     }
 
     pub(super) fn look(&self) -> Result<Room, RpcError> {

@@ -3,6 +3,7 @@
 mod content;
 mod errors;
 mod gc;
+mod manager;
 mod place;
 mod setting_up;
 mod upkeep;

@@ -32,9 +32,14 @@ pub(super) fn prepare(
         start: vec![service.start_script.display().to_string()],
         log: service.log.clone(),
     };
-    let journal = options.journal_max;
-    let journal = journal.map_or_else(String::new, |bytes| format!("journal_max = {bytes}\n"));
-    let text = journal + &configuration(dir, &description, share, sites);
+    let bounds = [
+        ("journal_max", options.journal_max),
+        ("changes_max", options.changes_max),
+    ];
+    let lines = bounds
+        .iter()
+        .filter_map(|(key, bound)| bound.map(|bound| format!("{key} = {bound}\n")));
+    let text = lines.collect::<String>() + &configuration(dir, &description, share, sites);
     fs::write(&description.config, text)
         .with_context(|| format!("write {}", description.config.display()))?;
     let vfsxd = binaries.vfsxd.display().to_string();

@@ -43,6 +43,8 @@ pub struct LabOptions {
     pub shares: Option<PathBuf>,
     /// Bytes of the journal, `journal_max`; without it vfsxd's own default.
     pub journal_max: Option<u64>,
+    /// Changes kept for sites that are behind, `changes_max`.
+    pub changes_max: Option<u64>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
     pub vfsxd_place: Place,
@@ -58,6 +60,7 @@ impl LabOptions {
             samba: SambaOptions::default(),
             shares: None,
             journal_max: None,
+            changes_max: None,
             vfsxd: true,
             vfsxd_place: Place::default(),
             site_places: Vec::new(),

@@ -9,18 +9,13 @@ use crate::testlab::TestLab;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// What takes a disk's last space, in the disk's root directory.
-const FILLER: &str = "filler";
 /// What the server keeps is in a directory of the disk, because the disk's root has more in it.
 const DATA: &str = "data";
-const BLOCK: u64 = 4096;
 
 pub(super) struct Stage {
     // Fields are dropped in this order: servers, then what they stand on.
@@ -87,8 +82,8 @@ impl Stage {
             }
             Action::Link(site, condition) => self.network.set(site, condition),
             Action::Clock(server, seconds) => self.clock(server)?.set(seconds),
-            Action::Fill(disk) => self.fill(disk),
-            Action::Free(disk) => self.free(disk),
+            Action::Fill(disk) => self.disk(disk)?.fill(0),
+            Action::Free(disk) => self.disk(disk)?.free(),
         }
     }
 
@@ -96,9 +91,9 @@ impl Stage {
     pub(super) fn heal(&self, phase: &Phase) -> Result<()> {
         for site in 1..=SITES {
             self.network.set(site, Condition::default())?;
-            self.free(Disk::Site(site))?;
+            self.disk(Disk::Site(site))?.free()?;
         }
-        self.free(Disk::State)?;
+        self.disk(Disk::State)?.free()?;
         self.clocks.iter().try_for_each(|clock| clock.set(0))?;
         phase.order.iter().try_for_each(|server| {
             // The port of a killed server may be taken for a moment more.
@@ -162,32 +157,11 @@ impl Stage {
         self.clocks.get(at).context("no clock")
     }
 
-    fn filler(&self, disk: Disk) -> Result<PathBuf> {
+    fn disk(&self, disk: Disk) -> Result<&LoopFs> {
         let at = match disk {
             Disk::State => 0,
             Disk::Site(number) => number,
         };
-        Ok(self.disks.get(at).context("no disk")?.path().join(FILLER))
-    }
-
-    /// Takes what is free, also what the file system keeps for root.
-    fn fill(&self, disk: Disk) -> Result<()> {
-        let file = File::create(self.filler(disk)?)?;
-        let (mut length, mut step) = (0, 1 << 28);
-        while step >= BLOCK {
-            match rustix::fs::fallocate(&file, FallocateFlags::empty(), length, step) {
-                Ok(()) => length += step,
-                Err(Errno::NOSPC) => step /= 2,
-                Err(error) => return Err(error).context("fill a disk"),
-            }
-        }
-        Ok(())
-    }
-
-    fn free(&self, disk: Disk) -> Result<()> {
-        match fs::remove_file(self.filler(disk)?) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        self.disks.get(at).context("no disk")
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use restfs_lib::manager::{self, Watchdog};
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,21 +104,26 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<()> {
     if let Some(path) = &arguments.pid_file {
         write_pid(path)?;
     }
-    tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    manager::ready();
     tracing::info!(
         shares = config.shares.len(),
         sites = config.sites.len(),
         "vfsxd is ready"
     );
+    let mut watchdog = Watchdog::from_environment();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => config = reloaded(&engine, config, &arguments.config),
+            _ = reload.recv() => {
+                let _reload = manager::reloading();
+                config = reloaded(&engine, config, &arguments.config);
+            }
+            () = watchdog.tell() => {}
         }
     }
     tracing::info!("stopping");
-    tell_service_manager(&[sd_notify::NotifyState::Stopping]);
+    manager::stopping();
     drop((control, metrics));
     engine.stop().await;
     if let Some(path) = &arguments.pid_file {
@@ -164,10 +170,4 @@ fn with_limits_of(mut sites: Vec<vfsx_daemon::config::Site>, new: &Config) -> Ve
 fn write_pid(path: &Path) -> Result<()> {
     std::fs::write(path, format!("{}\n", std::process::id()))
         .with_context(|| format!("pid file {} cannot be written", path.display()))
-}
-
-fn tell_service_manager(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(false, states) {
-        tracing::debug!(%error, "the service manager was not told");
-    }
 }

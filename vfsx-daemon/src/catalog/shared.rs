@@ -5,7 +5,7 @@ use super::reader::{Cache, Clones};
 use super::share::Share;
 use super::status::{SiteStatus, Status};
 use crate::catalog::CatalogError;
-use crate::catalog::store::{CursorRow, Key, LogRow, get};
+use crate::catalog::store::{BehindRow, CursorRow, Key, LogRow, get};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use dr_replicator::Cursor;
 use restfs_lib::kv::Kv;
@@ -269,9 +269,16 @@ impl Shared {
             return Ok(Some(found));
         }
         found.pending_ops = head.change - sequence;
-        let next = sequence.saturating_add(1).max(head.oldest);
-        if let Some(row) = get::<LogRow>(&*kv, &Key::Log(next))? {
-            found.journal = if next == sequence + 1 { row.covered } else { 0 };
+        let next = sequence.saturating_add(1);
+        if next < head.oldest {
+            let behind: Option<BehindRow> = get(&*kv, &Key::meta(&format!("behind/{site}")))?;
+            // Of another place: the site was put back from a backup.
+            if let Some(behind) = behind.filter(|behind| behind.sequence == next) {
+                found.pending_bytes = head.bytes.saturating_sub(behind.bytes);
+                found.oldest_unshipped_ns = Some(behind.oldest_ns);
+            }
+        } else if let Some(row) = get::<LogRow>(&*kv, &Key::Log(next))? {
+            found.journal = row.covered;
             found.pending_bytes = head.bytes.saturating_sub(row.bytes);
             found.oldest_unshipped_ns = Some(row.oldest_ns);
         }

@@ -13,6 +13,7 @@ pub(super) struct File {
     pub(super) control: Option<PathBuf>,
     pub(super) allow_uids: Option<Vec<u32>>,
     pub(super) journal_max: Option<Bytes>,
+    pub(super) changes_max: Option<u64>,
     pub(super) age: Option<Span>,
     pub(super) log: Option<String>,
     pub(super) metrics: Option<std::net::SocketAddr>,

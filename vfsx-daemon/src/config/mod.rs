@@ -38,6 +38,8 @@ pub struct Config {
     pub allow_uids: Vec<u32>,
     /// Bytes of one share's journal.
     pub journal_max: u64,
+    /// Changes kept per share for sites that are behind.
+    pub changes_max: u64,
     pub age: Duration,
     /// Log filter as in `RUST_LOG`.
     pub log: Option<String>,

@@ -39,11 +39,12 @@ fn a_full_configuration_is_taken_as_written() {
     let scratch = Scratch::new();
     let text = format!(
         "state_dir = \"DIR/state\"\nsocket = \"DIR/s\"\ncontrol = \"DIR/c\"\nallow_uids = [0, 5]\n\
-         journal_max = \"64MiB\"\nage = \"250ms\"\nlog = \"debug\"\n{SHARE}mode = \"map\"\n{SITE}\
+         journal_max = \"64MiB\"\nchanges_max = 20000\nage = \"250ms\"\nlog = \"debug\"\n{SHARE}mode = \"map\"\n{SITE}\
          limit = \"10MB/s\"\nbucket = \"x\"\nshares = [\"data\"]\n"
     );
     let config = scratch.load(&text).expect("is right");
     assert_eq!(config.journal_max, 64 << 20);
+    assert_eq!(config.changes_max, 20_000);
     assert_eq!(config.age, Duration::from_millis(250));
     assert_eq!(config.allow_uids, [0, 5]);
     assert_eq!(config.shares[0].mode, Mode::Map);
@@ -121,6 +122,7 @@ fn what_cannot_work_is_refused_with_a_remedy() {
         (format!("state_dir = \"DIR/data/state\"\n{SHARE}"), "outside"),
         (format!("socket = \"/a\"\ncontrol = \"/a\"\n{SHARE}"), "own"),
         (format!("journal_max = 5\n{SHARE}"), "at least"),
+        (format!("changes_max = 5\n{SHARE}"), "at least"),
         (format!("age = \"1ms\"\n{SHARE}"), "between"),
         (format!("allow_uids = []\n{SHARE}"), "allow_uids"),
         (format!("{SHARE}mode = \"all\"\n"), "copy"),

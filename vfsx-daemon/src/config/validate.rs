@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// Below this a journal has no room for the bursts it is there for.
 const JOURNAL_MIN: u64 = 16 << 20;
+const DEFAULT_CHANGES: u64 = 1_000_000;
+/// A site that is away for a moment is to find what it missed.
+const CHANGES_MIN: u64 = 10_000;
 const AGE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 /// Below this they would never end.
 const VERIFY_LEAST: Duration = Duration::from_secs(1);
@@ -36,6 +39,7 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
         socket: absolute("socket", file.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
         control: absolute("control", control)?,
         allow_uids: file.allow_uids.unwrap_or_else(|| vec![ROOT]),
+        changes_max: file.changes_max.unwrap_or(DEFAULT_CHANGES),
         journal_max: file
             .journal_max
             .map_or(journal::Options::DEFAULT_MAX_BYTES, |b| b.0),
@@ -90,6 +94,12 @@ fn limits(config: &Config) -> Result<(), String> {
         return Err(format!(
             "journal_max is {} bytes; it must be at least {JOURNAL_MIN}",
             config.journal_max
+        ));
+    }
+    if config.changes_max < CHANGES_MIN {
+        return Err(format!(
+            "changes_max is {}; it must be at least {CHANGES_MIN}",
+            config.changes_max
         ));
     }
     if !AGE_RANGE.contains(&config.age) {

@@ -1,5 +1,6 @@
 //! Puts the parts together: for each share journal, intake, catalog and one task per site; one intake socket for all.
 
+mod boot;
 mod commits;
 mod exclude;
 mod pauses;
@@ -28,6 +29,7 @@ use crate::config::{Config, Site};
 use crate::intake::{BindError, Intake, ShareIntake};
 use crate::journal::OpenError;
 use crate::status::StatusReport;
+use boot::Boot;
 use restfs_lib::client::Endpoint;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub struct Engine {
     shares: Vec<Arc<ShareEngine>>,
     intake: Intake,
     upkeep: JoinSet<()>,
+    boot: Boot,
     /// Held until the end.
     _state_dir: StateDir,
 }
@@ -65,6 +68,8 @@ pub struct Engine {
 impl Engine {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir)?;
+        let boot = Boot::of(&config.state_dir);
+        let crashed = boot.crashed_before();
         let mut shares = Vec::new();
         for share in &config.shares {
             let sites: Vec<Site> = config
@@ -86,15 +91,20 @@ impl Engine {
         let mut upkeep = JoinSet::new();
         for share in &shares {
             share.start(intake.barriers())?;
+            if crashed {
+                share.look_for_what_a_crash_lost();
+            }
             upkeep.spawn(upkeep::keep_up(Arc::clone(share)));
             upkeep.spawn(commits::pass_on(Arc::clone(share)));
             upkeep.spawn(exclude::pass_on(Arc::clone(share)));
             upkeep.spawn(verify::on_schedule(Arc::clone(share), config.verify.clone()));
         }
+        boot.note();
         Ok(Self {
             shares,
             intake,
             upkeep,
+            boot,
             _state_dir: state_dir,
         })
     }
@@ -109,6 +119,10 @@ impl Engine {
         self.upkeep.shutdown().await;
         for share in &self.shares {
             share.stop().await;
+        }
+        // Of a journal that has failed nobody knows what it has.
+        if self.shares.iter().all(|share| !share.journal().status().failed) {
+            self.boot.forget();
         }
     }
 
@@ -155,6 +169,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("control", old.control != new.control),
         ("allow_uids", old.allow_uids != new.allow_uids),
         ("journal_max", old.journal_max != new.journal_max),
+        ("changes_max", old.changes_max != new.changes_max),
         ("age", old.age != new.age),
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),

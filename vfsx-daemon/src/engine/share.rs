@@ -6,7 +6,7 @@ use super::{StartError, StateDir, endpoint, verify};
 use crate::catalog::{self, Catalog, CatalogError};
 use crate::config::{Config, Mode, Share, Site};
 use crate::intake::{Barriers, IntakeSessions, ShareIntake, now_ns};
-use crate::journal::{self, Journal, SyncThread};
+use crate::journal::{self, GapReason, Journal, SyncThread};
 use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
 use dr_replicator::{RestfsSite, SiteHandle, SiteOptions, SiteStatus};
 use std::io;
@@ -117,6 +117,19 @@ impl ShareEngine {
         };
         *self.tasks() = self.sites.iter().map(spawn).collect();
         Ok(())
+    }
+
+    /// The share is scanned (metadata; what differs is read), since the journal may lack what was done last before a crash.
+    pub(super) fn look_for_what_a_crash_lost(&self) {
+        let name = &self.share.name;
+        tracing::warn!(
+            share = name,
+            "the machine has crashed: the share is compared with what is known of it"
+        );
+        if let Err(error) = self.catalog.request_scan() {
+            tracing::error!(share = name, %error, "the share cannot be scanned; it counts as a gap");
+            self.intake.raise_gap(now_ns(), GapReason::Unknown);
+        }
     }
 
     /// Ends the sites' tasks, then the catalog, then the journal's sync.
@@ -297,6 +310,7 @@ fn open_catalog(
     let names = sites.iter().map(|site| site.name.clone()).collect();
     let mut options = catalog::Options::new(share.path.clone(), directory.join("catalog.db"), names);
     options.flush_age = config.age;
+    options.change_log_rows = config.changes_max;
     options.kept_bytes = config.journal_max / 2;
     Catalog::open(options)
 }

@@ -79,7 +79,7 @@ impl Journal {
     }
 
     fn write_bytes(&self, state: &mut State, bytes: &[u8]) -> Result<(), AppendError> {
-        if let Err(source) = segment::write_all(&*state.current, state.end, bytes) {
+        if let Err(source) = state.current.write_all_at(bytes, state.end) {
             // Part of it may stand in the file; without this a later, shorter record would be followed by its rest.
             if state.current.set_len(state.end).is_err() {
                 state.fail();

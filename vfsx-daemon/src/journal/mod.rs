@@ -12,7 +12,6 @@ mod reader;
 mod record;
 mod segment;
 mod sessions;
-mod storage;
 mod sync;
 
 pub use append::Appended;
@@ -22,9 +21,9 @@ pub use record::{
     Body, Changed, DirRef, Draft, GapReason, Metadata, NodeKind, NodeRef, Range, Record, Session, SessionEnd,
     draft, monotonic_ns,
 };
-pub use storage::{Directory, SegmentFile, Storage};
 pub use sync::SyncThread;
 
+use restfs_lib::disk::{Directory, Storage, StorageFile};
 use sessions::Sessions;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -84,7 +83,7 @@ struct Inner {
 struct State {
     /// Oldest first, never empty; the last is the one written to.
     segments: VecDeque<SegmentInfo>,
-    current: Arc<dyn SegmentFile>,
+    current: Arc<dyn StorageFile>,
     /// Bytes of `current`.
     end: u64,
     synced_end: u64,

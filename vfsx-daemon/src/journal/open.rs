@@ -9,8 +9,8 @@ use super::codec::{self, Header};
 use super::record::{Body, Draft, GapReason, Session};
 use super::segment::{self, Found, TEMPORARY, Walk};
 use super::sessions::Sessions;
-use super::storage::{SegmentFile, Storage};
 use super::{OpenError, Options, SegmentInfo, State};
+use restfs_lib::disk::{Storage, StorageFile};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) fn open(storage: &dyn Storage, options: &Options) -> Result<State, Op
 enum End {
     /// In the newest segment.
     Whole {
-        file: Arc<dyn SegmentFile>,
+        file: Arc<dyn StorageFile>,
         last: u64,
         end: u64,
         sessions: Sessions,
@@ -93,7 +93,7 @@ fn prepare(storage: &dyn Storage) -> io::Result<Vec<u64>> {
     segment::list(storage)
 }
 
-fn examine(file: Arc<dyn SegmentFile>, first: u64, floor: u64, path: &str) -> io::Result<End> {
+fn examine(file: Arc<dyn StorageFile>, first: u64, floor: u64, path: &str) -> io::Result<End> {
     let (mut walk, header) = match Walk::open(Arc::clone(&file))? {
         Ok(opened) => opened,
         Err(error) => {
@@ -193,7 +193,7 @@ fn begin(
 
 fn state(
     segments: VecDeque<SegmentInfo>,
-    current: Arc<dyn SegmentFile>,
+    current: Arc<dyn StorageFile>,
     end: u64,
     last: u64,
     sessions: Sessions,

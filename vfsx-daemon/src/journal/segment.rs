@@ -2,7 +2,7 @@
 
 use super::codec::{self, DecodeError, HEADER_PROBE, Header, MAX_ENCODED};
 use super::record::Record;
-use super::storage::{SegmentFile, Storage};
+use restfs_lib::disk::{Storage, StorageFile};
 use std::io;
 use std::sync::Arc;
 
@@ -34,47 +34,28 @@ pub(super) fn create(
     storage: &dyn Storage,
     header: &Header,
     records: &[u8],
-) -> io::Result<(Arc<dyn SegmentFile>, u64)> {
+) -> io::Result<(Arc<dyn StorageFile>, u64)> {
     let mut bytes = codec::encode_header(header);
     bytes.extend_from_slice(records);
     let file = storage.create(TEMPORARY)?;
-    write_all(&*file, 0, &bytes)?;
+    file.write_all_at(&bytes, 0)?;
     file.sync_data()?;
     storage.rename(TEMPORARY, &name(header.first))?;
     storage.sync_dir()?;
     Ok((file, bytes.len() as u64))
 }
 
-pub(super) fn write_all(file: &dyn SegmentFile, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write_at(offset, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                offset += n as u64;
-                bytes = bytes.get(n..).unwrap_or_default();
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
 /// Writes what stands up to `end` once more. After a sync has failed the kernel may show content that is neither on
 /// disk nor going there: a sync after a restart of this process would succeed and mean nothing.
-pub(super) fn write_again(file: &dyn SegmentFile, end: u64) -> io::Result<()> {
+pub(super) fn write_again(file: &dyn StorageFile, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut offset = 0;
     while offset < end {
         let wanted = usize::try_from(end - offset).unwrap_or(CHUNK).min(CHUNK);
-        let read = match file.read_at(offset, buffer.get_mut(..wanted).unwrap_or_default()) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        write_all(file, offset, buffer.get(..read).unwrap_or_default())?;
-        offset += read as u64;
+        let part = buffer.get_mut(..wanted).unwrap_or_default();
+        file.read_exact_at(part, offset)?;
+        file.write_all_at(part, offset)?;
+        offset += wanted as u64;
     }
     Ok(())
 }
@@ -90,7 +71,7 @@ pub(super) enum Found {
 
 /// Walks over a segment, record by record.
 pub(super) struct Walk {
-    file: Arc<dyn SegmentFile>,
+    file: Arc<dyn StorageFile>,
     /// Bytes of the file from `offset` on that are in memory, from `start` on.
     buffer: Vec<u8>,
     start: usize,
@@ -100,7 +81,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Begins anywhere.
-    pub(super) fn at(file: Arc<dyn SegmentFile>, offset: u64) -> Self {
+    pub(super) fn at(file: Arc<dyn StorageFile>, offset: u64) -> Self {
         Self {
             file,
             buffer: Vec::new(),
@@ -110,7 +91,7 @@ impl Walk {
     }
 
     /// Begins after the header. The inner error is damage.
-    pub(super) fn open(file: Arc<dyn SegmentFile>) -> io::Result<Result<(Self, Header), DecodeError>> {
+    pub(super) fn open(file: Arc<dyn StorageFile>) -> io::Result<Result<(Self, Header), DecodeError>> {
         let mut walk = Self::at(file, 0);
         walk.fill(HEADER_PROBE)?;
         let length = match codec::header_length(walk.pending()) {
@@ -202,7 +183,7 @@ impl Walk {
             self.buffer.resize(have + CHUNK.max(wanted - have), 0);
             let at = self.offset + have as u64;
             let target = self.buffer.get_mut(have..).unwrap_or_default();
-            let read = match self.file.read_at(at, target) {
+            let read = match self.file.read_at(target, at) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {
                     self.buffer.truncate(have);
                     continue;

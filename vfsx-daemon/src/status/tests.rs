@@ -245,6 +245,11 @@ fn the_age_of_the_oldest_change_counts_wherever_the_change_is() {
     assert_eq!(rpo(&|f| f.catalog.oldest_dirty_ns = ago(4)), Some(4_000));
     assert_eq!(rpo(&|f| f.oldest_unapplied_ns = ago(5)), Some(5_000));
     assert_eq!(rpo(&|f| f.sites[0].place = None), None, "never met");
+    let unknown = |f: &mut ShareFacts| {
+        let place = f.sites[0].place.as_mut().expect("is set");
+        (place.pending_ops, place.oldest_unshipped_ns) = (1, None);
+    };
+    assert_eq!(rpo(&unknown), None, "not kept any more");
     let first = |f: &mut ShareFacts| {
         f.sites[0].task.as_mut().expect("has one").state = SiteState::InitialSync;
         f.catalog.scan.state = ScanState::Running;

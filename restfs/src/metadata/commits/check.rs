@@ -24,7 +24,7 @@ pub fn check(kv: &LoggedKv, mut read: impl FnMut(u64) -> bool) -> Result<Vec<Log
         let (path, end) = log.place();
         (listing, path.to_owned(), end)
     };
-    let unreadable = listing.unreadable.into_iter().map(|(path, reason)| LogDamage {
+    let unreadable = listing.unreadable.into_iter().map(|(_, path, reason)| LogDamage {
         path,
         offset: 0,
         reason,
@@ -38,8 +38,6 @@ pub fn check(kv: &LoggedKv, mut read: impl FnMut(u64) -> bool) -> Result<Vec<Log
         match one(&known, &mut read) {
             Ok(None) => {}
             Ok(Some(damage)) => damages.push(damage),
-            // An image was written meanwhile, and took its place.
-            Err(_) if !known.path.exists() => {}
             Err(error) => return Err(error),
         }
     }
@@ -47,7 +45,7 @@ pub fn check(kv: &LoggedKv, mut read: impl FnMut(u64) -> bool) -> Result<Vec<Log
 }
 
 fn one(known: &Known, read: &mut impl FnMut(u64) -> bool) -> Result<Option<LogDamage>, LogError> {
-    let mut reader = Reader::open(known)?;
+    let mut reader = Reader::new(known);
     let mut before = 0;
     let mut complete = known.header.kind == FileKind::Log;
     loop {

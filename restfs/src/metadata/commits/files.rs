@@ -2,124 +2,119 @@
 
 use super::LogError;
 use super::record::{FILE_HEADER, FileHeader, FileHeaderError, FileKind, LogId};
-use std::fs::{DirBuilder, File, OpenOptions};
+use restfs_lib::disk::{Storage, StorageFile};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-const LOG: &str = "log";
-const IMAGE: &str = "image";
+const LOG: &str = ".log";
+const IMAGE: &str = ".image";
 /// Of an image that is not complete yet.
-const UNFINISHED: &str = "unfinished";
+const UNFINISHED: &str = ".unfinished";
+/// Of a log that is not complete yet.
+const NEW: &str = ".new";
 /// Digits of a name, so that files sort as their numbers do.
 const DIGITS: usize = 20;
 
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct Files {
-    folder: PathBuf,
+    storage: Arc<dyn Storage>,
 }
 
 /// A file with a good header.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Known {
+    name: String,
+    /// For texts.
     pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn StorageFile>,
     pub(super) header: FileHeader,
     pub(super) length: u64,
 }
 
 /// What is in the folder: images and logs, each by rising numbers.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Listing {
     pub(super) images: Vec<Known>,
     pub(super) logs: Vec<Known>,
     /// Named like ours, and without a header that could be read.
-    pub(super) unreadable: Vec<(PathBuf, String)>,
+    pub(super) unreadable: Vec<(String, PathBuf, String)>,
 }
 
-impl Files {
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
+/// A new file, and where it is.
+pub(super) type Created = (PathBuf, Arc<dyn StorageFile>);
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+impl Files {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage }
     }
 
     pub(super) fn make_folder(&self) -> Result<(), LogError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .and_then(|()| sync_folder(self.folder.parent().unwrap_or(&self.folder)))
-            .map_err(|e| failed("making", &self.folder, e))
+        self.storage
+            .make()
+            .map_err(|e| failed("making", &self.path(""), e))
     }
 
-    /// Durable with name and header when it returns, so that only records are to be synced afterwards.
-    pub(super) fn create(&self, header: &FileHeader) -> Result<(PathBuf, File), LogError> {
-        let path = self.path(header);
-        let file = self.create_at(&path, header)?;
-        sync_folder(&self.folder).map_err(|e| failed("syncing", &self.folder, e))?;
-        Ok((path, file))
+    /// Durable with name and header when it returns, so that only records are to be synced afterwards; takes the place of one of that
+    /// name. After an error all is as it was; [`LogError::Failed`]: nobody knows what a restart finds under that name.
+    pub(super) fn create(&self, header: &FileHeader) -> Result<Created, LogError> {
+        let name = name(header);
+        let new = format!("{name}{NEW}");
+        let made = self.create_at(&new, header).and_then(|(_, file)| {
+            let renamed = self.storage.rename(&new, &name);
+            renamed.map_err(|e| failed("naming", &self.path(&new), e))?;
+            Ok(file)
+        });
+        let file = made.inspect_err(|_| drop(self.storage.remove(&new)))?;
+        let synced = self.storage.sync_dir();
+        synced.map_err(|e| LogError::Failed(format!("syncing {}: {e}", self.path("").display())))?;
+        Ok((self.path(&name), file))
     }
 
     /// An image that counts only once [`Files::finish`] has given it its name.
-    pub(super) fn create_unfinished(&self, header: &FileHeader) -> Result<(PathBuf, File), LogError> {
-        let path = self.path(header).with_extension(UNFINISHED);
-        let file = self.create_at(&path, header)?;
-        Ok((path, file))
+    pub(super) fn create_unfinished(&self, header: &FileHeader) -> Result<Created, LogError> {
+        let created = self.create_at(&unfinished(header), header);
+        if created.is_err() {
+            self.discard_unfinished(header);
+        }
+        created
     }
 
-    pub(super) fn finish(
-        &self,
-        unfinished: &Path,
-        header: &FileHeader,
-        file: &File,
-    ) -> Result<PathBuf, LogError> {
-        let path = self.path(header);
-        file.sync_all()
-            .and_then(|()| std::fs::rename(unfinished, &path))
-            .and_then(|()| sync_folder(&self.folder))
-            .map_err(|e| failed("finishing", unfinished, e))?;
-        Ok(path)
+    pub(super) fn finish(&self, header: &FileHeader, file: &dyn StorageFile) -> Result<(), LogError> {
+        let unfinished = unfinished(header);
+        file.sync_data()
+            .and_then(|()| self.storage.rename(&unfinished, &name(header)))
+            .and_then(|()| self.storage.sync_dir())
+            .map_err(|e| failed("finishing", &self.path(&unfinished), e))
     }
 
-    fn create_at(&self, path: &Path, header: &FileHeader) -> Result<File, LogError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| failed("creating", path, e))?;
+    /// Half an image only takes the space that was missing.
+    pub(super) fn discard_unfinished(&self, header: &FileHeader) {
+        let _ = self.storage.remove(&unfinished(header));
+    }
+
+    fn create_at(&self, name: &str, header: &FileHeader) -> Result<Created, LogError> {
+        let path = self.path(name);
+        let file = self
+            .storage
+            .create(name)
+            .map_err(|e| failed("creating", &path, e))?;
         let written = file
             .write_all_at(&header.encode(), 0)
-            .and_then(|()| file.sync_all());
-        written.map_err(|e| {
-            // With no space for the header there is none for keeping the name either.
-            let _ = std::fs::remove_file(path);
-            failed("creating", path, e)
-        })?;
-        Ok(file)
+            .and_then(|()| file.sync_data());
+        written.map_err(|e| failed("creating", &path, e))?;
+        Ok((path, file))
     }
 
     /// No folder is an empty one.
     pub(super) fn list(&self) -> Result<Listing, LogError> {
         let mut listing = Listing::default();
-        let entries = match std::fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(listing),
-            Err(e) => return Err(failed("listing", &self.folder, e)),
-        };
-        for entry in entries {
-            let path = entry.map_err(|e| failed("listing", &self.folder, e))?.path();
-            if !is_ours(&path) {
-                continue;
-            }
-            match self.know(&path)? {
+        for name in self.names()?.into_iter().filter(|name| is_ours(name)) {
+            match self.know(&name)? {
                 Ok(known) if known.header.kind == FileKind::Image => listing.images.push(known),
                 Ok(known) => listing.logs.push(known),
-                Err(why) => listing.unreadable.push((path, why)),
+                Err(why) => listing.unreadable.push((name.clone(), self.path(&name), why)),
             }
         }
         listing.images.sort_by_key(|known| known.header.sequence);
@@ -127,18 +122,32 @@ impl Files {
         Ok(listing)
     }
 
-    fn know(&self, path: &Path) -> Result<Result<Known, String>, LogError> {
-        let file = File::open(path).map_err(|e| failed("opening", path, e))?;
-        let length = file.metadata().map_err(|e| failed("reading", path, e))?.len();
+    fn names(&self) -> Result<Vec<String>, LogError> {
+        match self.storage.list() {
+            Ok(names) => Ok(names),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(failed("listing", &self.path(""), e)),
+        }
+    }
+
+    fn know(&self, name: &str) -> Result<Result<Known, String>, LogError> {
+        let path = self.path(name);
+        let file = self
+            .storage
+            .open_read(name)
+            .map_err(|e| failed("opening", &path, e))?;
+        let length = file.length().map_err(|e| failed("reading", &path, e))?;
         let mut bytes = [0; FILE_HEADER];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(Err("it is too short".to_owned())),
-            Err(e) => return Err(failed("reading", path, e)),
+            Err(e) => return Err(failed("reading", &path, e)),
         }
         match FileHeader::decode(&bytes) {
             Ok(header) => Ok(Ok(Known {
-                path: path.to_owned(),
+                name: name.to_owned(),
+                path,
+                file,
                 header,
                 length,
             })),
@@ -150,38 +159,37 @@ impl Files {
         }
     }
 
-    /// Removes what `keep` does not want, and images that were never finished.
+    pub(super) fn open_for_writing(&self, known: &Known) -> Result<Arc<dyn StorageFile>, LogError> {
+        self.storage
+            .open(&known.name)
+            .map_err(|e| failed("opening", &known.path, e))
+    }
+
+    /// Removes what `keep` does not want, and files that were never finished.
     pub(super) fn retain(&self, keep: impl Fn(&Known) -> bool) -> Result<(), LogError> {
         let listing = self.list()?;
         let known = listing.images.into_iter().chain(listing.logs);
-        let useless = known.filter(|known| !keep(known)).map(|known| known.path);
-        let unfinished = self.unfinished()?;
-        let unreadable = listing.unreadable.into_iter().map(|(path, _)| path);
-        for path in useless.chain(unfinished).chain(unreadable) {
-            remove(&path)?;
-        }
-        sync_folder(&self.folder).map_err(|e| failed("syncing", &self.folder, e))
-    }
-
-    fn unfinished(&self) -> Result<Vec<PathBuf>, LogError> {
-        let entries = std::fs::read_dir(&self.folder).map_err(|e| failed("listing", &self.folder, e))?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let paths: Vec<PathBuf> = paths
-            .collect::<io::Result<_>>()
-            .map_err(|e| failed("listing", &self.folder, e))?;
-        Ok(paths
+        let useless = known.filter(|known| !keep(known)).map(|known| known.name);
+        let unfinished = self
+            .names()?
             .into_iter()
-            .filter(|path| path.extension().is_some_and(|e| e == UNFINISHED))
-            .collect())
+            .filter(|name| name.ends_with(UNFINISHED) || name.ends_with(NEW));
+        let unreadable = listing.unreadable.into_iter().map(|(name, ..)| name);
+        for name in useless.chain(unfinished).chain(unreadable) {
+            match self.storage.remove(&name) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(failed("removing", &self.path(&name), e));
+                }
+                _ => {}
+            }
+        }
+        self.storage
+            .sync_dir()
+            .map_err(|e| failed("syncing", &self.path(""), e))
     }
 
-    fn path(&self, header: &FileHeader) -> PathBuf {
-        let extension = match header.kind {
-            FileKind::Log => LOG,
-            FileKind::Image => IMAGE,
-        };
-        self.folder
-            .join(format!("{:0width$}.{extension}", header.sequence, width = DIGITS))
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(self.storage.describe(name))
     }
 }
 
@@ -198,13 +206,6 @@ impl Listing {
     }
 }
 
-pub(super) fn remove(path: &Path) -> Result<(), LogError> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("removing", path, e)),
-        _ => Ok(()),
-    }
-}
-
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -218,8 +219,19 @@ pub(super) fn failed(what: &'static str, path: &Path, source: io::Error) -> LogE
     }
 }
 
-fn is_ours(path: &Path) -> bool {
-    let digits = path.file_stem().and_then(|stem| stem.to_str());
-    let numbered = digits.is_some_and(|d| d.len() == DIGITS && d.bytes().all(|b| b.is_ascii_digit()));
-    numbered && path.extension().is_some_and(|e| e == LOG || e == IMAGE)
+fn name(header: &FileHeader) -> String {
+    let extension = match header.kind {
+        FileKind::Log => LOG,
+        FileKind::Image => IMAGE,
+    };
+    format!("{:0width$}{extension}", header.sequence, width = DIGITS)
+}
+
+fn unfinished(header: &FileHeader) -> String {
+    format!("{:0width$}{UNFINISHED}", header.sequence, width = DIGITS)
+}
+
+fn is_ours(name: &str) -> bool {
+    let digits = name.strip_suffix(LOG).or_else(|| name.strip_suffix(IMAGE));
+    digits.is_some_and(|d| d.len() == DIGITS && d.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -6,11 +6,11 @@ use super::record::{FILE_HEADER, FileHeader, FileKind, LogId};
 use super::rows::Encoder;
 use super::store::MARK;
 use super::writer::encode_record;
+use restfs_lib::disk::StorageFile;
 use restfs_lib::kv::KvRead;
-use std::fs::File;
 use std::ops::Bound;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Rows read at a time.
 const PAGE: usize = 1000;
@@ -42,10 +42,9 @@ pub(super) fn write(
         rows: 0,
     };
     let written = image.write_rows(kv);
-    let finished = written.and_then(|()| files.finish(&image.path, &header, &image.file));
+    let finished = written.and_then(|()| files.finish(&header, &*image.file));
     if let Err(error) = finished {
-        // Half an image only takes the space that was missing.
-        let _ = std::fs::remove_file(&image.path);
+        files.discard_unfinished(&header);
         return Err(error);
     }
     Ok(ImageWritten {
@@ -57,7 +56,7 @@ pub(super) fn write(
 struct Image {
     header: FileHeader,
     path: PathBuf,
-    file: File,
+    file: Arc<dyn StorageFile>,
     offset: u64,
     rows: u64,
 }

@@ -20,22 +20,22 @@ mod tests;
 mod writer;
 
 use restfs_lib::kv::KvError;
-use std::fs::File;
 use std::io;
 
 pub use check::{LogDamage, check};
 pub use image::ImageWritten;
+#[cfg(test)]
+pub(crate) use rebuild::rebuild_on;
 pub use rebuild::{Rebuilt, rebuild};
 pub use start::open;
+#[cfg(test)]
+pub(crate) use start::{Place, open_at};
 pub use store::LoggedKv;
 
 /// In the data directory.
 pub const FOLDER: &str = "commits";
 /// In the data directory.
 pub const DATABASE: &str = "metadata.db";
-
-/// Makes a file's content durable; replaced in tests.
-pub(crate) type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {

@@ -4,15 +4,12 @@ use super::LogError;
 use super::files::{Known, failed};
 use super::record::{FILE_HEADER, MAX_PAYLOAD, RECORD_HEADER, RecordHeader};
 use restfs_lib::content;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 /// Bytes looked through at a time in the search for a record behind a damaged place.
 const SEARCH: usize = 1024 * 1024;
 
 pub(super) struct Reader {
     pub(super) known: Known,
-    file: File,
     offset: u64,
     length: u64,
 }
@@ -42,14 +39,12 @@ pub(super) enum Next {
 }
 
 impl Reader {
-    pub(super) fn open(known: &Known) -> Result<Self, LogError> {
-        let file = File::open(&known.path).map_err(|e| failed("opening", &known.path, e))?;
-        Ok(Self {
+    pub(super) fn new(known: &Known) -> Self {
+        Self {
             length: known.length,
             known: known.clone(),
-            file,
             offset: FILE_HEADER as u64,
-        })
+        }
     }
 
     /// `expected` is the number of the transaction that belongs here.
@@ -127,7 +122,8 @@ impl Reader {
 
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), LogError> {
         debug_assert!(bytes.len() <= MAX_PAYLOAD.max(SEARCH));
-        self.file
+        self.known
+            .file
             .read_exact_at(bytes, at)
             .map_err(|e| failed("reading", &self.known.path, e))
     }

@@ -1,14 +1,17 @@
 //! The metadata database anew, from an image and the transactions behind it.
 
-use super::files::{Files, Known, Listing, remove, sync_folder};
+use super::files::{Files, Known, Listing, sync_folder};
 use super::reader::{Next, Reader};
 use super::record::FileKind;
 use super::replay::{damaged, replay, take};
 use super::start::database;
 use super::store::{MARK, Mark};
 use super::{DATABASE, FOLDER, LogError};
+use restfs_lib::disk::{Directory, Storage};
 use restfs_lib::kv::{Kv, KvTransaction, SqliteKv};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Of the database that is being made.
 const UNFINISHED: &str = "metadata.db.rebuilding";
@@ -32,6 +35,17 @@ pub struct Rebuilt {
 /// Makes the database from the commit log alone. With `replace` a database that is there is put aside. Killed in the
 /// middle, nothing has happened.
 pub fn rebuild(data_dir: &Path, cache_bytes: usize, replace: bool) -> Result<Rebuilt, LogError> {
+    let storage = Arc::new(Directory::at(&data_dir.join(FOLDER)));
+    rebuild_on(data_dir, storage, cache_bytes, replace)
+}
+
+/// The same with the log on any storage.
+pub(crate) fn rebuild_on(
+    data_dir: &Path,
+    storage: Arc<dyn Storage>,
+    cache_bytes: usize,
+    replace: bool,
+) -> Result<Rebuilt, LogError> {
     let database_path = data_dir.join(DATABASE);
     if database_path.exists() && !replace {
         return Err(LogError::Apart(format!(
@@ -39,7 +53,7 @@ pub fn rebuild(data_dir: &Path, cache_bytes: usize, replace: bool) -> Result<Reb
             database_path.display()
         )));
     }
-    let files = Files::new(data_dir.join(FOLDER));
+    let files = Files::new(storage);
     let listing = files.list()?;
     let Some(image) = newest_image(&listing) else {
         return Err(nothing(&listing, &database_path));
@@ -72,7 +86,7 @@ fn newest_image(listing: &Listing) -> Option<&Known> {
 
 fn nothing(listing: &Listing, database: &Path) -> LogError {
     match listing.unreadable.first() {
-        Some((path, why)) => LogError::Damaged {
+        Some((_, path, why)) => LogError::Damaged {
             path: path.display().to_string(),
             offset: 0,
             reason: format!("{why}, and there is no other image to begin with"),
@@ -116,7 +130,7 @@ fn fill(path: &Path, cache_bytes: usize, image: &Known, listing: Listing) -> Res
 /// Takes in an image, part by part. Without its last part it is none.
 fn load(image: &Known, kv: &SqliteKv) -> Result<u64, LogError> {
     debug_assert_eq!(image.header.kind, FileKind::Image);
-    let mut reader = Reader::open(image)?;
+    let mut reader = Reader::new(image);
     let mut rows = 0;
     loop {
         match reader.next(image.header.sequence)? {
@@ -157,6 +171,13 @@ fn put_aside(data_dir: &Path) -> Result<PathBuf, LogError> {
 fn remove_database(path: &Path) -> Result<(), LogError> {
     remove(path)?;
     BESIDE.iter().try_for_each(|suffix| remove(&with(path, suffix)))
+}
+
+fn remove(path: &Path) -> Result<(), LogError> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(super::files::failed("removing", path, e)),
+        _ => Ok(()),
+    }
 }
 
 fn with(path: &Path, suffix: &str) -> PathBuf {

@@ -56,7 +56,7 @@ fn one_log(
     from: Mark,
     reached: &mut Reached,
 ) -> Result<(), LogError> {
-    let mut reader = Reader::open(known)?;
+    let mut reader = Reader::new(known);
     let mut open: Option<Box<dyn KvTransaction + '_>> = None;
     let mut rows = 0;
     let mut begun = false;

@@ -5,24 +5,43 @@ use super::image;
 use super::record::{FILE_HEADER, FileHeader, FileKind, LogId};
 use super::replay::{Reached, replay};
 use super::store::{LoggedKv, MARK, Mark};
-use super::writer::{End, Writer};
-use super::{DATABASE, FOLDER, LogError, SyncFile};
+use super::writer::{End, LOG_BYTES, Writer};
+use super::{DATABASE, FOLDER, LogError};
+use restfs_lib::disk::{Directory, Storage};
 use restfs_lib::kv::{Kv, KvError, SqliteKv, SqliteOptions, Synchronous};
-use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Opens the metadata store of a data directory, or makes it. What a crash kept from the database is taken in from the
 /// log; a database that has no log yet, or is ahead of it, gets one.
 pub fn open(data_dir: &Path, cache_bytes: usize) -> Result<LoggedKv, LogError> {
-    open_with(data_dir, cache_bytes, || Box::new(File::sync_data))
+    open_at(&Place::of(data_dir), cache_bytes)
 }
 
-pub(super) fn open_with(
-    data_dir: &Path,
-    cache_bytes: usize,
-    sync: impl Fn() -> SyncFile,
-) -> Result<LoggedKv, LogError> {
-    let files = Files::new(data_dir.join(FOLDER));
+/// Where a metadata store is.
+pub(crate) struct Place {
+    pub(crate) data_dir: PathBuf,
+    /// The data directory, as far as it is to be synced.
+    pub(crate) database: Arc<dyn Storage>,
+    pub(crate) log: Arc<dyn Storage>,
+    /// A log is left for a new one when it is longer.
+    pub(crate) log_bytes: u64,
+}
+
+impl Place {
+    fn of(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            database: Arc::new(Directory::at(data_dir)),
+            log: Arc::new(Directory::at(&data_dir.join(FOLDER))),
+            log_bytes: LOG_BYTES,
+        }
+    }
+}
+
+pub(crate) fn open_at(place: &Place, cache_bytes: usize) -> Result<LoggedKv, LogError> {
+    let data_dir = &place.data_dir;
+    let files = Files::new(Arc::clone(&place.log));
     refuse_lost_database(data_dir, &files)?;
     let kv = database(&data_dir.join(DATABASE), cache_bytes).map_err(advise_rebuild)?;
     files.make_folder()?;
@@ -37,8 +56,11 @@ pub(super) fn open_with(
         None => begin(&files, &kv, mark)?,
     };
     // What a killed process wrote may be in the page cache only.
-    sync()(&end.file).map_err(|e| failed("syncing", &end.path, e))?;
-    Ok(LoggedKv::new(kv, Writer::new(files, end, sync())))
+    end.file
+        .sync_data()
+        .map_err(|e| failed("syncing", &end.path, e))?;
+    let log = Writer::new(files, end, place.log_bytes);
+    Ok(LoggedKv::new(kv, Arc::clone(&place.database), log))
 }
 
 fn advise_rebuild(error: LogError) -> LogError {
@@ -137,7 +159,7 @@ fn go_on(files: &Files, kv: &SqliteKv, mark: Mark) -> Result<Option<End>, LogErr
         .iter()
         .any(|known| known.header.sequence <= reached.sequence);
     match logs.last() {
-        Some(newest) if has_image => end_of(newest, &reached).map(Some),
+        Some(newest) if has_image => end_of(files, newest, &reached).map(Some),
         _ => Ok(None),
     }
 }
@@ -157,12 +179,8 @@ fn advise(error: LogError) -> LogError {
     }
 }
 
-fn end_of(newest: &Known, reached: &Reached) -> Result<End, LogError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&newest.path)
-        .map_err(|e| failed("opening", &newest.path, e))?;
+fn end_of(files: &Files, newest: &Known, reached: &Reached) -> Result<End, LogError> {
+    let file = files.open_for_writing(newest)?;
     if newest.length > reached.offset {
         tracing::info!(
             "cutting {} bytes of an unfinished write off {}",

@@ -1,18 +1,24 @@
 //! The metadata store of a server: SQLite behind the commit log.
 
 use super::LogError;
+use super::files::failed;
 use super::image::{self, ImageWritten};
 use super::record::{FileKind, LogId};
 use super::rows::Encoder;
 use super::writer::Writer;
+use restfs_lib::disk::Storage;
 use restfs_lib::kv::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, SqliteKv};
+use std::io::ErrorKind;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The row of the database that says up to where it has the log: byte 1 (version), the log's id, the number of the last
 /// transaction (8 bytes). It is the one row that is not in the log.
 pub(super) const MARK: &[u8] = b"L";
 const MARK_VERSION: u8 = 1;
+/// SQLite's write-ahead log. Unlike the database itself it can be opened and closed without taking SQLite's locks away.
+const WRITE_AHEAD: &str = "metadata.db-wal";
 
 /// Up to where a database has a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +51,17 @@ impl Mark {
 
 pub struct LoggedKv {
     inner: SqliteKv,
+    /// Directory of its file.
+    database: Arc<dyn Storage>,
     /// Locked after the write transaction of `inner` has begun, never before.
     log: Mutex<Writer>,
 }
 
 impl LoggedKv {
-    pub(super) fn new(inner: SqliteKv, log: Writer) -> Self {
+    pub(super) fn new(inner: SqliteKv, database: Arc<dyn Storage>, log: Writer) -> Self {
         Self {
             inner,
+            database,
             log: Mutex::new(log),
         }
     }
@@ -67,11 +76,12 @@ impl LoggedKv {
         let snapshot = self.inner.read()?;
         let mark = Mark::read(&*snapshot)?
             .ok_or_else(|| LogError::Apart("the metadata store has no commit log".to_owned()))?;
-        let folder = self.log().files().folder().to_owned();
-        let files = super::files::Files::new(folder);
+        let files = self.log().files().clone();
         let written = image::write(&files, mark.log, mark.sequence, &*snapshot)?;
         // So that the logs before end at the image or before it.
         self.log().next_log()?;
+        // A database that a power cut puts back must not need what is removed below.
+        self.sync_database()?;
         let first_needed = files
             .list()?
             .logs
@@ -92,6 +102,17 @@ impl LoggedKv {
         let listing = self.log().files().list()?;
         let image = listing.images.last().map_or(0, |known| known.length);
         Ok((image, listing.logs.iter().map(|known| known.length).sum()))
+    }
+
+    /// What is committed by now is durable in the database, too. What was before SQLite's last checkpoint was synced by that.
+    fn sync_database(&self) -> Result<(), LogError> {
+        let synced = match self.database.open_read(WRITE_AHEAD) {
+            Ok(file) => file.sync_data().and_then(|()| self.database.sync_dir()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        let path = || PathBuf::from(self.database.describe(WRITE_AHEAD));
+        synced.map_err(|e| failed("syncing", &path(), e))
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Writer> {

@@ -1,8 +1,11 @@
 //! The commit log against the hazards it is built for.
 
-use super::start::open_with;
+use super::start::{Place, open_at};
 use super::store::MARK;
-use super::{DATABASE, FOLDER, LogError, LoggedKv, SyncFile, check, open, rebuild};
+use super::writer::LOG_BYTES;
+use super::{DATABASE, FOLDER, LogError, LoggedKv, check, open, rebuild};
+use restfs_lib::disk::Directory;
+use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::kv::{Kv, KvError, KvWrite, SqliteKv, SqliteOptions, Synchronous, transact};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -296,14 +299,19 @@ fn a_log_that_is_behind_the_database_is_begun_anew() {
     assert_eq!(rows(&open(folder.path(), CACHE).unwrap()), wanted);
 }
 
-fn failing(fail: &Arc<AtomicBool>) -> impl Fn() -> SyncFile {
+fn failing(data_dir: &Path, fail: &Arc<AtomicBool>) -> Place {
     let fail = Arc::clone(fail);
-    move || {
-        let fail = Arc::clone(&fail);
-        Box::new(move |file: &File| match fail.load(Ordering::SeqCst) {
+    let log = Hooked::new(&data_dir.join(FOLDER), move |_, file| {
+        match fail.load(Ordering::SeqCst) {
             true => Err(io::Error::from_raw_os_error(5)),
             false => file.sync_data(),
-        })
+        }
+    });
+    Place {
+        data_dir: data_dir.to_owned(),
+        database: Arc::new(Directory::at(data_dir)),
+        log,
+        log_bytes: LOG_BYTES,
     }
 }
 
@@ -312,7 +320,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let fail = Arc::new(AtomicBool::new(false));
     let mut dice = Dice(10);
-    let kv = open_with(folder.path(), CACHE, failing(&fail)).unwrap();
+    let kv = open_at(&failing(folder.path(), &fail), CACHE).unwrap();
     fill(&kv, &mut dice, 1..5);
     let wanted = rows(&kv);
     fail.store(true, Ordering::SeqCst);

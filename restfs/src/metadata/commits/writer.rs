@@ -1,25 +1,25 @@
 //! The newest log's end: whole transactions, synced before anybody hears of them.
 
+use super::LogError;
 use super::files::{Files, failed};
 use super::record::{FileHeader, FileKind, LogId, RECORD_HEADER, RecordHeader};
-use super::{LogError, SyncFile};
 use restfs_lib::content;
+use restfs_lib::disk::StorageFile;
 use restfs_lib::model::Compression;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A log is left for a new one beyond this: what is behind an image goes in such pieces.
-const LOG_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// Shorter payloads are not worth packing: they are mostly one hash.
 const PACK_FROM: usize = 256;
 
 pub(super) struct Writer {
     files: Files,
-    sync: SyncFile,
+    log_bytes: u64,
     header: FileHeader,
     path: PathBuf,
-    file: File,
+    file: Arc<dyn StorageFile>,
     /// End of the last transaction that counts.
     end: u64,
     /// Number of it.
@@ -32,16 +32,16 @@ pub(super) struct Writer {
 pub(super) struct End {
     pub(super) header: FileHeader,
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
     pub(super) sequence: u64,
 }
 
 impl Writer {
-    pub(super) fn new(files: Files, end: End, sync: SyncFile) -> Self {
+    pub(super) fn new(files: Files, end: End, log_bytes: u64) -> Self {
         Self {
             files,
-            sync,
+            log_bytes,
             header: end.header,
             path: end.path,
             file: end.file,
@@ -80,7 +80,7 @@ impl Writer {
     /// written. It counts once [`Writer::keep`] is called; before, [`Writer::take_back`] undoes it.
     pub(super) fn append(&mut self, parts: Vec<Vec<u8>>) -> Result<Written, LogError> {
         self.writable()?;
-        if self.end >= LOG_BYTES {
+        if self.end >= self.log_bytes {
             self.next_log()?;
         }
         let mut offset = self.end;
@@ -88,12 +88,13 @@ impl Writer {
         for (number, part) in parts.into_iter().enumerate() {
             let record = encode_record(&self.header, offset, self.next(), number + 1 == count, part);
             if let Err(error) = self.file.write_all_at(&record, offset) {
-                self.cut();
+                // Durably: of this transaction and the next, which has the same number, a power cut might keep some of each.
+                self.take_back();
                 return Err(failed("writing", &self.path, error));
             }
             offset += record.len() as u64;
         }
-        if let Err(error) = (self.sync)(&self.file) {
+        if let Err(error) = self.file.sync_data() {
             // The kernel may call pages clean that never reached the disk; cut off, nobody believes in them.
             self.cut();
             self.fail(format!("syncing {}: {error}", self.path.display()));
@@ -111,7 +112,7 @@ impl Writer {
     pub(super) fn take_back(&mut self) {
         self.cut();
         if self.failed.is_none()
-            && let Err(error) = (self.sync)(&self.file)
+            && let Err(error) = self.file.sync_data()
         {
             self.fail(format!("syncing {}: {error}", self.path.display()));
         }
@@ -123,14 +124,24 @@ impl Writer {
         self.failed = Some(why);
     }
 
-    /// Everything from the next transaction on goes into a new file. One that has no transaction yet is made again.
+    /// Everything from the next transaction on goes into a new file. One that has no transaction yet is made again. When it is in
+    /// doubt which file a restart finds, nothing is written any more: it could be the other one, or one that begins in the middle of
+    /// the one that is written.
     pub(super) fn next_log(&mut self) -> Result<(), LogError> {
         let header = FileHeader {
             kind: FileKind::Log,
             log: self.header.log,
             sequence: self.next(),
         };
-        let (path, file) = self.files.create(&header)?;
+        let (path, file) = match self.files.create(&header) {
+            Ok(created) => created,
+            Err(error) => {
+                if let LogError::Failed(why) = &error {
+                    self.fail(why.clone());
+                }
+                return Err(error);
+            }
+        };
         self.header = header;
         self.path = path;
         self.file = file;

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// How often the thread looks whether there is something to do.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often it is asked whether the commit log is long enough for an image.
+/// How often it is asked whether the commit log is long enough for an image, and whether there is space for the next start.
 const IMAGE_LOOK: Duration = Duration::from_secs(600);
 /// Logs shorter than this are left as they are.
 const IMAGE_FROM: u64 = 64 * 1024 * 1024;
@@ -191,6 +191,9 @@ impl Drop for Service {
 fn run(upkeep: &Upkeep, service: &Weak<Service>) {
     let mut looked = Instant::now();
     let mut known_damages = 0;
+    if let Some(service) = service.upgrade() {
+        service.space.keep_for_start();
+    }
     loop {
         let Some(service) = service.upgrade() else { return };
         if upkeep.is_ending() {
@@ -214,6 +217,7 @@ fn run(upkeep: &Upkeep, service: &Weak<Service>) {
         if purged || looked.elapsed() >= IMAGE_LOOK {
             looked = Instant::now();
             service.shorten_log(purged);
+            service.space.keep_for_start();
         }
         drop(service);
         upkeep.rest(LOOK);

@@ -8,7 +8,6 @@ use super::writer::{End, Recent, Record, Writer};
 use crate::storage::StoreError;
 use restfs_lib::model::BlockKey;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,14 +17,10 @@ const MAX_RECENT: usize = 64 * 1024;
 /// Records entered into the index in one transaction.
 pub(super) const INDEX_BATCH: usize = 4096;
 
-/// Makes a file's content durable; replaced in tests.
-pub(super) type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
-
 /// Taken in the order `turn`, pass of the gate, `writer`, `recent`; the mutex `gate` is held for moments only.
 pub(super) struct Log {
     packs: Arc<Packs>,
     pack_size: u64,
-    sync: SyncFile,
     gate: Mutex<Gate>,
     gate_free: Condvar,
     writer: Mutex<Writer>,
@@ -71,11 +66,10 @@ pub(super) struct Durable {
 }
 
 impl Log {
-    pub(super) fn new(packs: Arc<Packs>, end: End, pack_size: u64, sync: SyncFile) -> Self {
+    pub(super) fn new(packs: Arc<Packs>, end: End, pack_size: u64) -> Self {
         Self {
             packs,
             pack_size,
-            sync,
             gate: Mutex::new(Gate {
                 busy: false,
                 offset: end.offset,
@@ -128,7 +122,7 @@ impl Log {
             let writer = lock(&self.writer);
             (Arc::clone(&writer.file), writer.offset, writer.position)
         };
-        self.synced_to(offset, position, (self.sync)(&file))
+        self.synced_to(offset, position, file.sync_data())
     }
 
     /// End of what is durable, in the newest pack.
@@ -223,7 +217,7 @@ impl Log {
             .cut_rest()
             .map_err(|e| self.failed_writing(e, writer.pack))?;
         let (offset, position) = (writer.offset, writer.position);
-        let result = (self.sync)(&writer.file);
+        let result = writer.file.sync_data();
         if result.is_err() {
             drop(writer);
             return self.synced_to(offset, position, result);
@@ -235,7 +229,7 @@ impl Log {
             .create(pack)
             .map_err(|e| self.failed_writing(e, pack))?;
         writer.pack = pack;
-        writer.file = Arc::new(file);
+        writer.file = file;
         writer.offset = FILE_HEADER as u64;
         lock(&self.gate).offset = writer.offset;
         Ok(())

@@ -40,6 +40,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use writer::Record;
 
+/// In the store's folder.
+const PACKS: &str = "packs";
 /// Keys of damaged blocks that are remembered, so that they are asked for and written anew: 16 GiB of blocks of 64 KiB, in
 /// about 12 MiB of memory. Beyond it a damaged block is still never served, and asked for when others were written anew.
 const MAX_DAMAGED: usize = 256 * 1024;
@@ -109,23 +111,34 @@ impl FsStore {
     /// Opens the store in `folder`, or makes one there. Takes in what was written last before a crash, cuts off what
     /// was not written to its end.
     pub fn open(folder: &Path, options: &Options) -> Result<Self, StoreError> {
-        Self::open_with(folder, options, Box::new(File::sync_data))
+        Self::open_on(folder, options, Packs::new(folder.join(PACKS)))
     }
 
-    fn open_with(folder: &Path, options: &Options, sync: log::SyncFile) -> Result<Self, StoreError> {
-        let packs_folder = folder.join("packs");
+    /// The packs are where `files` is, the index in `folder`.
+    #[cfg(test)]
+    pub(crate) fn open_with(
+        folder: &Path,
+        options: &Options,
+        files: Arc<dyn restfs_lib::disk::Storage>,
+    ) -> Result<Self, StoreError> {
+        Self::open_on(folder, options, Packs::on(folder.join(PACKS), files))
+    }
+
+    fn open_on(folder: &Path, options: &Options, packs: Packs) -> Result<Self, StoreError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&packs_folder)
-            .map_err(|e| pack::failed(|| format!("creating {}", packs_folder.display()), folder, e))?;
+            .create(folder)
+            .and_then(|()| sync_parent(folder))
+            .and_then(|()| packs.make_folder())
+            .map_err(|e| pack::failed(|| format!("creating {}", packs.folder().display()), folder, e))?;
         let lock = lock_folder(folder)?;
-        let packs = Arc::new(Packs::new(packs_folder));
+        let packs = Arc::new(packs);
         let index = Index::open(&folder.join("index.db"))?;
-        let (end, recovery) = recovery::recover(&packs, &index, &sync)?;
+        let (end, recovery) = recovery::recover(&packs, &index)?;
         let damaged: HashSet<BlockKey> = index.lost(MAX_DAMAGED)?.into_iter().collect();
         let shared = Arc::new(Shared {
-            log: Log::new(Arc::clone(&packs), end, options.pack_size, sync),
+            log: Log::new(Arc::clone(&packs), end, options.pack_size),
             packs,
             index,
             cache: Mutex::new(BlockCache::new(options.cache_bytes)),
@@ -426,6 +439,13 @@ fn lock_folder(folder: &Path) -> Result<File, StoreError> {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
     }
+}
+
+/// The folder's name is durable before anything in it is told to be.
+fn sync_parent(folder: &Path) -> std::io::Result<()> {
+    folder
+        .parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,10 +3,9 @@
 use super::record::{FILE_HEADER, encode_file_header};
 use crate::storage::StoreError;
 use lru::LruCache;
-use std::fs::{File, OpenOptions};
+use restfs_lib::disk::{Directory, Storage, StorageFile};
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,14 +13,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 const OPEN_PACKS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 pub(super) struct Packs {
+    /// For texts.
     folder: PathBuf,
-    open: Mutex<LruCache<u64, Arc<File>>>,
+    files: Arc<dyn Storage>,
+    open: Mutex<LruCache<u64, Arc<dyn StorageFile>>>,
 }
 
 impl Packs {
     pub(super) fn new(folder: PathBuf) -> Self {
+        let files = Arc::new(Directory::at(&folder));
+        Self::on(folder, files)
+    }
+
+    pub(super) fn on(folder: PathBuf, files: Arc<dyn Storage>) -> Self {
         Self {
             folder,
+            files,
             open: Mutex::new(LruCache::new(OPEN_PACKS)),
         }
     }
@@ -30,30 +37,31 @@ impl Packs {
         &self.folder
     }
 
-    pub(super) fn path(&self, pack: u64) -> PathBuf {
-        self.folder.join(format!("{pack:08}.pack"))
+    pub(super) fn make_folder(&self) -> io::Result<()> {
+        self.files.make()
     }
 
     /// Numbers of the packs there are, ascending.
     pub(super) fn numbers(&self) -> io::Result<Vec<u64>> {
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(&self.folder)? {
-            if let Some(number) = entry?.file_name().to_str().and_then(number_of) {
-                numbers.push(number);
-            }
-        }
+        let names = self.files.list()?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    pub(super) fn for_reading(&self, pack: u64) -> io::Result<Arc<File>> {
+    pub(super) fn for_reading(&self, pack: u64) -> io::Result<Arc<dyn StorageFile>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&pack) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(self.path(pack))?);
+        let file = self.open_anew(pack)?;
         open.put(pack, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// For reading, whatever is open already.
+    pub(super) fn open_anew(&self, pack: u64) -> io::Result<Arc<dyn StorageFile>> {
+        self.files.open_read(&name(pack))
     }
 
     /// A file that was removed stays readable for who has it open.
@@ -64,30 +72,23 @@ impl Packs {
             .pop(&pack);
     }
 
-    pub(super) fn for_appending(&self, pack: u64) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.path(pack))
+    pub(super) fn for_appending(&self, pack: u64) -> io::Result<Arc<dyn StorageFile>> {
+        self.files.open(&name(pack))
     }
 
     /// A new pack, durable with its name and header before anything is written into it. A file of that number
     /// holds nothing: it is left of a creation that failed.
-    pub(super) fn create(&self, pack: u64) -> io::Result<File> {
-        let path = self.path(pack);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)?;
+    pub(super) fn create(&self, pack: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let file = self.files.create(&name(pack))?;
         let written = file
             .write_all_at(&encode_file_header(pack), 0)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| File::open(&self.folder)?.sync_all());
+            .and_then(|()| file.sync_data())
+            .and_then(|()| self.files.sync_dir());
         match written {
             Ok(()) => Ok(file),
             Err(error) => {
                 // With no space for the header there is none for keeping the name either.
-                let _ = std::fs::remove_file(&path);
+                let _ = self.files.remove(&name(pack));
                 Err(error)
             }
         }
@@ -95,12 +96,12 @@ impl Packs {
 
     /// Removes a pack for good; one that is gone is no error.
     pub(super) fn remove(&self, pack: u64) -> io::Result<()> {
-        match std::fs::remove_file(self.path(pack)) {
+        match self.files.remove(&name(pack)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         self.close(pack);
-        File::open(&self.folder)?.sync_all()
+        self.files.sync_dir()
     }
 
     /// Bytes of all pack files.
@@ -108,8 +109,8 @@ impl Packs {
         let numbers = self.numbers()?;
         let mut bytes = 0;
         for number in &numbers {
-            match std::fs::metadata(self.path(*number)) {
-                Ok(found) => bytes += found.len(),
+            match self.open_anew(*number).and_then(|pack| pack.length()) {
+                Ok(length) => bytes += length,
                 // Collected meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -120,8 +121,8 @@ impl Packs {
 }
 
 /// Whether a pack's file ends before its first record: the creation was cut off.
-pub(super) fn is_stub(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.len() <= FILE_HEADER as u64)
+pub(super) fn is_stub(file: &dyn StorageFile) -> io::Result<bool> {
+    Ok(file.length()? <= FILE_HEADER as u64)
 }
 
 /// ENOSPC and a used-up quota are one thing for whoever runs the store.
@@ -133,6 +134,10 @@ pub(super) fn failed(what: impl FnOnce() -> String, folder: &Path, source: io::E
         },
         _ => StoreError::Io { what: what(), source },
     }
+}
+
+fn name(pack: u64) -> String {
+    format!("{pack:08}.pack")
 }
 
 fn number_of(name: &str) -> Option<u64> {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use restfs_lib::content;
 use restfs_lib::model::BlockKey;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 pub(super) enum ReadError {
     /// Reading again will not help.

@@ -1,18 +1,17 @@
 //! What happens at the start: the packs are brought to a clean end, and what they have into the index.
 
 use super::index::{Index, Location, Update};
-use super::log::{Durable, SyncFile};
+use super::log::Durable;
 use super::pack::{self, Packs, is_stub};
 use super::record::{FILE_HEADER, FileHeaderError, KIND_BLOCK, check_file_header};
 use super::scan::{Depth, Found, scan};
 use super::writer::End;
 use super::{Damage, Recovery};
 use crate::storage::StoreError;
+use restfs_lib::disk::StorageFile;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 /// Damaged places that are listed; each is in the log.
 pub(super) const MAX_DAMAGES: usize = 1000;
@@ -21,7 +20,7 @@ const FIRST_PACK: u64 = 1;
 
 /// Brings index and packs together. Only the newest pack's end is ever cut: every other byte was synced before
 /// something was written behind it.
-pub(super) fn recover(packs: &Packs, index: &Index, sync: &SyncFile) -> Result<(End, Recovery), StoreError> {
+pub(super) fn recover(packs: &Packs, index: &Index) -> Result<(End, Recovery), StoreError> {
     let mut recovery = Recovery::default();
     for pack in index.leaving()? {
         // A collection was cut off between the index and the file.
@@ -45,20 +44,29 @@ pub(super) fn recover(packs: &Packs, index: &Index, sync: &SyncFile) -> Result<(
             )?;
         }
     }
+    // Of a creation that failed: what was written afterwards is in the pack before it, and was perhaps not synced.
+    let stubs = count_stubs(packs, &numbers)?;
+    let (numbers, stubs) = numbers.split_at(numbers.len() - stubs);
+    for pack in stubs {
+        let file = packs.for_reading(*pack).map_err(|e| reading(*pack, e))?;
+        indexed_part(index, *pack, &*file, marks.get(pack), &mut recovery)?;
+        packs.close(*pack);
+    }
     let Some((&newest, sealed)) = numbers.split_last() else {
-        return Ok((create(packs, FIRST_PACK)?, recovery));
+        let first = stubs.last().copied().unwrap_or(FIRST_PACK);
+        return Ok((create(packs, first)?, recovery));
     };
     for pack in sealed {
         let file = packs.for_reading(*pack).map_err(|e| reading(*pack, e))?;
-        let from = indexed_part(index, *pack, &file, marks.get(pack), &mut recovery)?;
-        let unindexed = from..length_of(*pack, &file)?;
+        let from = indexed_part(index, *pack, &*file, marks.get(pack), &mut recovery)?;
+        let unindexed = from..length_of(*pack, &*file)?;
         if !unindexed.is_empty() {
             index.update(|update| {
-                take_in(update, *pack, &file, unindexed, Depth::Headers, &mut recovery).map(|_| ())
+                take_in(update, *pack, &*file, unindexed, Depth::Headers, &mut recovery).map(|_| ())
             })?;
         }
     }
-    let end = recover_newest(packs, index, sync, newest, marks.get(&newest), &mut recovery)?;
+    let end = recover_newest(packs, index, newest, marks.get(&newest), &mut recovery)?;
     Ok((end, recovery))
 }
 
@@ -70,15 +78,15 @@ pub(super) fn rebuild(packs: &Packs, index: &Index, durable: Durable) -> Result<
         update.clear()?;
         for pack in numbers.into_iter().filter(|pack| *pack <= durable.pack) {
             let file = packs.for_reading(pack).map_err(|e| reading(pack, e))?;
-            check_header(pack, &file, &mut recovery)?;
+            check_header(pack, &*file, &mut recovery)?;
             let end = match pack == durable.pack {
                 true => durable.offset,
-                false => length_of(pack, &file)?,
+                false => length_of(pack, &*file)?,
             };
             take_in(
                 update,
                 pack,
-                &file,
+                &*file,
                 FILE_HEADER as u64..end,
                 Depth::Headers,
                 &mut recovery,
@@ -92,24 +100,20 @@ pub(super) fn rebuild(packs: &Packs, index: &Index, durable: Durable) -> Result<
 fn recover_newest(
     packs: &Packs,
     index: &Index,
-    sync: &SyncFile,
     pack: u64,
     mark: Option<&u64>,
     recovery: &mut Recovery,
 ) -> Result<End, StoreError> {
     let file = packs.for_appending(pack).map_err(|e| reading(pack, e))?;
-    let from = indexed_part(index, pack, &file, mark, recovery)?;
-    if is_stub(&file).map_err(|e| reading(pack, e))? {
-        return create(packs, pack);
-    }
+    let from = indexed_part(index, pack, &*file, mark, recovery)?;
     let failed = |e| pack::failed(|| format!("repairing the end of pack {pack}"), packs.folder(), e);
     // Records that a killed process wrote may be in the page cache only.
-    sync(&file).map_err(failed)?;
-    let length = length_of(pack, &file)?;
+    file.sync_data().map_err(failed)?;
+    let length = length_of(pack, &*file)?;
     let mut end = from;
     if from < length {
         index.update(|update| {
-            end = take_in(update, pack, &file, from..length, Depth::Payloads, recovery)?;
+            end = take_in(update, pack, &*file, from..length, Depth::Payloads, recovery)?;
             Ok(())
         })?;
     }
@@ -119,7 +123,9 @@ fn recover_newest(
             "cutting {} bytes of an unfinished write off pack {pack}",
             length - end
         );
-        file.set_len(end).and_then(|()| sync(&file)).map_err(failed)?;
+        file.set_len(end)
+            .and_then(|()| file.sync_data())
+            .map_err(failed)?;
     }
     Ok(End {
         pack,
@@ -128,11 +134,22 @@ fn recover_newest(
     })
 }
 
+/// How many of the last packs have no record.
+fn count_stubs(packs: &Packs, numbers: &[u64]) -> Result<usize, StoreError> {
+    for (count, pack) in numbers.iter().rev().enumerate() {
+        let file = packs.open_anew(*pack).map_err(|e| reading(*pack, e))?;
+        if !is_stub(&*file).map_err(|e| reading(*pack, e))? {
+            return Ok(count);
+        }
+    }
+    Ok(numbers.len())
+}
+
 /// Where the part that the index does not have begins. What the index has and the file lacks is forgotten.
 fn indexed_part(
     index: &Index,
     pack: u64,
-    file: &File,
+    file: &dyn StorageFile,
     mark: Option<&u64>,
     recovery: &mut Recovery,
 ) -> Result<u64, StoreError> {
@@ -161,7 +178,7 @@ fn indexed_part(
 fn take_in(
     update: &mut Update<'_>,
     pack: u64,
-    file: &File,
+    file: &dyn StorageFile,
     part: Range<u64>,
     depth: Depth,
     recovery: &mut Recovery,
@@ -210,7 +227,7 @@ fn take_in(
     Ok(end)
 }
 
-fn check_header(pack: u64, file: &File, recovery: &mut Recovery) -> Result<(), StoreError> {
+fn check_header(pack: u64, file: &dyn StorageFile, recovery: &mut Recovery) -> Result<(), StoreError> {
     let mut bytes = [0; FILE_HEADER];
     match file.read_exact_at(&mut bytes, 0) {
         Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(reading(pack, e)),
@@ -294,8 +311,8 @@ fn list(packs: &Packs) -> Result<Vec<u64>, StoreError> {
     })
 }
 
-fn length_of(pack: u64, file: &File) -> Result<u64, StoreError> {
-    Ok(file.metadata().map_err(|e| reading(pack, e))?.len())
+fn length_of(pack: u64, file: &dyn StorageFile) -> Result<u64, StoreError> {
+    file.length().map_err(|e| reading(pack, e))
 }
 
 fn reading(pack: u64, source: io::Error) -> StoreError {

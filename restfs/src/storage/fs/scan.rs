@@ -2,10 +2,9 @@
 
 use super::record::{RECORD_HEADER, RECORD_MAGIC, RecordHeader};
 use crate::storage::StoreError;
-use std::fs::File;
+use restfs_lib::disk::StorageFile;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 /// Bytes looked through at a time in the search for the next record.
 const SEARCH_CHUNK: usize = 1024 * 1024;
@@ -34,7 +33,7 @@ pub(super) enum Found {
 /// Calls `found` for everything from `from` up to `length`, in order. Returns where the last record ends: what is
 /// beyond is a torn tail.
 pub(super) fn scan(
-    file: &File,
+    file: &dyn StorageFile,
     pack: u64,
     Range {
         start: from,
@@ -72,14 +71,14 @@ pub(super) fn scan(
 }
 
 pub(super) struct Reader<'a> {
-    file: &'a File,
+    file: &'a dyn StorageFile,
     pack: u64,
     length: u64,
     payload: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file: &'a File, pack: u64, length: u64) -> Self {
+    pub(super) fn new(file: &'a dyn StorageFile, pack: u64, length: u64) -> Self {
         Self {
             file,
             pack,

@@ -7,11 +7,10 @@ use super::read::{ReadError, decode_record};
 use super::record::{FILE_HEADER, FileHeaderError, RecordHeader, check_file_header};
 use super::scan::Reader;
 use crate::storage::{ScrubDamage, ScrubPosition, ScrubStep, StoreError};
+use restfs_lib::disk::StorageFile;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 /// Stepped over where the medium does not even let one look for the next record.
 const UNREADABLE: u64 = 64 * 1024;
@@ -63,7 +62,7 @@ impl Scrub<'_> {
     /// Where to go on in this pack; `None`: it is done.
     fn pack(&mut self, from: u64, indexed_to: u64, budget: u64) -> Result<Option<u64>, StoreError> {
         // Opened anew: a file that was removed would stay readable for who has it open.
-        let file = match File::open(self.shared.packs.path(self.pack)) {
+        let file = match self.shared.packs.open_anew(self.pack) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.shared.packs.close(self.pack);
@@ -75,7 +74,7 @@ impl Scrub<'_> {
             }
             Err(error) => return Err(self.failed(error)),
         };
-        let there = file.metadata().map_err(|e| self.failed(e))?.len();
+        let there = file.length().map_err(|e| self.failed(e))?;
         // What is behind is being written.
         let length = if self.pack == self.durable.pack {
             there.min(self.durable.offset)
@@ -84,22 +83,17 @@ impl Scrub<'_> {
         };
         let mut at = from;
         if at == 0 {
-            self.file_header(&file)?;
+            self.file_header(&*file)?;
             at = FILE_HEADER as u64;
         }
         // What a cache has says nothing of the medium.
-        let _ = rustix::fs::fadvise(
-            &file,
-            at,
-            std::num::NonZeroU64::new(budget),
-            rustix::fs::Advice::DontNeed,
-        );
-        let reader = Reader::new(&file, self.pack, length);
+        file.forget_cached(at, budget);
+        let reader = Reader::new(&*file, self.pack, length);
         while at < length {
             if self.step.read >= budget {
                 return Ok(Some(at));
             }
-            at = self.place(&reader, &file, at, length)?;
+            at = self.place(&reader, &*file, at, length)?;
         }
         if there < indexed_to {
             self.range(there..indexed_to, "the pack file has lost its end")?;
@@ -114,7 +108,7 @@ impl Scrub<'_> {
         Ok(leaves || !index.marks()?.iter().any(|(pack, _)| *pack == self.pack))
     }
 
-    fn file_header(&mut self, file: &File) -> Result<(), StoreError> {
+    fn file_header(&mut self, file: &dyn StorageFile) -> Result<(), StoreError> {
         let mut bytes = [0; FILE_HEADER];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
@@ -134,7 +128,13 @@ impl Scrub<'_> {
     }
 
     /// Checks the record at `at`, or looks for the next one. Where that is.
-    fn place(&mut self, reader: &Reader<'_>, file: &File, at: u64, length: u64) -> Result<u64, StoreError> {
+    fn place(
+        &mut self,
+        reader: &Reader<'_>,
+        file: &dyn StorageFile,
+        at: u64,
+        length: u64,
+    ) -> Result<u64, StoreError> {
         match reader.header(at) {
             Ok(Some(header)) if header.record_length() <= length - at => {
                 self.record(file, at, header)?;
@@ -159,7 +159,7 @@ impl Scrub<'_> {
         Ok(end)
     }
 
-    fn record(&mut self, file: &File, at: u64, header: RecordHeader) -> Result<(), StoreError> {
+    fn record(&mut self, file: &dyn StorageFile, at: u64, header: RecordHeader) -> Result<(), StoreError> {
         let length = header.record_length();
         self.step.read += length;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];

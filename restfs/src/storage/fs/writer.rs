@@ -3,16 +3,16 @@
 use super::index::Location;
 use super::record::{Encoding, FILE_HEADER, KIND_BLOCK, RECORD_HEADER, RecordHeader};
 use restfs_lib::content;
+use restfs_lib::disk::StorageFile;
 use restfs_lib::model::{BlockKey, Compression};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 pub(super) struct Writer {
     pub(super) pack: u64,
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
     /// Bytes appended since the start, over all packs.
     pub(super) position: u64,
@@ -39,7 +39,7 @@ impl Recent {
 /// Where the next record goes.
 pub(super) struct End {
     pub(super) pack: u64,
-    pub(super) file: File,
+    pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
 }
 
@@ -87,7 +87,7 @@ impl Writer {
     pub(super) fn new(end: End) -> Self {
         Self {
             pack: end.pack,
-            file: Arc::new(end.file),
+            file: end.file,
             offset: end.offset,
             position: 0,
             rest_to_cut: false,
@@ -104,7 +104,8 @@ impl Writer {
     pub(super) fn append(&mut self, record: &Record<'_>) -> io::Result<Location> {
         self.cut_rest()?;
         let header = record.header.encode(self.pack, self.offset);
-        if let Err(error) = write_record(&self.file, self.offset, &header, &record.payload) {
+        let mut parts = [io::IoSlice::new(&header), io::IoSlice::new(&record.payload)];
+        if let Err(error) = self.file.write_all_parts_at(&mut parts, self.offset) {
             self.rest_to_cut = true;
             // Tried again before the next write.
             let _ = self.cut_rest();
@@ -137,24 +138,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-fn write_record(file: &File, offset: u64, header: &[u8], payload: &[u8]) -> io::Result<()> {
-    let mut parts = [io::IoSlice::new(header), io::IoSlice::new(payload)];
-    let mut parts = &mut parts[..];
-    let mut at = offset;
-    while !parts.is_empty() {
-        match rustix::io::pwritev(file, parts, at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                at += count as u64;
-                io::IoSlice::advance_slices(&mut parts, count);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Of a block's length, at most [`crate::storage::MAX_BLOCK`].

@@ -2,7 +2,7 @@
 
 use super::work::Work;
 use crate::catalog::CatalogError;
-use crate::catalog::store::{CursorRow, Key, delete, put};
+use crate::catalog::store::{BehindRow, CursorRow, Key, LogRow, delete, get, put};
 use dr_replicator::Cursor;
 use std::collections::BTreeMap;
 
@@ -42,11 +42,30 @@ impl Work<'_> {
         let keep_from = unneeded.max(head.saturating_sub(self.rules.change_log_rows.max(KEPT))) + 1;
         let from = self.memory.head.oldest.max(1);
         let to = keep_from.min(from + DROPS);
+        for site in sites {
+            let next = cursors.get(site).map(|cursor| cursor.sequence + 1);
+            if let Some(next) = next.filter(|next| (from..to).contains(next)) {
+                self.note_behind(site, next)?;
+            }
+        }
         for sequence in from..to {
             delete(self.kv, &Key::Log(sequence))?;
             delete(self.kv, &Key::Since(sequence))?;
         }
         self.memory.head.oldest = to.max(from);
         Ok(to < keep_from)
+    }
+
+    /// How old what a site lacks is: the rows that are left would say less.
+    fn note_behind(&mut self, site: &str, sequence: u64) -> Result<(), CatalogError> {
+        let Some(row) = get::<LogRow>(self.kv, &Key::Log(sequence))? else {
+            return Ok(());
+        };
+        let behind = BehindRow {
+            sequence,
+            oldest_ns: row.oldest_ns,
+            bytes: row.bytes,
+        };
+        put(self.kv, &Key::meta(&format!("behind/{site}")), &behind)
     }
 }

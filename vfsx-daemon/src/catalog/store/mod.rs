@@ -9,8 +9,8 @@ mod table;
 pub(super) use change::{EndRow, LogRow, OpRow};
 pub(super) use key::{Key, Prefix};
 pub(super) use row::{
-    CursorRow, CutRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, ListRow,
-    LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow,
+    BehindRow, CursorRow, CutRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow,
+    ListRow, LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow,
 };
 pub(super) use since::SinceRow;
 pub(super) use table::{Row, delete, get, page, put};

@@ -52,6 +52,16 @@ pub(in crate::catalog) struct CursorRow {
     pub(in crate::catalog) sequence: u64,
 }
 
+/// `M behind/SITE`: of the first change that the site lacks, when it is no longer in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct BehindRow {
+    /// Of that change.
+    pub(in crate::catalog) sequence: u64,
+    /// As in its row.
+    pub(in crate::catalog) oldest_ns: i64,
+    pub(in crate::catalog) bytes: u64,
+}
+
 /// `M gap`: there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::catalog) struct GapRow {
@@ -250,6 +260,7 @@ rows! {
     DevicesRow 1 "devices row",
     HeadRow 1 "head row",
     CursorRow 1 "cursor row",
+    BehindRow 1 "behind row",
     CutRow 1 "cut row",
     GapRow 1 "gap row",
     ExcludeRow 1 "exclude row",

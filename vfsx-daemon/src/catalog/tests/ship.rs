@@ -368,3 +368,37 @@ fn the_change_log_is_kept_for_the_slowest_site_and_not_for_ever() {
     rig.save_cursor("other", head);
     oldest(head - 10_000 + 1);
 }
+
+/// The rows that say how old what it lacks is are not in the log any more.
+#[test]
+fn a_site_beyond_the_bound_is_as_old_as_the_first_change_that_it_lacks() {
+    let content = |root: &std::path::Path| {
+        for f in 0..3500 {
+            fs::write(root.join(format!("f{f}")), b"x").unwrap();
+        }
+    };
+    let rig = Rig::with_options(content, |options| options.change_log_rows = 1);
+    rig.save_cursor("site", 10);
+    let before = rig.site("site").unwrap();
+    let head = rig.settle().head;
+    rig.save_cursor("other", head);
+    rig.wait("the log is trimmed", |_| {
+        let limits = BatchLimits {
+            max_ops: 1,
+            max_bytes: 0,
+        };
+        matches!(
+            block_on(rig.catalog.changes(10, limits)),
+            Err(SourceError::TooOld { .. })
+        )
+    });
+    let after = rig.site("site").unwrap();
+    assert_eq!(after.oldest_unshipped_ns, before.oldest_unshipped_ns);
+    assert_eq!((after.pending_ops, after.journal), (head - 10, 0));
+    let blocks = 3500;
+    assert!(after.pending_bytes > blocks - 20, "{after:?}");
+    // Somewhere else, as after a backup was put back, nobody knows.
+    rig.save_cursor("site", 5);
+    let unknown = rig.site("site").unwrap();
+    assert_eq!(unknown.oldest_unshipped_ns, None);
+}

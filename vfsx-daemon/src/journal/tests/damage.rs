@@ -1,9 +1,9 @@
 //! Damage that is not a torn end: nothing is given out wrong, and a gap says that something is missing.
 
 use super::event;
-use super::faulty::{Faulty, Loss};
 use crate::journal::segment::{list, name};
 use crate::journal::{Body, GapReason, Journal, Options, Record, Session, Storage};
+use restfs_lib::disk::faulty::{Faulty, Loss};
 use std::sync::Arc;
 
 const OPTIONS: Options = Options {

@@ -1,8 +1,8 @@
 //! Duplicates, holes, the bound on bytes, and the real files.
 
 use super::event;
-use super::faulty::{Fault, Faulty, Loss};
 use crate::journal::{AppendError, Body, GapReason, Journal, Options, ReadError, Session, SyncThread};
+use restfs_lib::disk::faulty::{EIO, ENOSPC, Fault, Faulty, Loss};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn a_batch_that_was_refused_is_not_there_after_a_restart() {
         calls
     };
     // Half of the batch is written: its first record is whole.
-    let storage = Faulty::with_fault(calls + 1, Fault::Error(rustix::io::Errno::NOSPC));
+    let storage = Faulty::with_fault(calls + 1, Fault::Error(ENOSPC));
     let journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
     let batch = vec![event(1, 1), event(1, 2), event(1, 3)];
     assert!(matches!(journal.append(batch), Err(AppendError::Write { .. })));
@@ -96,7 +96,7 @@ fn with_failed_sync() -> (Faulty, Journal) {
         let _journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
         storage.calls()
     };
-    let storage = Faulty::with_fault(calls + 2, Fault::Error(rustix::io::Errno::IO));
+    let storage = Faulty::with_fault(calls + 2, Fault::Error(EIO));
     let journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
     journal.append(vec![event(1, 1)]).expect("appends");
     journal.sync().expect_err("meets the fault");

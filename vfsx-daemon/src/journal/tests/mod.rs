@@ -3,7 +3,7 @@
 mod codec;
 mod crash;
 mod damage;
-mod faulty;
+mod golden;
 mod limits;
 
 use super::{Body, Draft, NodeRef, Record, Session};

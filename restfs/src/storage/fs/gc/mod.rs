@@ -152,9 +152,10 @@ impl FsCollection {
         let numbers = packs.numbers().map_err(|e| self.listing(e))?;
         let mut found = Vec::new();
         for pack in numbers.into_iter().filter(|pack| *pack < self.horizon) {
-            let length = std::fs::metadata(packs.path(pack))
-                .map_err(|e| self.listing(e))?
-                .len();
+            let length = packs
+                .open_anew(pack)
+                .and_then(|file| file.length())
+                .map_err(|e| self.listing(e))?;
             found.push((pack, length));
         }
         Ok(found)
@@ -242,11 +243,12 @@ impl Collection for FsCollection {
 
 /// By the time of the last write into it. One that is in the future says nothing, and must not keep a pack for good.
 fn is_young(shared: &Shared, pack: u64, grace: Duration) -> Result<bool, StoreError> {
-    let path = shared.packs.path(pack);
-    let written = std::fs::metadata(&path)
-        .and_then(|found| found.modified())
+    let written = shared
+        .packs
+        .open_anew(pack)
+        .and_then(|file| file.modified())
         .map_err(|source| StoreError::Io {
-            what: format!("looking at {}", path.display()),
+            what: format!("looking at pack {pack}"),
             source,
         })?;
     let age = match SystemTime::now().duration_since(written) {

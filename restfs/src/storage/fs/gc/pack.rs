@@ -10,10 +10,9 @@ use crate::storage::fs::record::{
 use crate::storage::fs::scan::{Depth, Found, scan};
 use crate::storage::fs::writer::Record;
 use crate::storage::{StoreError, Swept};
+use restfs_lib::disk::StorageFile;
 use restfs_lib::model::BlockKey;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 /// Records looked at together: condemned at once, and removed from the index in one transaction.
 const BATCH: usize = 1024;
@@ -29,7 +28,7 @@ pub(super) fn sweep(
     swept: &mut Swept,
     go_on: &mut dyn FnMut(&Swept) -> bool,
 ) -> Result<bool, StoreError> {
-    let file = match File::open(collection.shared.packs.path(planned.pack)) {
+    let file = match collection.shared.packs.open_anew(planned.pack) {
         Ok(file) => file,
         Err(source) => return Err(reading(planned.pack, source)),
     };
@@ -37,7 +36,7 @@ pub(super) fn sweep(
     let sweep = Sweep {
         collection,
         planned,
-        file: &file,
+        file: &*file,
         swept,
         go_on,
         gone: 0,
@@ -52,7 +51,7 @@ pub(super) fn sweep(
 struct Sweep<'a> {
     collection: &'a mut FsCollection,
     planned: &'a Planned,
-    file: &'a File,
+    file: &'a dyn StorageFile,
     swept: &'a mut Swept,
     go_on: &'a mut dyn FnMut(&Swept) -> bool,
     /// Rows of the index that are not the pack's any more.

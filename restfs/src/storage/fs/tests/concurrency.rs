@@ -2,8 +2,8 @@ use super::{Blocks, assert_holds, content, key_of, open, small_packs};
 use crate::storage::BlockStore;
 use crate::storage::fs::FsStore;
 use crate::storage::fs::record::RECORD_HEADER;
+use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::model::Compression;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -48,18 +48,18 @@ fn callers_of_flush_share_syncs_and_none_returns_before_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (syncs, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (syncs_in, durable_in) = (Arc::clone(&syncs), Arc::clone(&durable));
-    let slow = move |file: &File| {
-        let length = file.metadata()?.len();
+    let slow = Hooked::new(&folder.path().join("packs"), move |_, file| {
+        let length = file.length()?;
         // As slow as a disk, so that callers meet.
         std::thread::sleep(Duration::from_millis(5));
         file.sync_data()?;
         syncs_in.fetch_add(1, Ordering::SeqCst);
         durable_in.fetch_max(length, Ordering::SeqCst);
         Ok(())
-    };
+    });
     let mut options = small_packs();
     options.pack_size = 1 << 30;
-    let store = FsStore::open_with(folder.path(), &options, Box::new(slow)).unwrap();
+    let store = FsStore::open_with(folder.path(), &options, slow).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (store, durable) = (&store, &durable);

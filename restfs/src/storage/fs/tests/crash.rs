@@ -1,14 +1,13 @@
 use super::{Blocks, assert_holds, content, copy_store, fill, key_of, open, pack_path, put, small_packs};
 use crate::storage::BlockStore;
-use crate::storage::fs::log::SyncFile;
 use crate::storage::fs::record::RECORD_HEADER;
 use crate::storage::fs::{FsStore, Options};
+use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::model::{BlockKey, Compression};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -136,7 +135,7 @@ fn a_pack_whose_creation_was_cut_off_is_made_again() {
 fn blocks_found_in_the_tail_are_synced_before_they_are_believed() {
     let (crashed, blocks) = folder_without_index_of_tail(4);
     let disk = Disk::default();
-    let store = FsStore::open_with(crashed.path(), &small_packs(), disk.sync()).unwrap();
+    let store = FsStore::open_with(crashed.path(), &small_packs(), disk.below(crashed.path())).unwrap();
     let bytes = store.stats().unwrap().stored_bytes;
     for content in blocks.values() {
         let key = put(&store, content);
@@ -152,30 +151,29 @@ fn blocks_found_in_the_tail_are_synced_before_they_are_believed() {
 
 /// What a power cut at this moment would leave: how far each pack was synced.
 #[derive(Default, Clone)]
-struct Disk(Arc<Mutex<BTreeMap<PathBuf, u64>>>);
+struct Disk(Arc<Mutex<BTreeMap<String, u64>>>);
 
 impl Disk {
-    fn sync(&self) -> SyncFile {
+    fn below(&self, folder: &Path) -> Arc<Hooked> {
         let durable = Arc::clone(&self.0);
-        Box::new(move |file| {
-            let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-            let length = file.metadata()?.len();
+        Hooked::new(&folder.join("packs"), move |name, file| {
+            let length = file.length()?;
             file.sync_data()?;
-            durable.lock().unwrap().insert(path, length);
+            durable.lock().unwrap().insert(name.to_owned(), length);
             Ok(())
         })
     }
 
-    fn length(&self, store: &FsStore, pack: u64) -> u64 {
-        let path = store.shared.packs.path(pack).canonicalize().unwrap();
-        self.0.lock().unwrap().get(&path).copied().unwrap_or(24)
+    fn length(&self, pack: u64) -> u64 {
+        let name = format!("{pack:08}.pack");
+        self.0.lock().unwrap().get(&name).copied().unwrap_or(24)
     }
 
     fn assert_durable(&self, store: &FsStore, key: BlockKey) {
         let at = store.shared.find(key).unwrap().unwrap();
         let end = at.offset + RECORD_HEADER as u64 + u64::from(at.stored);
         assert!(
-            self.length(store, at.pack) >= end,
+            self.length(at.pack) >= end,
             "pack {} is not durable up to {end}",
             at.pack
         );
@@ -186,7 +184,7 @@ impl Disk {
 fn nothing_is_acknowledged_or_indexed_before_it_is_durable_also_across_packs() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::default();
-    let store = FsStore::open_with(folder.path(), &small_packs(), disk.sync()).unwrap();
+    let store = FsStore::open_with(folder.path(), &small_packs(), disk.below(folder.path())).unwrap();
     for round in 0..40 {
         // Some rounds end in the middle of a pack, some begin a new one.
         let keys: Vec<_> = (0..round % 7 + 1)
@@ -194,10 +192,7 @@ fn nothing_is_acknowledged_or_indexed_before_it_is_durable_also_across_packs() {
             .collect();
         store.shared.enter_recent().unwrap();
         for (pack, indexed_to) in store.shared.index.marks().unwrap() {
-            assert!(
-                indexed_to <= disk.length(&store, pack),
-                "round {round}: pack {pack}"
-            );
+            assert!(indexed_to <= disk.length(pack), "round {round}: pack {pack}");
         }
         store.flush().unwrap();
         keys.iter().for_each(|key| disk.assert_durable(&store, *key));
@@ -210,11 +205,13 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_unsynced_is_believed(
     let folder = tempfile::tempdir().unwrap();
     let broken = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&broken);
-    let sync = move |file: &fs::File| match seen.load(Ordering::SeqCst) {
-        true => Err(std::io::Error::other("the disk says no")),
-        false => file.sync_data(),
-    };
-    let store = FsStore::open_with(folder.path(), &small_packs(), Box::new(sync)).unwrap();
+    let disk = Hooked::new(&folder.path().join("packs"), move |_, file| {
+        match seen.load(Ordering::SeqCst) {
+            true => Err(std::io::Error::other("the disk says no")),
+            false => file.sync_data(),
+        }
+    });
+    let store = FsStore::open_with(folder.path(), &small_packs(), disk).unwrap();
     let blocks = fill(&store, 0..5, 100);
     broken.store(true, Ordering::SeqCst);
     let lost = put(&store, &content(200, 100));

@@ -6,6 +6,7 @@ use crate::storage::fs::gc::FsCollection;
 use crate::storage::fs::record::{FILE_HEADER, RECORD_HEADER};
 use crate::storage::fs::{FsStore, Options};
 use crate::storage::{BlockStore, CollectOptions, Collection, StoreError, Swept};
+use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::model::{BlockKey, Compression};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -508,11 +509,13 @@ fn a_failed_sync_in_the_middle_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let broken = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&broken);
-    let sync = move |file: &fs::File| match seen.load(Ordering::SeqCst) {
-        true => Err(std::io::Error::other("the disk says no")),
-        false => file.sync_data(),
-    };
-    let store = FsStore::open_with(folder.path(), &small_packs(), Box::new(sync)).unwrap();
+    let disk = Hooked::new(&folder.path().join("packs"), move |_, file| {
+        match seen.load(Ordering::SeqCst) {
+            true => Err(std::io::Error::other("the disk says no")),
+            false => file.sync_data(),
+        }
+    });
+    let store = FsStore::open_with(folder.path(), &small_packs(), disk).unwrap();
     let (kept, _) = split(&fill(&store, 0..90, 300), |n| n.is_multiple_of(3));
     let fail = broken.clone();
     let stage = move |stage: &'static str| fail.store(stage == "copied", Ordering::SeqCst);

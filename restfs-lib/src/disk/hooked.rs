@@ -1,0 +1,105 @@
+//! A real directory whose syncs of files a test does itself.
+
+use super::{Directory, Storage, StorageFile};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Gets the file and its name; what it returns is what came of the sync.
+pub type OnSync = dyn Fn(&str, &dyn StorageFile) -> io::Result<()> + Send + Sync;
+
+pub struct Hooked {
+    directory: Directory,
+    on_sync: Arc<OnSync>,
+}
+
+struct Open {
+    name: String,
+    file: Arc<dyn StorageFile>,
+    on_sync: Arc<OnSync>,
+}
+
+impl Hooked {
+    pub fn new(
+        path: &Path,
+        on_sync: impl Fn(&str, &dyn StorageFile) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            directory: Directory::at(path),
+            on_sync: Arc::new(on_sync),
+        })
+    }
+
+    fn hook(&self, name: &str, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        Arc::new(Open {
+            name: name.to_owned(),
+            file,
+            on_sync: Arc::clone(&self.on_sync),
+        })
+    }
+}
+
+impl Storage for Hooked {
+    fn make(&self) -> io::Result<()> {
+        self.directory.make()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.directory.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(self.hook(name, self.directory.create(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(self.hook(name, self.directory.open(name)?))
+    }
+
+    fn open_read(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(self.hook(name, self.directory.open_read(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.directory.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.directory.sync_dir()
+    }
+
+    fn describe(&self, name: &str) -> String {
+        self.directory.describe(name)
+    }
+}
+
+impl StorageFile for Open {
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        self.file.modified()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        (self.on_sync)(&self.name, &*self.file)
+    }
+}

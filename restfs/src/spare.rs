@@ -1,0 +1,82 @@
+//! `DATA/spare`: space that is kept for a start. A server that was killed on a full disk needs some (SQLite's files, what the
+//! crash left to be taken in), and whoever else writes to that disk may have taken all that was free.
+
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "spare";
+/// What a start needs at most, as a rule: a write-ahead log, an index of what was written last.
+pub(crate) const NEEDED: u64 = 32 * 1024 * 1024;
+/// Of a small file system only this part is kept.
+const PART: u64 = 20;
+/// Unit of `st_blocks`.
+const SECTOR: u64 = 512;
+
+pub(crate) struct Spare {
+    folder: PathBuf,
+}
+
+impl Spare {
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        Self {
+            folder: data_dir.to_owned(),
+        }
+    }
+
+    /// Before a start: gives the space up when there is not enough without it. Bytes that are free then.
+    pub(crate) fn release_if_needed(&self) -> io::Result<u64> {
+        let free = self.look()?.free();
+        if free >= NEEDED {
+            return Ok(free);
+        }
+        match std::fs::remove_file(self.folder.join(NAME)) {
+            Ok(()) => tracing::warn!("{free} bytes are free: the space that is kept for a start is used"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.look()?.free())
+    }
+
+    /// Takes the space again, as far as there is any: half of what is free stays free. What cannot be had is tried for again
+    /// by the next call.
+    pub(crate) fn keep(&self) {
+        if let Err(error) = self.try_to_keep() {
+            tracing::debug!("no space is kept for the next start: {error}");
+        }
+    }
+
+    fn try_to_keep(&self) -> io::Result<()> {
+        let place = self.look()?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.folder.join(NAME))?;
+        let kept = file.metadata()?.blocks() * SECTOR;
+        let wanted = NEEDED.min(place.size() / PART).min(kept + place.free() / 2);
+        if wanted > kept {
+            fallocate(&file, FallocateFlags::empty(), 0, wanted)?;
+        }
+        Ok(())
+    }
+
+    fn look(&self) -> io::Result<FileSystem> {
+        Ok(FileSystem(statvfs(&self.folder)?))
+    }
+}
+
+struct FileSystem(StatVfs);
+
+impl FileSystem {
+    fn free(&self) -> u64 {
+        self.0.f_bavail.saturating_mul(self.0.f_frsize)
+    }
+
+    fn size(&self) -> u64 {
+        self.0.f_blocks.saturating_mul(self.0.f_frsize)
+    }
+}
