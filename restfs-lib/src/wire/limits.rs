@@ -38,6 +38,9 @@ pub const MAX_PATH: usize = 4095;
 pub const MAX_ATTRIBUTE_NAME: usize = 255;
 /// Value of an attribute, bytes (Linux `XATTR_SIZE_MAX`).
 pub const MAX_ATTRIBUTE_VALUE: usize = 64 * 1024;
+/// Names and values of all attributes of one object, bytes, that a client takes: more than Linux can list (64 KiB of names, 64 KiB
+/// for each value). A site without end would fill the client's memory.
+pub const MAX_ATTRIBUTES: usize = 1024 * 1024 * 1024;
 /// Names of buckets, sources and tokens, bytes.
 pub const MAX_LABEL: usize = 63;
 /// Text of a point (`-2h`, a time, a number), bytes.

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
+pub(crate) use point::fuzz as fuzz_point;
 pub use space::Space;
 pub use upkeep::{ScrubOptions, Upkeep};
 

@@ -151,7 +151,7 @@ fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 /// One that cannot be understood still says that there was a gap, since the file's own time at the latest.
-fn parse(path: PathBuf) -> io::Result<Flag> {
+pub(super) fn parse(path: PathBuf) -> io::Result<Flag> {
     let metadata = fs::symlink_metadata(&path)?;
     let modified = metadata
         .mtime()
