@@ -9,6 +9,7 @@ mod content;
 mod dispatch;
 mod edit;
 mod failure;
+mod need;
 mod object;
 mod point;
 mod replication;

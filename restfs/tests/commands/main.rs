@@ -2,6 +2,7 @@
 
 mod content;
 mod errors;
+mod hostile;
 mod place;
 mod setting_up;
 mod upkeep;

@@ -7,6 +7,7 @@ mod objects;
 mod patch;
 mod rebuild;
 mod replication;
+mod roles;
 mod scrub;
 mod space;
 mod verify;
