@@ -4,5 +4,6 @@ mod content;
 mod errors;
 mod hostile;
 mod place;
+mod secrets;
 mod setting_up;
 mod upkeep;

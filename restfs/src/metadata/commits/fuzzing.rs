@@ -129,3 +129,65 @@ fn part() -> Vec<u8> {
     encoder.put(before, &newer, &value).expect("memory does not fail");
     encoder.finish().concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Rows of the transactions that a file gives out, in order.
+    fn parts(bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let header = bytes.first_chunk::<FILE_HEADER>().map(FileHeader::decode);
+        let Some(Ok(header)) = header else {
+            return Vec::new();
+        };
+        let file = File::from(memfd_create(c"log", MemfdFlags::CLOEXEC).unwrap());
+        file.write_all_at(bytes, 0).unwrap();
+        let known = Known {
+            path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            header,
+            length: bytes.len() as u64,
+        };
+        let mut reader = Reader::open(&known).unwrap();
+        let mut found = Vec::new();
+        while let Next::Part(part) = reader.next(header.sequence).unwrap() {
+            found.push((part.sequence, part.rows));
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_or_a_cut_gives_no_other_rows(at: prop::sample::Index, bit in 0u8..8, cut: bool) {
+            let seeds = seeds();
+            let whole = seeds.iter().find(|seed| seed[0] == 0).unwrap()[1..].to_vec();
+            let good = parts(&whole);
+            prop_assert_eq!(good.len(), 3);
+            let mut bad = whole.clone();
+            let at = at.index(bad.len());
+            bad[at] ^= 1 << bit;
+            if cut {
+                bad.truncate(at);
+            }
+            prop_assert!(good.starts_with(&parts(&bad)));
+        }
+    }
+
+    #[test]
+    fn a_record_at_its_limit_is_read_and_one_beyond_it_is_none() {
+        let header = |plain| RecordHeader {
+            last: true,
+            packed: true,
+            plain,
+            stored: 1,
+            sequence: 1,
+            payload_crc: 0,
+        };
+        let most = MAX_PAYLOAD as u32;
+        for (plain, good) in [(most, true), (most + 1, false), (u32::MAX, false)] {
+            let bytes = header(plain).encode(&HEADER, FILE_HEADER as u64);
+            let decoded = RecordHeader::decode(&bytes, &HEADER, FILE_HEADER as u64);
+            assert_eq!(decoded.is_some(), good, "{plain}");
+        }
+    }
+}

@@ -121,3 +121,52 @@ fn encoded(key: BlockKey, content: &[u8], offset: u64) -> Vec<u8> {
     };
     [&header.encode(PACK, offset)[..], packed.as_deref().unwrap_or(content)].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Content of every block that a pack gives out.
+    fn blocks(bytes: &[u8]) -> Vec<Vec<u8>> {
+        let file = File::from(memfd_create(c"pack", MemfdFlags::CLOEXEC).unwrap());
+        file.write_all_at(bytes, 0).unwrap();
+        let mut found = Vec::new();
+        let range = FILE_HEADER as u64..bytes.len() as u64;
+        scan(&file, PACK, range, Depth::Headers, |place| {
+            if let Found::Record { offset, header } = place {
+                let at = Location {
+                    pack: PACK,
+                    offset,
+                    plain: header.plain,
+                    stored: header.stored,
+                };
+                let record = bytes.get(offset as usize..(offset + header.record_length()) as usize);
+                let content = decode_record(header.key, at, record.unwrap_or_default().to_vec());
+                found.extend(content.ok().map(|content| content.to_vec()));
+            }
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_or_a_cut_gives_no_other_content(at: prop::sample::Index, bit in 0u8..8, cut: bool) {
+            let seeds = seeds();
+            let whole = seeds.iter().find(|seed| seed[0] == 0).unwrap()[1..].to_vec();
+            let good = blocks(&whole);
+            prop_assert_eq!(good.len(), 2);
+            let mut bad = whole.clone();
+            let at = at.index(bad.len());
+            bad[at] ^= 1 << bit;
+            if cut {
+                bad.truncate(at);
+            }
+            for content in blocks(&bad) {
+                prop_assert!(good.contains(&content));
+            }
+        }
+    }
+}
