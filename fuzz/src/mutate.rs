@@ -51,7 +51,10 @@ impl Mutator {
             }
             3 => {
                 // The rest of another one.
-                let other = seeds.get(self.below(seeds.len().max(1))).cloned().unwrap_or_default();
+                let other = seeds
+                    .get(self.below(seeds.len().max(1)))
+                    .cloned()
+                    .unwrap_or_default();
                 let from = self.below(other.len() + 1);
                 bytes.truncate(at);
                 bytes.extend(other.get(from..).unwrap_or_default());
@@ -60,7 +63,11 @@ impl Mutator {
                 let border = BORDERS[self.below(BORDERS.len())];
                 let (big, little) = (border.to_be_bytes(), border.to_le_bytes());
                 let width = 1 << self.below(4);
-                let number = if self.below(2) == 0 { &big[8 - width..] } else { &little[..width] };
+                let number = if self.below(2) == 0 {
+                    &big[8 - width..]
+                } else {
+                    &little[..width]
+                };
                 for (place, byte) in bytes.iter_mut().skip(at).zip(number) {
                     *place = *byte;
                 }

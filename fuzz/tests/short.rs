@@ -42,7 +42,12 @@ fn given(target: &Target, input: &[u8]) {
     let done = catch_unwind(AssertUnwindSafe(|| take(target, &HEAP, input)));
     let shown: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(done.is_ok(), "target {}, input {shown}", target.name);
-    assert!(start.elapsed() < ONE, "target {}, input {shown}: {:?}", target.name, start.elapsed());
+    assert!(
+        start.elapsed() < ONE,
+        "target {}, input {shown}: {:?}",
+        target.name,
+        start.elapsed()
+    );
 }
 
 /// Else the bounds above would say nothing.

@@ -361,9 +361,15 @@ fn the_token_of_a_site_is_in_no_log_at_any_level() {
         asked.extend_from_slice(&bytes[..count]);
     }
     assert!(String::from_utf8_lossy(&asked).contains(SECRET));
-    stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno").expect("answers");
+    stream
+        .write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+        .expect("answers");
     drop(stream);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).expect("signals");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::TERM,
+    )
+    .expect("signals");
     let mut daemon_ended = false;
     while Instant::now() < deadline + PATIENCE && !daemon_ended {
         daemon_ended = child.try_wait().expect("waits").is_some();
@@ -372,6 +378,9 @@ fn the_token_of_a_site_is_in_no_log_at_any_level() {
     let _ = child.kill();
     let _ = child.wait();
     let log = fs::read_to_string(scratch.path("log")).expect("reads");
-    assert!(log.contains("DEBUG") || log.contains("TRACE"), "the log tells little: {log}");
+    assert!(
+        log.contains("DEBUG") || log.contains("TRACE"),
+        "the log tells little: {log}"
+    );
     assert!(!log.contains(&SECRET[..32]), "the token is in the log");
 }

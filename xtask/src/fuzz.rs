@@ -44,7 +44,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut targets = targets()?;
     if arguments.list {
         let width = targets.iter().map(|t| t.name.len()).max().unwrap_or_default();
-        targets.iter().for_each(|t| println!("{:width$}  {}", t.name, t.about));
+        targets
+            .iter()
+            .for_each(|t| println!("{:width$}  {}", t.name, t.about));
         return Ok(());
     }
     if let Some(name) = &arguments.target {
@@ -59,27 +61,44 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let program = build_program()?;
     if let Some(input) = &arguments.input {
         let input = std::path::absolute(input).context("the input's path")?;
-        return targets.iter().try_for_each(|target| again(&program, target, &input));
+        return targets
+            .iter()
+            .try_for_each(|target| again(&program, target, &input));
     }
     let failed: Vec<_> = targets
         .iter()
         .filter_map(|target| fuzz(&program, target, time).err())
         .collect();
     failed.iter().for_each(|error| eprintln!("{error:#}"));
-    ensure!(failed.is_empty(), "{} of {} targets failed", failed.len(), targets.len());
+    ensure!(
+        failed.is_empty(),
+        "{} of {} targets failed",
+        failed.len(),
+        targets.len()
+    );
     Ok(())
 }
 
 fn targets() -> Result<Vec<Target>> {
-    let output = ask(&["list"]).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    ensure!(output.status.success(), "building the fuzz targets failed; cargo's messages are above");
+    let output = ask(&["list"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(
+        output.status.success(),
+        "building the fuzz targets failed; cargo's messages are above"
+    );
     let text = String::from_utf8(output.stdout).context("the list of targets")?;
     text.lines().map(target).collect()
 }
 
 fn target(line: &str) -> Result<Target> {
     let mut fields = line.split('\t').map(str::to_owned);
-    let mut field = || fields.next().context("a line of the list of targets has too few fields");
+    let mut field = || {
+        fields
+            .next()
+            .context("a line of the list of targets has too few fields")
+    };
     Ok(Target {
         name: field()?,
         longest: field()?,
@@ -90,7 +109,15 @@ fn target(line: &str) -> Result<Target> {
 /// The targets' own program, without coverage.
 fn ask(words: &[&str]) -> Command {
     let mut command = build::command();
-    command.args(["run", "--quiet", "--package", "vfsx-fuzz", "--bin", "targets", "--"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--package",
+        "vfsx-fuzz",
+        "--bin",
+        "targets",
+        "--",
+    ]);
     command.args(words);
     command
 }
@@ -114,10 +141,21 @@ fn build_program() -> Result<PathBuf> {
     let target = build::target_dir()?;
     let mut command = build::command();
     command
-        .args(["build", "--package", "vfsx-fuzz", "--bin", "fuzz", "--features", "libfuzzer"])
+        .args([
+            "build",
+            "--package",
+            "vfsx-fuzz",
+            "--bin",
+            "fuzz",
+            "--features",
+            "libfuzzer",
+        ])
         .arg("--target-dir")
         .arg(&target)
-        .env("RUSTC_WORKSPACE_WRAPPER", build::root().join("fuzz").join("coverage.sh"));
+        .env(
+            "RUSTC_WORKSPACE_WRAPPER",
+            build::root().join("fuzz").join("coverage.sh"),
+        );
     println!("$ cargo build of the fuzz targets, with coverage");
     packages::run(&mut command, "building the fuzz targets")?;
     Ok(target.join("debug").join("fuzz"))
@@ -125,9 +163,14 @@ fn build_program() -> Result<PathBuf> {
 
 /// The corpus stays, so that the next run begins where this one ends.
 fn fuzz(program: &Path, target: &Target, time: Duration) -> Result<()> {
-    let folder = build::target_dir()?.join("fuzz").join("corpus").join(&target.name);
+    let folder = build::target_dir()?
+        .join("fuzz")
+        .join("corpus")
+        .join(&target.name);
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let shown = folder.to_str().context("the target directory's path is no text")?;
+    let shown = folder
+        .to_str()
+        .context("the target directory's path is no text")?;
     packages::run(&mut ask(&["seeds", &target.name, shown]), "writing the seeds")?;
     let crashes = build::target_dir()?.join("fuzz").join("crashes");
     std::fs::create_dir_all(&crashes).with_context(|| format!("making {}", crashes.display()))?;

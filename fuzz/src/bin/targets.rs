@@ -9,7 +9,9 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["list"] => {
-            TARGETS.iter().for_each(|t| println!("{}\t{}\t{}", t.name, t.longest, t.about));
+            TARGETS
+                .iter()
+                .for_each(|t| println!("{}\t{}\t{}", t.name, t.longest, t.about));
             Ok(())
         }
         ["seeds", target, directory] => seeds(target, Path::new(directory)),

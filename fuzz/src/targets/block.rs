@@ -51,7 +51,9 @@ fn content(bytes: &[u8]) {
 
 /// Length of the block and of its base, number of pieces, pieces, content.
 fn patched(bytes: &[u8]) {
-    let mut fields = bytes.chunks_exact(4).map(|f| u32::from_le_bytes([f[0], f[1], f[2], f[3]]));
+    let mut fields = bytes
+        .chunks_exact(4)
+        .map(|f| u32::from_le_bytes([f[0], f[1], f[2], f[3]]));
     let (Some(length), Some(base), Some(count)) = (fields.next(), fields.next(), fields.next()) else {
         return;
     };
@@ -66,7 +68,11 @@ fn patched(bytes: &[u8]) {
         length,
         base: Hex([1; 32]),
         pieces,
-        compression: if count % 2 == 0 { WireCompression::None } else { WireCompression::Zstd },
+        compression: if count % 2 == 0 {
+            WireCompression::None
+        } else {
+            WireCompression::Zstd
+        },
         content: Content(Bytes::copy_from_slice(content)),
     };
     let Ok(made) = made.checked() else { return };

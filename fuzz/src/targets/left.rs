@@ -46,7 +46,10 @@ pub(super) fn lines() -> Vec<Vec<u8>> {
         (2, "wss://[::1]:7400"),
         (2, "ws://localhost/"),
         (2, "unix:///run/restfs.sock"),
-        (3, "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff"),
+        (
+            3,
+            "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff",
+        ),
     ]
     .into_iter()
     .map(|(mode, text)| [&[mode][..], text.as_bytes()].concat())

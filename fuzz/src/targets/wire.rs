@@ -62,7 +62,10 @@ fn op(op: Op) {
 
 fn row(row: RowKey) {
     if let Ok(row) = model::RowKey::try_from(row) {
-        assert_eq!(model::RowKey::try_from(RowKey::from(row.clone())).as_ref(), Ok(&row));
+        assert_eq!(
+            model::RowKey::try_from(RowKey::from(row.clone())).as_ref(),
+            Ok(&row)
+        );
     }
 }
 

@@ -118,7 +118,10 @@ impl Client {
         let (mut attributes, mut bytes) = (Vec::new(), 0);
         loop {
             let result = self.call::<AttributeList>(&params).await?;
-            let names = params.after.iter().chain(result.attributes.iter().map(|a| &a.name));
+            let names = params
+                .after
+                .iter()
+                .chain(result.attributes.iter().map(|a| &a.name));
             if !names.is_sorted_by(|a, b| a < b) {
                 return Err(self.odd("object.attribute.list: the names are out of order"));
             }
@@ -126,7 +129,11 @@ impl Client {
                 return Err(self.odd("object.attribute.list: more promised, none sent"));
             }
             params.after = result.attributes.last().map(|a| a.name.clone());
-            bytes += result.attributes.iter().map(|a| a.name.0.len() + a.value.0.len()).sum::<usize>();
+            bytes += result
+                .attributes
+                .iter()
+                .map(|a| a.name.0.len() + a.value.0.len())
+                .sum::<usize>();
             if bytes > MAX_ATTRIBUTES {
                 let text = format!("object.attribute.list: more than {MAX_ATTRIBUTES} bytes for one object");
                 return Err(self.odd(&text));

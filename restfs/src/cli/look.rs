@@ -61,10 +61,16 @@ impl Ls {
         };
         loop {
             let page = client.call::<ObjectList>(&params).await?;
-            let names = params.after.iter().chain(page.entries.iter().map(|entry| &entry.name));
+            let names = params
+                .after
+                .iter()
+                .chain(page.entries.iter().map(|entry| &entry.name));
             // A list that goes round would never end.
             if !names.is_sorted_by(|a, b| a < b) || (page.more && page.entries.is_empty()) {
-                bail!("ls {}: the server's list of names is out of order", self.target.bucket);
+                bail!(
+                    "ls {}: the server's list of names is out of order",
+                    self.target.bucket
+                );
             }
             params.after = page.entries.last().map(|entry| entry.name.clone());
             if out.json {

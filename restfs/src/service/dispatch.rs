@@ -1,8 +1,8 @@
 //! From a method's name to the function that does it.
 
 use super::{
-    Service, admin, attribute, block, bucket, content, edit, need, object, point, replication, token, tree, upkeep,
-    verify,
+    Service, admin, attribute, block, bucket, content, edit, need, object, point, replication, token, tree,
+    upkeep, verify,
 };
 use crate::auth::Identity;
 use restfs_lib::wire::method::*;

@@ -15,7 +15,8 @@ use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 
-const TOKEN: &str = "restfs_0101010101010101_2323232323232323232323232323232323232323232323232323232323232323";
+const TOKEN: &str =
+    "restfs_0101010101010101_2323232323232323232323232323232323232323232323232323232323232323";
 const ROOT: u64 = 1;
 
 /// What the site says. Everything else is the least that lets a command go on.
@@ -36,7 +37,10 @@ struct Site {
 impl Site {
     fn with(entries: Vec<(&[u8], u64, Object)>) -> Self {
         Self {
-            entries: entries.into_iter().map(|(n, id, o)| (n.to_vec(), id, o)).collect(),
+            entries: entries
+                .into_iter()
+                .map(|(n, id, o)| (n.to_vec(), id, o))
+                .collect(),
             ..Self::default()
         }
     }
@@ -94,7 +98,9 @@ impl Site {
         encoded(&ObjectStatResult {
             id,
             serial: 1,
-            object: known.filter(|_| id != ROOT).map_or(directory(), |(_, _, o)| o.clone()),
+            object: known
+                .filter(|_| id != ROOT)
+                .map_or(directory(), |(_, _, o)| o.clone()),
             paths: vec![Name(b"/\x1b[2J".to_vec())],
         })
     }
@@ -199,7 +205,11 @@ fn run(site: Site, place: &Place, words: &[&str]) -> Output {
     runtime.spawn(serve(listener, site));
     let mut command = place.command(&["--url", &url]);
     command.args(words).env("RESTFS_TOKEN", TOKEN);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let start = Instant::now();
     let pid = rustix::process::Pid::from_child(&child);
     let (ended, end) = std::sync::mpsc::channel::<()>();
@@ -246,7 +256,16 @@ fn restored(site: Site, place: &Place) -> (Output, Vec<String>) {
 #[test]
 fn names_that_lead_elsewhere_write_nothing_there() {
     let long = [b'x'; 300];
-    let names: [&[u8]; 8] = [b"..", b".", b"", b"a/../../b", b"/planted", b"../planted", b"a\0b", &long];
+    let names: [&[u8]; 8] = [
+        b"..",
+        b".",
+        b"",
+        b"a/../../b",
+        b"/planted",
+        b"../planted",
+        b"a\0b",
+        &long,
+    ];
     for name in names {
         for what in [file(0), directory(), link(Path::new("/"))] {
             let place = Place::new();
@@ -266,7 +285,11 @@ fn a_symlink_that_the_site_puts_on_the_way_is_not_gone_through() {
     // The same name as a link, and behind it as a directory with something in it.
     let site = Site {
         nested: true,
-        ..Site::with(vec![(b"a", 2, link(&target)), (b"a", 3, directory()), (b"b", 4, file(0))])
+        ..Site::with(vec![
+            (b"a", 2, link(&target)),
+            (b"a", 3, directory()),
+            (b"b", 4, file(0)),
+        ])
     };
     let (output, beside) = restored(site, &place);
     said(&output);
@@ -349,7 +372,11 @@ fn what_a_site_says_is_one_line_and_leaves_the_terminal_alone() {
         ..Site::default()
     };
     let place = Place::new();
-    for words in [&["ls", "data:/"][..], &["cat", "data:/a"], &["restore", "data", "dest"]] {
+    for words in [
+        &["ls", "data:/"][..],
+        &["cat", "data:/a"],
+        &["restore", "data", "dest"],
+    ] {
         assert!(one_line(&run(site.clone(), &place, words)).contains("good"));
     }
     let site = Site::with(vec![(b"\x1b[2J", 2, file(0))]);

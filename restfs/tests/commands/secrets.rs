@@ -17,7 +17,9 @@ fn the_secret_of_a_token_is_in_no_log_at_any_level() {
         while let Ok(count @ 1..) = log.read(&mut bytes) {
             all.extend_from_slice(&bytes[..count]);
             let text = String::from_utf8_lossy(&all);
-            let ready = text.lines().find(|line| line.contains("ready") && line.contains("address="));
+            let ready = text
+                .lines()
+                .find(|line| line.contains("ready") && line.contains("address="));
             if let Some(line) = ready {
                 let rest = line.split("address=").nth(1).unwrap();
                 let _ = address.send(rest.split_whitespace().next().unwrap().to_owned());
@@ -60,7 +62,10 @@ fn the_secret_of_a_token_is_in_no_log_at_any_level() {
         ("client", &listed.1),
         ("refused client", &text(&refused.stderr)),
     ] {
-        assert!(!log.contains(part), "the token's secret is in the log of the {who}");
+        assert!(
+            !log.contains(part),
+            "the token's secret is in the log of the {who}"
+        );
     }
 }
 

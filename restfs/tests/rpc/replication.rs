@@ -431,7 +431,10 @@ async fn messages_played_back_in_any_order_change_nothing() {
 #[tokio::test]
 async fn a_replicator_bound_to_one_bucket_gets_at_no_other() {
     let (site, client) = site().await;
-    client.commit(BUCKET, &commit(1, 1, 1, vec![root()])).await.unwrap();
+    client
+        .commit(BUCKET, &commit(1, 1, 1, vec![root()]))
+        .await
+        .unwrap();
     let mine = BucketCreateParams {
         bucket: "mine".to_owned(),
         layout: None,
@@ -439,12 +442,21 @@ async fn a_replicator_bound_to_one_bucket_gets_at_no_other() {
     site.admin().await.call::<BucketCreate>(&mine).await.unwrap();
     let token = site.token(Role::Replicator, Some("mine")).await.token;
     let bound = Client::connect(&site.endpoint().with_token(token)).await.unwrap();
-    bound.commit("mine", &commit(1, 1, 1, vec![root()])).await.unwrap();
-    assert_eq!(code(bound.commit(BUCKET, &commit(1, 2, 2, vec![])).await), Code::Forbidden);
+    bound
+        .commit("mine", &commit(1, 1, 1, vec![root()]))
+        .await
+        .unwrap();
+    assert_eq!(
+        code(bound.commit(BUCKET, &commit(1, 2, 2, vec![])).await),
+        Code::Forbidden
+    );
     assert_eq!(code(bound.position(BUCKET, SOURCE).await), Code::Forbidden);
     assert_eq!(code(bound.digest(BUCKET).await), Code::Forbidden);
     assert_eq!(code(bound.groups(BUCKET, None, 1).await), Code::Forbidden);
-    assert_eq!(code(bound.stat(BUCKET, ObjectAt::path("/"), None).await), Code::Forbidden);
+    assert_eq!(
+        code(bound.stat(BUCKET, ObjectAt::path("/"), None).await),
+        Code::Forbidden
+    );
     assert_eq!(
         code(bound.read(BUCKET, ObjectAt::path("/a"), None, 0, 1).await),
         Code::Forbidden

@@ -86,5 +86,8 @@ impl Method for NoSuch {
 #[tokio::test]
 async fn a_method_that_nobody_decided_about_is_none_even_for_an_administrator() {
     let site = Site::start().await;
-    assert_eq!(ask::<NoSuch>(&site.admin().await).await, Some(Code::MethodNotFound));
+    assert_eq!(
+        ask::<NoSuch>(&site.admin().await).await,
+        Some(Code::MethodNotFound)
+    );
 }

@@ -94,7 +94,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         text: b"/~$*/*.tmp/?x/".to_vec(),
         ..ExcludeRow::default()
     };
-    let devices = DevicesRow { numbers: vec![1, 300] };
+    let devices = DevicesRow {
+        numbers: vec![1, 300],
+    };
     [
         (0, Some(Key::Look(id, b"name".to_vec()).bytes())),
         (2, devices.encode().ok()),

@@ -28,7 +28,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let file = "state_dir = \"/s\"\nallow_uids = [0, 5]\njournal_max = \"64MiB\"\nage = \"250ms\"\nlog = \"debug\"\n\
         metrics = \"127.0.0.1:9\"\n[verify]\nevery = \"12h\"\ndeep_every = \"never\"\nrate = 5\n[[share]]\nname = \"data\"\npath = \"/d\"\n\
         mode = \"map\"\n[[site]]\nname = \"b\"\nurl = \"ws://127.0.0.1:7400\"\ntoken_file = \"/t\"\nlimit = \"10MB/s\"\ninsecure = true\n";
-    let values = ["500MB", "4GiB", "18446744073709551615", "10MB/s", "none", "5m", "never", "2 h"];
+    let values = [
+        "500MB",
+        "4GiB",
+        "18446744073709551615",
+        "10MB/s",
+        "none",
+        "5m",
+        "never",
+        "2 h",
+    ];
     let mut seeds = vec![[&[0], file.as_bytes()].concat()];
     seeds.extend(values.iter().map(|value| [&[1], value.as_bytes()].concat()));
     seeds

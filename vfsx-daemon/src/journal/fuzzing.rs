@@ -50,7 +50,8 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 fn opened(bytes: &[u8]) {
     let storage = Arc::new(Memory::default());
     storage.put(&segment::name(FIRST), bytes.to_vec());
-    let journal = Journal::open_on(storage.clone(), Options::new(JOURNAL_BYTES, 0)).expect("memory does not fail");
+    let journal =
+        Journal::open_on(storage.clone(), Options::new(JOURNAL_BYTES, 0)).expect("memory does not fail");
     let head = journal.status().head;
     let limit = FIRST + bytes.len() as u64;
     assert!(head <= limit, "{head} records in {} bytes", bytes.len());

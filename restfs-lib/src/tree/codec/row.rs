@@ -128,7 +128,8 @@ pub(in crate::tree) fn decode_segment(bytes: &[u8]) -> Result<Segment, TreeError
         return Err(damaged(what, "is out of order"));
     }
     let lengths = 1..=MAX_BLOCK_SIZE;
-    let possible = |row: &PlacedBlockRow| row.position < MAX_SEGMENT_BLOCKS && lengths.contains(&row.block.length);
+    let possible =
+        |row: &PlacedBlockRow| row.position < MAX_SEGMENT_BLOCKS && lengths.contains(&row.block.length);
     if !rows.iter().all(possible) {
         return Err(damaged(what, "has a block that none can have"));
     }

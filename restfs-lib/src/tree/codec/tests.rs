@@ -174,8 +174,22 @@ fn rows_that_say_what_none_can_be_are_damage() {
         (|o| o.mode = 0o7777, true),
         (|o| o.mode = 0o10000, false),
         (|o| o.mtime.nanoseconds = 1_000_000_000, false),
-        (|o| o.kind = Kind::Symlink { target: vec![b'x'; 4095] }, true),
-        (|o| o.kind = Kind::Symlink { target: vec![b'x'; 4096] }, false),
+        (
+            |o| {
+                o.kind = Kind::Symlink {
+                    target: vec![b'x'; 4095],
+                }
+            },
+            true,
+        ),
+        (
+            |o| {
+                o.kind = Kind::Symlink {
+                    target: vec![b'x'; 4096],
+                }
+            },
+            false,
+        ),
     ];
     for (i, (change, good)) in changes.into_iter().enumerate() {
         let decoded = with(change);
@@ -189,7 +203,12 @@ fn rows_that_say_what_none_can_be_are_damage() {
     let segment = |position, length| Segment {
         blocks: vec![(position, block(length), 1)],
     };
-    for (position, length, good) in [(1023, 4 << 20, true), (1024, 1, false), (0, 0, false), (0, (4 << 20) + 1, false)] {
+    for (position, length, good) in [
+        (1023, 4 << 20, true),
+        (1024, 1, false),
+        (0, 0, false),
+        (0, (4 << 20) + 1, false),
+    ] {
         let decoded = decode_segment(&encode_segment(&segment(position, length)));
         assert_eq!(decoded.is_ok(), good, "{position} {length}: {decoded:?}");
     }
@@ -218,11 +237,13 @@ fn layout() -> impl Strategy<Value = Layout> {
         Just(HashAlgorithm::Sha1)
     ];
     let compression = prop_oneof![Just(Compression::None), Just(Compression::Zstd)];
-    (12u32..=22, 1u32..=1024, hash, compression).prop_map(|(power, segment_blocks, hash, compression)| Layout {
-        block_size: 1 << power,
-        segment_blocks,
-        hash,
-        compression,
+    (12u32..=22, 1u32..=1024, hash, compression).prop_map(|(power, segment_blocks, hash, compression)| {
+        Layout {
+            block_size: 1 << power,
+            segment_blocks,
+            hash,
+            compression,
+        }
     })
 }
 

@@ -83,7 +83,14 @@ fn sealed(bytes: &[u8]) {
         key: hash_block(payload, HashAlgorithm::Blake3).key,
         payload_crc: crc32c::crc32c(payload),
     };
-    pack(&[&encode_file_header(PACK)[..], &header.encode(PACK, FILE_HEADER as u64), payload].concat());
+    pack(
+        &[
+            &encode_file_header(PACK)[..],
+            &header.encode(PACK, FILE_HEADER as u64),
+            payload,
+        ]
+        .concat(),
+    );
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -94,7 +101,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let record = encoded(key, content, pack.len() as u64);
         let payload = record.get(RECORD_HEADER..).unwrap_or_default();
         let plain = (content.len() as u32).to_be_bytes();
-        seeds.push([&[1, 1, u8::from(payload.len() < content.len())][..], &plain, payload].concat());
+        seeds.push(
+            [
+                &[1, 1, u8::from(payload.len() < content.len())][..],
+                &plain,
+                payload,
+            ]
+            .concat(),
+        );
         pack.extend(record);
     }
     // The first record damaged, the second found behind it.
@@ -119,7 +133,11 @@ fn encoded(key: BlockKey, content: &[u8], offset: u64) -> Vec<u8> {
         key,
         payload_crc: crc32c::crc32c(packed.as_deref().unwrap_or(content)),
     };
-    [&header.encode(PACK, offset)[..], packed.as_deref().unwrap_or(content)].concat()
+    [
+        &header.encode(PACK, offset)[..],
+        packed.as_deref().unwrap_or(content),
+    ]
+    .concat()
 }
 
 #[cfg(test)]
