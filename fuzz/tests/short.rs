@@ -4,6 +4,7 @@ use peak_alloc::PeakAlloc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use vfsx_fuzz::{Mutator, TARGETS, Target, find, take};
+use vfsx_proto::{Event, MAX_FRAME, Metadata, NodeRef, Stamped, ToDaemon, decode, encode};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -35,6 +36,56 @@ fn every_decoder_bears_any_bytes_and_takes_no_more_memory_than_it_may() {
         }
     }
     the_bound_of_memory_is_seen_when_it_is_broken();
+    frames_full_of_the_shortest_items_take_what_the_format_says();
+}
+
+/// As `docs/formats/socket.md` has it.
+const FRAME_MEMORY: usize = 24 << 20;
+
+/// What takes most memory for its bytes.
+fn frames_full_of_the_shortest_items_take_what_the_format_says() {
+    let node = NodeRef {
+        dev: 0,
+        ino: 0,
+        btime_ns: 0,
+    };
+    let stamped = |event| Stamped {
+        sequence: 0,
+        time_ns: 0,
+        began_ns: 0,
+        event,
+    };
+    let metadata = Metadata {
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        atime: (0, 0),
+        xattrs: vec![(Vec::new(), Vec::new()); 130_000],
+    };
+    let attributes = Event::Metadata {
+        node,
+        path_hint: Vec::new(),
+        metadata,
+    };
+    for events in [
+        vec![stamped(Event::Flushed { handle: 0, node }); 32_000],
+        vec![stamped(attributes)],
+    ] {
+        let mut frame = Vec::new();
+        encode(&ToDaemon::Events(events), &mut frame).expect("fits into a frame");
+        assert!(frame.len() > MAX_FRAME - 8 * 1024);
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
+        let message: ToDaemon = decode(&frame[4..]).expect("is one");
+        let taken = HEAP.peak_usage() - before;
+        assert!(
+            taken < FRAME_MEMORY,
+            "{taken} bytes for a frame of {}",
+            frame.len()
+        );
+        drop(message);
+    }
 }
 
 fn given(target: &Target, input: &[u8]) {
