@@ -268,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_longer_than_a_line_or_nested_without_end_is_a_gap_of_unknown_cause() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let directory = scratch.path().join("data");
+        fs::create_dir(&directory).expect("makes");
+        let line = r#"{"since_ns":7,"reason":"RingFull"}"#;
+        let most = MAX_BYTES as usize;
+        let reason = |text: &str| {
+            fs::write(directory.join("aa"), text).expect("writes");
+            read(scratch.path(), "data").expect("reads")[0].gap.reason
+        };
+        assert_eq!(reason(&format!("{line:most$}")), GapReason::RingFull);
+        assert_eq!(reason(&format!("{line:0$}", most + 1)), GapReason::Unknown);
+        assert_eq!(reason(&"[".repeat(most)), GapReason::Unknown);
+        assert_eq!(reason(&"{\"since_ns\":".repeat(most / 12)), GapReason::Unknown);
+    }
+
+    #[test]
     fn a_standing_flag_counts_once_its_process_has_ended() {
         let scratch = tempfile::tempdir().expect("scratch");
         let live = scratch.path().join("data/live");
