@@ -402,14 +402,21 @@ async fn messages_played_back_in_any_order_change_nothing() {
         sent.push(commit(1, n * 10 - 9, n * 10, ops));
         client.commit(BUCKET, sent.last().unwrap()).await.unwrap();
     }
-    let newer = Commit {
+    let (key, content_, _) = block(b"compared");
+    client.put_blocks(vec![(key, content_)]).await.unwrap();
+    let part = Commit {
         resync: true,
-        ..commit(2, 0, 50, vec![])
+        ..commit(2, 0, 50, file(2, "a", b"compared"))
     };
-    client.commit(BUCKET, &newer).await.unwrap();
+    client.commit(BUCKET, &part).await.unwrap();
+    let (key, content_, _) = block(b"newest");
+    client.put_blocks(vec![(key, content_)]).await.unwrap();
+    let newest = commit(2, 51, 60, file(2, "a", b"newest"));
+    client.commit(BUCKET, &newest).await.unwrap();
+    sent.push(part);
     let (digest, head_) = (client.digest(BUCKET).await.unwrap(), head(&site).await);
     let position = client.position(BUCKET, SOURCE).await.unwrap();
-    // Backwards, each twice, by another connection, too.
+    // Backwards, and forwards, by another connection, too.
     let other = site.client(Role::Replicator).await;
     for client in [&client, &other] {
         for old in sent.iter().rev().chain(&sent) {
@@ -420,12 +427,12 @@ async fn messages_played_back_in_any_order_change_nothing() {
             );
         }
         // The last one is known: the answer is the point made then.
-        assert_eq!(client.commit(BUCKET, &newer).await.unwrap(), head_);
+        assert_eq!(client.commit(BUCKET, &newest).await.unwrap(), head_);
     }
     assert_eq!(client.digest(BUCKET).await.unwrap(), digest);
     assert_eq!(client.position(BUCKET, SOURCE).await.unwrap(), position);
     assert_eq!(head(&site).await, head_);
-    assert_eq!(content(&site, "/a", None).await, b"content 4");
+    assert_eq!(content(&site, "/a", None).await, b"newest");
 }
 
 #[tokio::test]
