@@ -157,13 +157,14 @@ fn bytes_left_over_or_out_of_order_are_damage() {
 /// A store that was scribbled over must not make whoever reads it divide by nothing, or reserve what it says.
 #[test]
 fn rows_that_say_what_none_can_be_are_damage() {
-    let with = |change: fn(&mut Object)| {
+    type Change = fn(&mut Object);
+    let with = |change: Change| {
         let mut object = object();
         change(&mut object);
         decode_object(&encode_object(&object))
     };
     assert!(with(|_| ()).is_ok());
-    let changes: [(fn(&mut Object), bool); 12] = [
+    let changes: [(Change, bool); 12] = [
         (|o| o.layout.block_size = 4096, true),
         (|o| o.layout.block_size = 0, false),
         (|o| o.layout.block_size = 4097, false),
