@@ -15,6 +15,7 @@ const ONE_INPUT: u64 = 10;
 const RSS_MIB: u64 = 2048;
 /// What libFuzzer itself is built with, and the linker.
 const PACKAGES: &[&str] = &["g++"];
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only this one; else all, one after another.

@@ -99,7 +99,7 @@ fn between(bytes: &[u8]) {
 }
 
 pub(super) fn put() -> BlockPutParams {
-    let plain = vec![7; 4096];
+    let plain = [7; 4096];
     BlockPutParams {
         blocks: vec![BlockContent {
             key: restfs_lib::model::BlockKey([1; 32]).into(),

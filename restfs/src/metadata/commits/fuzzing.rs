@@ -123,7 +123,7 @@ fn part() -> Vec<u8> {
     encoder.put_whole(b"ab", b"xyz");
     encoder.delete(b"c");
     let newer = [&b"row"[..], &[0; 8]].concat();
-    let mut value = vec![1; 600];
+    let mut value = [1; 600];
     value[300..305].fill(2);
     let before: &dyn KvRead = older;
     encoder.put(before, &newer, &value).expect("memory does not fail");
