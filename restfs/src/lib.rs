@@ -4,6 +4,8 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod interface;
 pub mod metadata;
 #[cfg(test)]

@@ -6,6 +6,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod intake;
 pub mod journal;
 pub mod metrics;

@@ -317,3 +317,70 @@ fn only_root_controls() {
         "the daemon checks for itself"
     );
 }
+
+/// The token of a site, sent to it and nowhere else.
+#[test]
+fn the_token_of_a_site_is_in_no_log_at_any_level() {
+    use std::io::{Read, Write};
+    const SECRET: &str = "2323232323232323232323232323232323232323232323232323232323232323";
+    let scratch = Scratch::new();
+    let site = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let address = site.local_addr().expect("has one");
+    fs::write(scratch.path("token"), format!("restfs_0101010101010101_{SECRET}")).expect("writes");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(scratch.path("token"), mode).expect("mode");
+    scratch.configure(
+        "vfsxd.toml",
+        &format!("[[site]]\nname = \"b\"\nurl = \"ws://{address}\"\ntoken_file = \"DIR/token\"\n"),
+    );
+    let log = fs::File::create(scratch.path("log")).expect("makes");
+    let mut child = Command::new(VFSXD)
+        .args(["--log", "trace", "--config"])
+        .arg(scratch.path("vfsxd.toml"))
+        .stderr(log)
+        .spawn()
+        .expect("starts");
+    // What it asks with has the token in it, so the log was written while it had reason to tell.
+    site.set_nonblocking(true).expect("sets");
+    let deadline = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match site.accept() {
+            Ok((stream, _)) => break stream,
+            Err(_) => {
+                assert!(Instant::now() < deadline, "vfsxd does not come to the site");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    };
+    stream.set_nonblocking(false).expect("sets");
+    stream.set_read_timeout(Some(PATIENCE)).expect("sets");
+    let (mut asked, mut bytes) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&asked).contains("\r\n\r\n") {
+        let count = stream.read(&mut bytes).expect("asks");
+        assert!(count > 0, "vfsxd closed the connection");
+        asked.extend_from_slice(&bytes[..count]);
+    }
+    assert!(String::from_utf8_lossy(&asked).contains(SECRET));
+    stream
+        .write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+        .expect("answers");
+    drop(stream);
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::TERM,
+    )
+    .expect("signals");
+    let mut daemon_ended = false;
+    while Instant::now() < deadline + PATIENCE && !daemon_ended {
+        daemon_ended = child.try_wait().expect("waits").is_some();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let log = fs::read_to_string(scratch.path("log")).expect("reads");
+    assert!(
+        log.contains("refuses the token"),
+        "the log does not reach so far: {log}"
+    );
+    assert!(!log.contains(&SECRET[..32]), "the token is in the log");
+}

@@ -293,6 +293,23 @@ fn a_frame_that_claims_too_much_is_refused_before_it_is_collected() {
 }
 
 #[test]
+fn a_frame_at_its_limit_is_taken() {
+    // The variants of both, and the length in three bytes.
+    let longest = |length: usize| {
+        ToModule::Refused(Refusal::UnknownShare {
+            share: "x".repeat(length),
+        })
+    };
+    let mut out = Vec::new();
+    encode(&longest(MAX_FRAME - 5), &mut out).unwrap();
+    assert_eq!(out.len(), 4 + MAX_FRAME);
+    let mut decoder = Decoder::default();
+    decoder.push(&out);
+    assert_eq!(decoder.next(), Ok(Some(longest(MAX_FRAME - 5))));
+    assert!(encode(&longest(MAX_FRAME - 4), &mut out).is_err());
+}
+
+#[test]
 fn bytes_after_a_message_and_unknown_messages_are_errors() {
     assert_eq!(
         decode::<ToModule>(&[0x03, 0x01, 0x00]),

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod install;
 mod lab;
 mod packages;
@@ -58,6 +59,12 @@ enum Command {
     /// have been true, and in the end every site must be identical with the share. The state of a failed round is kept.
     /// The last line of the output is one JSON object. Exit code 0 only when no round failed.
     Thrash(thrash::Arguments),
+    /// Gives every decoder bytes that nobody of ours would send, and looks for ones that break it.
+    ///
+    /// Builds the targets with coverage counted, which takes minutes the first time, and runs them one after another, or the one that
+    /// is named. What is found on the way is kept beneath the target directory, so a later run goes on from there; an input that
+    /// breaks a target is left in `fuzz/crashes` there. Exit code 0 only when there is none.
+    Fuzz(fuzz::Arguments),
     /// Makes the headers of the installed Samba ready, which the module is built against.
     SambaHeaders,
     /// Installs the module, the programs, their units, manual pages, completions and example configurations.
@@ -72,6 +79,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Thrash(arguments) => thrash::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::SambaHeaders => samba_headers::ensure().map(|dir| println!("{}", dir.display())),
         Command::Install(arguments) => install::run(&arguments),
     };

@@ -3,7 +3,7 @@
 use super::{Client, ClientError};
 use crate::content::{self, Difference};
 use crate::model::{BlockKey, Compression};
-use crate::wire::limits::{MAX_BLOCKS, MAX_PATCHED, TARGET_MESSAGE};
+use crate::wire::limits::{MAX_BLOCKS, MAX_PATCHED, MAX_PUT, TARGET_MESSAGE};
 use crate::wire::method::*;
 use crate::wire::values::Compression as WireCompression;
 use crate::wire::{Code, Content, Encoding, Hex, RpcError};
@@ -87,9 +87,9 @@ impl Client {
     }
 
     async fn put_whole(&self, blocks: Vec<BlockContent>) -> Result<u64, ClientError> {
-        let weigh = |block: &BlockContent| (block.encoded_len(self.0.encoding), 0);
+        let weigh = |block: &BlockContent| (block.encoded_len(self.0.encoding), block.length as usize);
         let encoded = blocks.iter().map(|block| weigh(block).0 as u64).sum();
-        for blocks in messages(blocks, weigh) {
+        for blocks in messages(blocks, MAX_PUT, weigh) {
             self.call::<BlockPut>(&BlockPutParams { blocks }).await?;
         }
         Ok(encoded)
@@ -106,7 +106,7 @@ impl Client {
             blocks.into_iter().map(|block| (block.whole.key, block)).collect();
         let weigh = |patch: &PatchContent| (patch.encoded_len(self.0.encoding), patch.length as usize);
         let (mut encoded, mut wanted) = (0, Vec::new());
-        for patches in messages(patches, weigh) {
+        for patches in messages(patches, MAX_PATCHED, weigh) {
             encoded += patches.iter().map(|patch| weigh(patch).0 as u64).sum::<u64>();
             for block in self.put_message(patches).await? {
                 wanted.extend(sent.remove(&block.key).map(|packed| (packed, block.sums)));
@@ -239,8 +239,8 @@ fn unpack(block: BlockContent, key: BlockKey) -> Result<Bytes, RpcError> {
 }
 
 /// Items, in order, cut into messages. `weigh`: an item's bytes in a message, and bytes of blocks that it makes the server
-/// build.
-fn messages<T>(items: Vec<T>, weigh: impl Fn(&T) -> (usize, usize)) -> Vec<Vec<T>> {
+/// build, at most `built` for a message.
+fn messages<T>(items: Vec<T>, built: usize, weigh: impl Fn(&T) -> (usize, usize)) -> Vec<Vec<T>> {
     let mut messages: Vec<Vec<T>> = Vec::new();
     let mut room = (0, 0);
     for item in items {
@@ -250,7 +250,7 @@ fn messages<T>(items: Vec<T>, weigh: impl Fn(&T) -> (usize, usize)) -> Vec<Vec<T
                 last.push(item)
             }
             _ => {
-                room = (TARGET_MESSAGE, MAX_PATCHED);
+                room = (TARGET_MESSAGE, built);
                 messages.push(vec![item]);
             }
         }
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn no_message_holds_more_than_a_server_takes() {
         let sizes = [1, TARGET_MESSAGE, 5, 5, TARGET_MESSAGE - 9, 1 << 30];
-        let cut = messages(sizes.to_vec(), |size| (*size, 0));
+        let cut = messages(sizes.to_vec(), MAX_PUT, |size| (*size, 0));
         assert_eq!(
             cut,
             [
@@ -277,9 +277,9 @@ mod tests {
                 vec![1 << 30]
             ]
         );
-        let cut = messages(vec![MAX_PATCHED / 2; 5], |size| (1, *size));
+        let cut = messages(vec![MAX_PATCHED / 2; 5], MAX_PATCHED, |size| (1, *size));
         assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
-        let cut = messages(vec![(); MAX_BLOCKS + 1], |()| (1, 1));
+        let cut = messages(vec![(); MAX_BLOCKS + 1], MAX_PUT, |()| (1, 1));
         assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_BLOCKS, 1]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Client, ClientError};
 use crate::model::{Object, ObjectId, Segment};
-use crate::wire::limits::MAX_PAGE;
+use crate::wire::limits::{MAX_ATTRIBUTES, MAX_PAGE};
 use crate::wire::method::*;
 use crate::wire::values::ObjectAt;
 use crate::wire::{Content, Name, RpcError, segment_from_wire};
@@ -115,15 +115,32 @@ impl Client {
             point,
             after: None,
         };
-        let mut attributes = Vec::new();
+        let (mut attributes, mut bytes) = (Vec::new(), 0);
         loop {
             let result = self.call::<AttributeList>(&params).await?;
+            let names = params
+                .after
+                .iter()
+                .chain(result.attributes.iter().map(|a| &a.name));
+            if !names.is_sorted_by(|a, b| a < b) {
+                return Err(self.odd("object.attribute.list: the names are out of order"));
+            }
+            if result.more && result.attributes.is_empty() {
+                return Err(self.odd("object.attribute.list: more promised, none sent"));
+            }
             params.after = result.attributes.last().map(|a| a.name.clone());
+            bytes += result
+                .attributes
+                .iter()
+                .map(|a| a.name.0.len() + a.value.0.len())
+                .sum::<usize>();
+            if bytes > MAX_ATTRIBUTES {
+                let text = format!("object.attribute.list: more than {MAX_ATTRIBUTES} bytes for one object");
+                return Err(self.odd(&text));
+            }
             attributes.extend(result.attributes.into_iter().map(|a| (a.name.0, a.value.0)));
-            match (result.more, &params.after) {
-                (false, _) => return Ok(attributes),
-                (true, Some(_)) => {}
-                (true, None) => return Err(self.odd("object.attribute.list: more promised, none sent")),
+            if !result.more {
+                return Ok(attributes);
             }
         }
     }
@@ -176,7 +193,11 @@ impl Client {
             offset,
             length,
         };
-        Ok(self.call::<ObjectRead>(&params).await?.content.0)
+        let content = self.call::<ObjectRead>(&params).await?.content.0;
+        if content.len() > length as usize {
+            return Err(self.odd("object.read: more bytes than asked for"));
+        }
+        Ok(content)
     }
 
     pub async fn set_attribute(

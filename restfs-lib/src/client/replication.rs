@@ -79,6 +79,10 @@ impl Client {
                 limit: page as u32,
             };
             let found = self.call::<TreeGroups>(&params).await?.groups;
+            let numbers = params.after.into_iter().chain(found.iter().map(|g| g.group));
+            if found.len() > page || !numbers.is_sorted_by(|a, b| a < b) {
+                return Err(self.odd("tree.groups: more than asked for, or out of order"));
+            }
             let end = found.len() < page;
             groups.extend(found.into_iter().map(|g| (g.group, g.digest.into())));
             if end {
@@ -110,10 +114,13 @@ impl Client {
                 return Err(self.odd("tree.rows: more rows promised, none sent"));
             }
             for row in result.rows {
-                rows.push((
-                    row.row.try_into().map_err(|e: RpcError| self.odd(&e.message))?,
-                    row.digest.into(),
-                ));
+                let key: RowKey = row.row.try_into().map_err(|e: RpcError| self.odd(&e.message))?;
+                // A list that goes round would never end.
+                let before = rows.last().map(|(row, _)| row).or(after.as_ref());
+                if rows.len() == limit || before.is_some_and(|before| *before >= key) {
+                    return Err(self.odd("tree.rows: more than asked for, or out of order"));
+                }
+                rows.push((key, row.digest.into()));
             }
             if !result.more {
                 break;

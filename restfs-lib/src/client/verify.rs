@@ -52,6 +52,10 @@ impl Client {
         if result.groups.is_empty() && result.more {
             return Err(self.odd("tree.recount: more groups promised, none sent"));
         }
+        let numbers = after.into_iter().chain(result.groups.iter().map(|g| g.group));
+        if !numbers.is_sorted_by(|a, b| a < b) {
+            return Err(self.odd("tree.recount: the groups are out of order"));
+        }
         let groups = result.groups.iter().map(|g| Recounted {
             group: g.group,
             kept: g.kept.into(),

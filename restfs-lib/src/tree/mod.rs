@@ -20,6 +20,8 @@ pub mod commit;
 mod compare;
 mod digest;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod keys;
 pub mod purge;

@@ -107,7 +107,7 @@ fn check_attribute_value(name: &[u8], value: &[u8]) -> Result<(), TreeError> {
     Ok(())
 }
 
-fn check_object(object: &Object) -> Result<(), String> {
+pub(super) fn check_object(object: &Object) -> Result<(), String> {
     object.layout.validate().map_err(|error| error.to_string())?;
     if object.mode > 0o7777 {
         return Err(format!("mode {:o} has more than permission bits", object.mode));

@@ -15,6 +15,9 @@ pub const MAX_PIECES: usize = 1_024;
 /// Plain bytes of the blocks that one `block.patch` makes: as much to store as the longest message with whole blocks,
 /// however short this one is.
 pub const MAX_PATCHED: usize = MAX_MESSAGE;
+/// Plain bytes of the blocks of one `block.put`, however short the message is: without it 4,096 blocks that say 4 MiB each, a hundred
+/// bytes long, would keep a thread unpacking 16 GiB.
+pub const MAX_PUT: usize = 4 * MAX_MESSAGE;
 /// Plain bytes of the bases that the server reads for one `block.patch`; a base is read whole, whatever the length of what is
 /// made of it. More than twice as long as the blocks they are only for files that were cut, and those may travel whole.
 pub const MAX_BASES: usize = 2 * MAX_PATCHED;
@@ -38,6 +41,9 @@ pub const MAX_PATH: usize = 4095;
 pub const MAX_ATTRIBUTE_NAME: usize = 255;
 /// Value of an attribute, bytes (Linux `XATTR_SIZE_MAX`).
 pub const MAX_ATTRIBUTE_VALUE: usize = 64 * 1024;
+/// Names and values of all attributes of one object, bytes, that a client takes: more than Linux can list (64 KiB of names, 64 KiB
+/// for each value). A site without end would fill the client's memory.
+pub const MAX_ATTRIBUTES: usize = 1024 * 1024 * 1024;
 /// Names of buckets, sources and tokens, bytes.
 pub const MAX_LABEL: usize = 63;
 /// Text of a point (`-2h`, a time, a number), bytes.

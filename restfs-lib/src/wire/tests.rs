@@ -1,5 +1,6 @@
 //! Both encodings give back what was put in, and their bytes do not change by accident.
 
+mod bounds;
 mod patch;
 
 use super::method::*;

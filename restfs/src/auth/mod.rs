@@ -1,5 +1,7 @@
 //! Who may do what: tokens, roles, and the identity of a connection.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod token;
 pub(crate) mod tokens;

@@ -135,7 +135,7 @@ fn key(id: &str) -> Vec<u8> {
     [&[PREFIX], id.as_bytes()].concat()
 }
 
-fn encode(record: &TokenRecord) -> Result<Vec<u8>, RpcError> {
+pub(super) fn encode(record: &TokenRecord) -> Result<Vec<u8>, RpcError> {
     let stored = Stored {
         name: record.name.clone(),
         hash: record.hash,
@@ -147,7 +147,7 @@ fn encode(record: &TokenRecord) -> Result<Vec<u8>, RpcError> {
     postcard::to_extend(&stored, vec![VERSION]).map_err(|e| RpcError::new(Code::Internal, e.to_string()))
 }
 
-fn decode(id: &str, value: &[u8]) -> Result<TokenRecord, RpcError> {
+pub(super) fn decode(id: &str, value: &[u8]) -> Result<TokenRecord, RpcError> {
     let damaged = || {
         RpcError::new(
             Code::Corrupt,

@@ -61,13 +61,24 @@ impl Ls {
         };
         loop {
             let page = client.call::<ObjectList>(&params).await?;
+            let names = params
+                .after
+                .iter()
+                .chain(page.entries.iter().map(|entry| &entry.name));
+            // A list that goes round would never end.
+            if !names.is_sorted_by(|a, b| a < b) || (page.more && page.entries.is_empty()) {
+                bail!(
+                    "ls {}: the server's list of names is out of order",
+                    self.target.bucket
+                );
+            }
             params.after = page.entries.last().map(|entry| entry.name.clone());
             if out.json {
                 all.extend(page.entries);
             } else {
                 output::print(lines(&page.entries).as_bytes())?;
             }
-            if !page.more || params.after.is_none() {
+            if !page.more {
                 break;
             }
         }
@@ -209,7 +220,7 @@ impl Cat {
                 .read(bucket, self.target.object(), Some(point), offset, READ)
                 .await?;
             output::print(&content)?;
-            offset += content.len() as u64;
+            offset = offset.saturating_add(content.len() as u64);
             if content.len() < READ as usize {
                 return Ok(());
             }

@@ -21,6 +21,7 @@ use output::Output;
 use restfs_lib::client::ClientError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+pub(crate) use target::fuzz as fuzz_target;
 
 /// RestFS: keeps buckets of files with their whole history.
 #[derive(Debug, Parser)]
@@ -123,8 +124,8 @@ fn one_line(error: &anyhow::Error) -> String {
         Some(ClientError::Remote { message, .. }) => message.clone(),
         _ => chain(error),
     };
-    // A library's text may have line breaks.
-    text.replace('\n', " ")
+    // A library's text may have line breaks, and a server's whatever it likes.
+    output::name(text.replace('\n', " ").as_bytes())
 }
 
 /// An error with its causes, but no cause that the text before has already told.

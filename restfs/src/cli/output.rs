@@ -37,7 +37,11 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         .iter()
         .map(|name| name.trim_start_matches('>').to_owned())
         .collect();
-    let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| name(cell.as_bytes())).collect())
+        .collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(&rows).collect();
     let width = |column: usize| {
         lines
             .iter()
@@ -68,7 +72,7 @@ pub(super) fn list(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     pairs
         .iter()
-        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
+        .map(|(what, value)| format!("{what:<width$}  {}\n", name(value.as_bytes())))
         .collect()
 }
 
@@ -132,6 +136,13 @@ mod tests {
             &[vec!["a".into(), "1234567".into(), String::new()]],
         );
         assert_eq!(text, "name    bytes  x\na     1234567\n");
+    }
+
+    #[test]
+    fn what_a_server_sends_cannot_write_over_the_terminal() {
+        let text = table(&["a"], &[vec!["x\x1b[2J\ny".into()]]);
+        assert_eq!(text, "a\nx\u{fffd}[2J\u{fffd}y\n");
+        assert_eq!(list(&[("a", "x\r".into())]), "a  x\u{fffd}\n");
     }
 
     #[test]

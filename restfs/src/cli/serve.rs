@@ -5,11 +5,15 @@ use crate::config::Config;
 use crate::server::Server;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use restfs_lib::client::may_be_logged;
 use restfs_lib::manager::{self, Watchdog};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -74,9 +78,10 @@ pub(super) fn start_log(level: Option<&str>, default: &str, json: bool) -> Resul
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    let secrets = filter_fn(may_be_logged);
     let started = match json {
-        true => builder.json().try_init(),
-        false => builder.try_init(),
+        true => builder.json().finish().with(secrets).try_init(),
+        false => builder.finish().with(secrets).try_init(),
     };
     started.map_err(|e| anyhow!("log: {e}"))
 }

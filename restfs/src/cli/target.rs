@@ -21,6 +21,14 @@ pub(super) fn parser() -> impl clap::builder::TypedValueParser<Value = Target> {
     OsStringValueParser::new().try_map(|text: OsString| Target::parse(&text))
 }
 
+/// For the fuzz targets.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(target) = Target::parse(OsStr::from_bytes(bytes)) {
+        assert!(!target.bucket.is_empty());
+        let _ = (target.object(), target.name());
+    }
+}
+
 impl Target {
     fn parse(text: &OsStr) -> Result<Self, String> {
         let bytes = text.as_bytes();

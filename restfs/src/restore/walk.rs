@@ -20,6 +20,9 @@ const PAGE: usize = 1000;
 const KEEP_OPEN: usize = 128;
 /// Deeper trees are taken for an endless one. Paths that Samba can use have at most 2,048 components.
 const MAX_DEPTH: usize = 4096;
+/// Longest path in bytes of a directory that is gone into: eight times what a system call takes. Those of all directories on the way are
+/// in memory, so this and the depth bound that to 128 MiB.
+const MAX_PATH: usize = 32 * 1024;
 
 pub(super) struct Walk<'a> {
     job: Job<'a>,
@@ -157,6 +160,11 @@ impl<'a> Walk<'a> {
         if self.frames.len() >= MAX_DEPTH {
             return Err(Trouble::Problem(format!(
                 "directories deeper than {MAX_DEPTH} are not restored"
+            )));
+        }
+        if path.len() > MAX_PATH {
+            return Err(Trouble::Problem(format!(
+                "directories with paths of more than {MAX_PATH} bytes are not restored"
             )));
         }
         if !self.directories.insert(child) {

@@ -6,7 +6,7 @@ use crate::storage::StoreError;
 use bytes::Bytes;
 use restfs_lib::content::{compress, page_sums, verify};
 use restfs_lib::model::{BlockKey, Compression};
-use restfs_lib::wire::limits::{MAX_BASES, MAX_BLOCKS, MAX_PATCHED, TARGET_MESSAGE};
+use restfs_lib::wire::limits::{MAX_BASES, MAX_BLOCKS, MAX_PATCHED, MAX_PUT, TARGET_MESSAGE};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::Compression as WireCompression;
 use restfs_lib::wire::{Code, Content, Encoding, RpcError, check};
@@ -28,6 +28,11 @@ pub(super) fn missing(
 pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams) -> Result<Done, RpcError> {
     identity.check(Need::Replicate)?;
     check::count(params.blocks.len(), MAX_BLOCKS, "blocks")?;
+    let bytes: u64 = params.blocks.iter().map(|block| u64::from(block.length)).sum();
+    if bytes > MAX_PUT as u64 {
+        let text = format!("blocks of {bytes} bytes are more than the limit of {MAX_PUT} in one call");
+        return Err(RpcError::new(Code::TooLarge, text));
+    }
     service.space.for_content()?;
     for block in params.blocks {
         let key = BlockKey::from(block.key);

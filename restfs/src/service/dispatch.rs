@@ -1,8 +1,8 @@
 //! From a method's name to the function that does it.
 
 use super::{
-    Service, admin, attribute, block, bucket, content, edit, object, point, purge, replication, token, tree,
-    upkeep, verify,
+    Service, admin, attribute, block, bucket, content, edit, need, object, point, purge, replication, token,
+    tree, upkeep, verify,
 };
 use crate::auth::Identity;
 use restfs_lib::wire::method::*;
@@ -31,6 +31,8 @@ impl Service {
         method: &str,
         params: Payload,
     ) -> Result<Payload, RpcError> {
+        // Before the params are looked at. Each method checks again, with the bucket that they name.
+        identity.check(need::of(method).ok_or_else(|| unknown(method))?)?;
         let call = Call {
             service: self,
             identity,
@@ -82,12 +84,13 @@ impl Service {
             TreeRows::NAME => call.read::<TreeRows>(tree::rows).await,
             TreeRecount::NAME => call.read::<TreeRecount>(verify::groups).await,
 
-            _ => Err(RpcError::new(
-                Code::MethodNotFound,
-                format!("there is no method {method:?}"),
-            )),
+            _ => Err(unknown(method)),
         }
     }
+}
+
+fn unknown(method: &str) -> RpcError {
+    RpcError::new(Code::MethodNotFound, format!("there is no method {method:?}"))
 }
 
 /// A method that is done in one go, by a thread that may block.

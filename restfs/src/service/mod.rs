@@ -9,6 +9,7 @@ mod content;
 mod dispatch;
 mod edit;
 mod failure;
+mod need;
 mod object;
 mod point;
 mod purge;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, RwLock, Semaphore};
 
+pub(crate) use point::fuzz as fuzz_point;
 pub use space::Space;
 pub use upkeep::{GcOptions, ScrubOptions, Upkeep};
 

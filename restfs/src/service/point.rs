@@ -101,6 +101,15 @@ fn too_early(kv: &dyn KvRead, bucket: &Bucket, at: &str) -> RpcError {
     RpcError::new(Code::NotFound, text)
 }
 
+/// For the fuzz targets.
+pub(crate) fn fuzz(text: &str) {
+    for now_ns in [0, i64::MAX, i64::MIN] {
+        if let Err(error) = parse(text, now_ns) {
+            assert!(error.message.len() < 1024, "{error}");
+        }
+    }
+}
+
 pub(super) fn parse(text: &str, now_ns: i64) -> Result<PointText, RpcError> {
     let wrong = || {
         let shown: String = text.chars().take(MAX_POINT_TEXT).collect();

@@ -231,11 +231,15 @@ fn step(
     position: Option<Position>,
     request: &Request,
 ) -> Result<Step, RpcError> {
-    // A resync states what rows are, whatever was before; sent twice it does no harm.
-    if request.resync {
-        return Ok(Step::Next);
-    }
     let at = position.unwrap_or_default();
+    // A resync states what rows are, whatever was before; sent twice it does no harm. But what followed it in its epoch is newer:
+    // a part that comes after that, late or played back, would lay old rows over it.
+    if request.resync {
+        return match request.epoch == at.epoch && request.last < at.sequence {
+            true => Err(out_of_order(at, request)),
+            false => Ok(Step::Next),
+        };
+    }
     if request.first == at.sequence.saturating_add(1) {
         return Ok(Step::Next);
     }

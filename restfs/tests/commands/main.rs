@@ -3,7 +3,9 @@
 mod content;
 mod errors;
 mod gc;
+mod hostile;
 mod manager;
 mod place;
+mod secrets;
 mod setting_up;
 mod upkeep;

@@ -11,6 +11,7 @@ mod patch;
 mod purge;
 mod rebuild;
 mod replication;
+mod roles;
 mod scrub;
 mod space;
 mod verify;

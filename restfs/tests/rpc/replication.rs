@@ -387,3 +387,86 @@ async fn digests_groups_and_rows_come_page_by_page() {
     }
     assert_eq!(sum, digest);
 }
+
+/// Somebody recorded what a source sent and plays it back, in any order: nothing of it is done again, and nothing goes back.
+#[tokio::test]
+async fn messages_played_back_in_any_order_change_nothing() {
+    let (site, client) = site().await;
+    let mut sent = Vec::new();
+    for n in 1..=4u64 {
+        let text = format!("content {n}");
+        let (key, content_, _) = block(text.as_bytes());
+        client.put_blocks(vec![(key, content_)]).await.unwrap();
+        let mut ops = if n == 1 { vec![root()] } else { Vec::new() };
+        ops.extend(file(2, "a", text.as_bytes()));
+        sent.push(commit(1, n * 10 - 9, n * 10, ops));
+        client.commit(BUCKET, sent.last().unwrap()).await.unwrap();
+    }
+    let (key, content_, _) = block(b"compared");
+    client.put_blocks(vec![(key, content_)]).await.unwrap();
+    let part = Commit {
+        resync: true,
+        ..commit(2, 0, 50, file(2, "a", b"compared"))
+    };
+    client.commit(BUCKET, &part).await.unwrap();
+    let (key, content_, _) = block(b"newest");
+    client.put_blocks(vec![(key, content_)]).await.unwrap();
+    let newest = commit(2, 51, 60, file(2, "a", b"newest"));
+    client.commit(BUCKET, &newest).await.unwrap();
+    sent.push(part);
+    let (digest, head_) = (client.digest(BUCKET).await.unwrap(), head(&site).await);
+    let position = client.position(BUCKET, SOURCE).await.unwrap();
+    // Backwards, and forwards, by another connection, too.
+    let other = site.client(Role::Replicator).await;
+    for client in [&client, &other] {
+        for old in sent.iter().rev().chain(&sent) {
+            let answer = client.commit(BUCKET, old).await;
+            assert!(
+                matches!(&answer, Err(e) if matches!(e.code(), Some(Code::Fenced | Code::OutOfOrder))),
+                "{answer:?}"
+            );
+        }
+        // The last one is known: the answer is the point made then.
+        assert_eq!(client.commit(BUCKET, &newest).await.unwrap(), head_);
+    }
+    assert_eq!(client.digest(BUCKET).await.unwrap(), digest);
+    assert_eq!(client.position(BUCKET, SOURCE).await.unwrap(), position);
+    assert_eq!(head(&site).await, head_);
+    assert_eq!(content(&site, "/a", None).await, b"newest");
+}
+
+#[tokio::test]
+async fn a_replicator_bound_to_one_bucket_gets_at_no_other() {
+    let (site, client) = site().await;
+    client
+        .commit(BUCKET, &commit(1, 1, 1, vec![root()]))
+        .await
+        .unwrap();
+    let mine = BucketCreateParams {
+        bucket: "mine".to_owned(),
+        layout: None,
+    };
+    site.admin().await.call::<BucketCreate>(&mine).await.unwrap();
+    let token = site.token(Role::Replicator, Some("mine")).await.token;
+    let bound = Client::connect(&site.endpoint().with_token(token)).await.unwrap();
+    bound
+        .commit("mine", &commit(1, 1, 1, vec![root()]))
+        .await
+        .unwrap();
+    assert_eq!(
+        code(bound.commit(BUCKET, &commit(1, 2, 2, vec![])).await),
+        Code::Forbidden
+    );
+    assert_eq!(code(bound.position(BUCKET, SOURCE).await), Code::Forbidden);
+    assert_eq!(code(bound.digest(BUCKET).await), Code::Forbidden);
+    assert_eq!(code(bound.groups(BUCKET, None, 1).await), Code::Forbidden);
+    assert_eq!(
+        code(bound.stat(BUCKET, ObjectAt::path("/"), None).await),
+        Code::Forbidden
+    );
+    assert_eq!(
+        code(bound.read(BUCKET, ObjectAt::path("/a"), None, 0, 1).await),
+        Code::Forbidden
+    );
+    assert_eq!(code(bound.resolve_point(BUCKET, "latest").await), Code::Forbidden);
+}

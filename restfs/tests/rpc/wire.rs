@@ -272,3 +272,28 @@ async fn every_method_that_is_documented_exists_and_the_other_way_round() {
         assert_eq!(answer["error"]["code"], -32602, "{method}");
     }
 }
+
+/// A hundred bytes that say that they are a block of 4 MiB, thousands of times: the server does not begin to unpack them.
+#[tokio::test]
+async fn blocks_that_would_become_more_than_a_call_may_are_refused_before_they_are_unpacked() {
+    use restfs_lib::wire::limits::{MAX_BLOCK, MAX_PUT};
+    use restfs_lib::wire::values::Compression;
+    let site = Site::start().await;
+    let client = site.client(Role::Replicator).await;
+    let plain = vec![0; MAX_BLOCK];
+    let packed = restfs_lib::content::compress(&plain, restfs_lib::model::Compression::Zstd).unwrap();
+    let bomb = BlockContent {
+        key: block(&plain).0.into(),
+        length: MAX_BLOCK as u32,
+        compression: Compression::Zstd,
+        content: restfs_lib::wire::Content(packed.into()),
+    };
+    let put = async |count: usize| {
+        let blocks = vec![bomb.clone(); count];
+        client.call::<BlockPut>(&BlockPutParams { blocks }).await
+    };
+    put(MAX_PUT / MAX_BLOCK).await.unwrap();
+    let error = put(MAX_PUT / MAX_BLOCK + 1).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::TooLarge));
+    assert!(error.to_string().contains("more than the limit of"), "{error}");
+}

@@ -2,11 +2,15 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use restfs_lib::client::may_be_logged;
 use restfs_lib::manager::{self, Watchdog};
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use vfsx_daemon::cli::vfsxd::Arguments;
 use vfsx_daemon::config::Config;
 use vfsx_daemon::control::ControlServer;
@@ -68,10 +72,11 @@ fn start_log(arguments: &Arguments, config: &Config) -> Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+    let secrets = filter_fn(may_be_logged);
     if arguments.log_json {
-        log.json().init()
+        log.json().finish().with(secrets).init()
     } else {
-        log.with_ansi(false).init()
+        log.with_ansi(false).finish().with(secrets).init()
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ mod audit;
 mod dirt;
 mod exclude;
 mod feeder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod kept;
 mod moments;
 mod open;

@@ -1,6 +1,8 @@
 //! `/etc/vfsx/vfsxd.toml`: read, checked against the machine, and resolved. Documented in `docs/vfsxd.md`.
 
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
 mod units;
 mod validate;
 

@@ -151,7 +151,7 @@ fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 /// One that cannot be understood still says that there was a gap, since the file's own time at the latest.
-fn parse(path: PathBuf) -> io::Result<Flag> {
+pub(super) fn parse(path: PathBuf) -> io::Result<Flag> {
     let metadata = fs::symlink_metadata(&path)?;
     let modified = metadata
         .mtime()
@@ -265,6 +265,23 @@ mod tests {
         fs::write(directory.join("ab".repeat(16)), line).expect("writes");
         let found = read(scratch.path(), "data").expect("reads");
         assert_eq!(found[0].unless, Some((Session([0xAB; 16]), 9)));
+    }
+
+    #[test]
+    fn a_flag_longer_than_a_line_or_nested_without_end_is_a_gap_of_unknown_cause() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let directory = scratch.path().join("data");
+        fs::create_dir(&directory).expect("makes");
+        let line = r#"{"since_ns":7,"reason":"RingFull"}"#;
+        let most = MAX_BYTES as usize;
+        let reason = |text: &str| {
+            fs::write(directory.join("aa"), text).expect("writes");
+            read(scratch.path(), "data").expect("reads")[0].gap.reason
+        };
+        assert_eq!(reason(&format!("{line:most$}")), GapReason::RingFull);
+        assert_eq!(reason(&format!("{line:0$}", most + 1)), GapReason::Unknown);
+        assert_eq!(reason(&"[".repeat(most)), GapReason::Unknown);
+        assert_eq!(reason(&"{\"since_ns\":".repeat(most / 12)), GapReason::Unknown);
     }
 
     #[test]

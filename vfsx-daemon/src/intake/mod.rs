@@ -10,6 +10,8 @@ mod capture;
 mod commits;
 mod connection;
 mod flags;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshakes;
 mod memory;
 mod moments;

@@ -179,6 +179,14 @@ impl ShareIntake {
     }
 }
 
+/// What [`ShareIntake::take_spool`] would read, for the fuzz targets.
+pub(super) fn read_whole(file: &File) {
+    let Ok(mut frames) = Frames::open(file) else {
+        return;
+    };
+    while let Ok(Some(_)) = frames.next() {}
+}
+
 /// The messages of a spool file.
 struct Frames<'a> {
     file: &'a File,

@@ -24,6 +24,8 @@ const SMALL_BODY: usize = 128;
 pub(super) const MAX_RECORD: usize = 1024 * 1024;
 /// Longest whole record.
 pub(super) const MAX_ENCODED: usize = PREFIX + MAX_RECORD;
+/// Shortest whole record: none is without a payload.
+pub(super) const MIN_ENCODED: usize = PREFIX + FIXED;
 
 const HEADER_FIXED: usize = 8 + 2 + 2 + 4 + 8 + 4;
 const HEADER_ROW: usize = 16 + 8 + 1;
@@ -117,6 +119,23 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<(Record, usize), DecodeError
 pub(super) fn peek_sequence(bytes: &[u8]) -> Result<u64, DecodeError> {
     let (body, _) = checked_body(bytes)?;
     Ok(u64::from_le_bytes(Fields(body).take()?))
+}
+
+/// What a record that begins here would be, before its checksum is looked at.
+pub(super) struct Claim {
+    pub(super) sequence: u64,
+    /// Bytes to sum up.
+    pub(super) length: usize,
+}
+
+/// `None`: no whole record begins here.
+pub(super) fn claimed(bytes: &[u8]) -> Option<Claim> {
+    let mut fields = Fields(bytes);
+    let length = u32::from_le_bytes(fields.take().ok()?) as usize;
+    fields.take::<4>().ok()?;
+    let possible = (FIXED..=MAX_RECORD).contains(&length) && fields.0.len() >= length;
+    let sequence = u64::from_le_bytes(fields.take().ok()?);
+    possible.then_some(Claim { sequence, length })
 }
 
 fn checked_body(bytes: &[u8]) -> Result<(&[u8], usize), DecodeError> {

@@ -7,6 +7,8 @@
 mod append;
 mod codec;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod open;
 mod reader;
 mod record;

@@ -98,7 +98,7 @@ fn examine(file: Arc<dyn StorageFile>, first: u64, floor: u64, path: &str) -> io
         Ok(opened) => opened,
         Err(error) => {
             tracing::error!(path, %error, "the newest journal segment has a damaged header");
-            let highest = Walk::at(file, 0).highest_beyond()?.unwrap_or(first);
+            let highest = Walk::at(file, 0).highest_beyond(first)?.unwrap_or(first);
             let first = highest.max(first).max(floor).saturating_add(1);
             return Ok(End::Begin {
                 first,
@@ -123,7 +123,7 @@ fn examine(file: Arc<dyn StorageFile>, first: u64, floor: u64, path: &str) -> io
         }
     };
     sessions.all_synced();
-    if torn && let Some(highest) = Walk::at(Arc::clone(&file), end + 1).highest_beyond()? {
+    if torn && let Some(highest) = Walk::at(Arc::clone(&file), end + 1).highest_beyond(last + 1)? {
         tracing::error!(
             path,
             offset = end,

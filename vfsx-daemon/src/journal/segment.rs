@@ -1,6 +1,6 @@
 //! Segment files: their names, their headers, and walking over their records.
 
-use super::codec::{self, DecodeError, HEADER_PROBE, Header, MAX_ENCODED};
+use super::codec::{self, DecodeError, HEADER_PROBE, Header, MAX_ENCODED, MIN_ENCODED};
 use super::record::Record;
 use restfs_lib::disk::{Storage, StorageFile};
 use std::io;
@@ -11,6 +11,13 @@ const SUFFIX: &str = ".journal";
 pub(super) const TEMPORARY: &str = "new.tmp";
 /// Bytes read at once.
 const CHUNK: usize = 256 * 1024;
+/// What the search behind damage may sum up, in bytes for each byte that it looks at. Records are summed up once; only content that
+/// was made to look like records costs more.
+const SUMMED: u64 = 16;
+/// The same for what is short.
+const SUMMED_AT_LEAST: u64 = 4 * MAX_ENCODED as u64;
+/// No journal counts so far: a file that is named by more is none of its segments.
+const MAX_FIRST: u64 = i64::MAX as u64;
 
 /// `00000000000000000042.journal`: named by the first sequence, so that names sort as sequences do.
 pub(super) fn name(first: u64) -> String {
@@ -19,7 +26,10 @@ pub(super) fn name(first: u64) -> String {
 
 pub(super) fn parse_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    let first = (digits.len() == 20).then(|| digits.parse().ok())??;
+    // `+` is no digit to us, and records are counted from 1.
+    let ours = digits.bytes().all(|byte| byte.is_ascii_digit());
+    (ours && (1..=MAX_FIRST).contains(&first)).then_some(first)
 }
 
 /// First sequences of all segments, oldest first.
@@ -131,9 +141,15 @@ impl Walk {
         }
     }
 
-    /// Highest sequence of a record with a right checksum anywhere after here. Such a one after damage means that the
-    /// damage may be older than the last sync, so that acknowledged records may be in it.
-    pub(super) fn highest_beyond(&mut self) -> io::Result<Option<u64>> {
+    /// Highest sequence of a record with a right checksum anywhere after here, where record `expected` would be next. Such a one
+    /// after damage means that the damage may be older than the last sync, so that acknowledged records may be in it.
+    ///
+    /// What stands here may be content that a client has chosen: bytes that look like records with other sequences than can follow
+    /// are none, and when so many look right that to sum them all up would take for ever, the highest that could be is the answer.
+    pub(super) fn highest_beyond(&mut self, expected: u64) -> io::Result<Option<u64>> {
+        let left = self.file.length()?.saturating_sub(self.offset);
+        let possible = expected..=expected.saturating_add(left / MIN_ENCODED as u64);
+        let mut room = left.saturating_mul(SUMMED).max(SUMMED_AT_LEAST);
         let mut highest = None;
         loop {
             self.reload(CHUNK)?;
@@ -145,8 +161,14 @@ impl Walk {
             let reach = window.len().min(CHUNK);
             for at in 0..reach {
                 let Some(rest) = window.get(at..) else { break };
-                if let Ok(sequence) = codec::peek_sequence(rest) {
-                    highest = highest.max(Some(sequence));
+                let claim = codec::claimed(rest).filter(|claim| possible.contains(&claim.sequence));
+                let Some(claim) = claim else { continue };
+                match room.checked_sub(claim.length as u64) {
+                    Some(less) => room = less,
+                    None => return Ok(Some(*possible.end())),
+                }
+                if codec::peek_sequence(rest).is_ok() {
+                    highest = highest.max(Some(claim.sequence));
                 }
             }
             self.advance(reach);

@@ -1,7 +1,7 @@
 //! Buckets, commits, floors, positions, sums.
 
 use super::row::LayoutRow;
-use super::{decode, encode};
+use super::{damaged, decode, encode};
 use crate::model::{BucketId, Digest, Layout, ObjectId};
 use crate::tree::bucket::Bucket;
 use crate::tree::commit::{Commit, CommitInfo, Position};
@@ -69,11 +69,16 @@ pub(in crate::tree) fn encode_bucket(bucket: &Bucket) -> Vec<u8> {
 }
 
 pub(in crate::tree) fn decode_bucket(id: BucketId, bytes: &[u8]) -> Result<Bucket, TreeError> {
-    let record: BucketRecord = decode(bytes, "a bucket's record")?;
+    let what = "a bucket's record";
+    let record: BucketRecord = decode(bytes, what)?;
+    let layout = Layout::from(record.layout);
+    layout
+        .validate()
+        .map_err(|why| damaged(what, &format!("says what none can be: {why}")))?;
     Ok(Bucket {
         id,
         name: record.name,
-        layout: Layout::from(record.layout),
+        layout,
         created_ns: record.created_ns,
         head: record.head,
         next_object: ObjectId(record.next_object),

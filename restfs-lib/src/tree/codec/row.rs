@@ -2,9 +2,11 @@
 
 use super::{VERSION, damaged, decode, encode, versioned};
 use crate::model::{
-    BlockKey, BlockRef, Compression, Hash, HashAlgorithm, Kind, Layout, Object, ObjectId, Segment, Time,
+    BlockKey, BlockRef, Compression, Hash, HashAlgorithm, Kind, Layout, MAX_BLOCK_SIZE, MAX_SEGMENT_BLOCKS,
+    Object, ObjectId, Segment, Time,
 };
 use crate::tree::TreeError;
+use crate::tree::valid::check_object;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -82,8 +84,12 @@ pub(in crate::tree) fn encode_object(object: &Object) -> Vec<u8> {
     encode(&ObjectRow::from(object))
 }
 
+/// Of an object that could be put: who reads it divides by its block size.
 pub(in crate::tree) fn decode_object(bytes: &[u8]) -> Result<Object, TreeError> {
-    decode::<ObjectRow>(bytes, "an object's row").map(Object::from)
+    let what = "an object's row";
+    let object = decode::<ObjectRow>(bytes, what).map(Object::from)?;
+    check_object(&object).map_err(|why| damaged(what, &format!("says what none can be: {why}")))?;
+    Ok(object)
 }
 
 /// The value as it is, behind the version byte.
@@ -120,6 +126,12 @@ pub(in crate::tree) fn decode_segment(bytes: &[u8]) -> Result<Segment, TreeError
     let rows: Vec<PlacedBlockRow> = decode(bytes, what)?;
     if !rows.is_sorted_by(|a, b| a.position < b.position) {
         return Err(damaged(what, "is out of order"));
+    }
+    let lengths = 1..=MAX_BLOCK_SIZE;
+    let possible =
+        |row: &PlacedBlockRow| row.position < MAX_SEGMENT_BLOCKS && lengths.contains(&row.block.length);
+    if !rows.iter().all(possible) {
+        return Err(damaged(what, "has a block that none can have"));
     }
     let blocks = rows
         .into_iter()

@@ -33,6 +33,19 @@ pub(super) struct Known {
     pub(super) length: u64,
 }
 
+impl Known {
+    /// A file that is in no folder.
+    pub(super) fn alone(file: Arc<dyn StorageFile>, header: FileHeader, length: u64) -> Self {
+        Self {
+            name: String::new(),
+            path: PathBuf::new(),
+            file,
+            header,
+            length,
+        }
+    }
+}
+
 /// What is in the folder: images and logs, each by rising numbers.
 #[derive(Clone, Default)]
 pub(super) struct Listing {

@@ -7,6 +7,8 @@
 
 mod check;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod reader;
 mod rebuild;

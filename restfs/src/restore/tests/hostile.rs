@@ -242,3 +242,27 @@ fn control_characters_of_names_do_not_reach_the_terminal() {
     let summary = tree.restore(&dest).unwrap();
     assert_eq!(summary.problems[0].path, "/\u{FFFD}[31mred");
 }
+
+/// The walk has the paths of all directories on the way in memory: thousands of them, each longer than the one before.
+#[test]
+fn paths_without_end_are_a_problem_and_take_no_memory_without_end() {
+    let mut tree = Tree::new();
+    let name = "x".repeat(255);
+    let mut dir = ROOT;
+    for _ in 0..140 {
+        dir = tree.dir(dir, &name);
+    }
+    let options = Options {
+        dry_run: true,
+        ..Options::default()
+    };
+    let (_scratch, dest) = dest();
+    let summary = restore(&tree, &dest, &options, &()).unwrap();
+    // 128 of 256 bytes each are at the limit.
+    assert_eq!((summary.directories, summary.problem_count), (129, 1));
+    assert!(
+        summary.problems[0].what.contains("more than 32768 bytes"),
+        "{:?}",
+        summary.problems
+    );
+}

@@ -4,6 +4,8 @@
 //! index does not have yet is in a bounded table in memory, and is read from the packs' ends at the next start.
 
 mod cache;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 mod index;
 mod indexer;

@@ -179,3 +179,79 @@ fn sessions_survive_that_their_records_are_trimmed() {
     assert_eq!(journal.acknowledged(Session([2; 16])), 200);
     assert_eq!(journal.open_sessions(), [Session([1; 16]), Session([2; 16])]);
 }
+
+/// The newest segment, but for its last record, and behind it what a power cut left.
+fn torn_with(left: &[u8]) -> (Faulty, u64) {
+    let (storage, newest, count) = filled_with_tail();
+    let file = storage.open(&newest).expect("is there");
+    let end = file.length().expect("has one");
+    // A record that is none: its length is there, and what it was to hold is not.
+    let torn = [&[200, 0, 0, 0, 1, 2, 3, 4][..], left].concat();
+    file.write_at(&torn, end).expect("no faults");
+    file.sync_data().expect("no faults");
+    (storage, count)
+}
+
+/// A client chooses what is in its files, and with `copy` that is in the journal. A record in it, of the highest number there is, would
+/// leave no number for those that follow.
+#[test]
+fn a_record_planted_in_content_does_not_count_the_journal_to_its_end() {
+    for sequence in [u64::MAX, 1 << 60] {
+        let mut planted = Vec::new();
+        let record = super::of(event(9, 1), sequence);
+        crate::journal::codec::encode_record(&record, &mut planted).expect("is short");
+        let (storage, count) = torn_with(&planted);
+        let journal = open(&storage, 0);
+        assert!(journal.status().head <= count + 1, "{:?}", journal.status());
+        journal.append(vec![event(1, count + 1)]).expect("goes on");
+        journal.sync().expect("goes on");
+        assert_eq!(events(&read(&journal)).last(), Some(&(count + 1)));
+    }
+}
+
+/// Each of these would be summed up to its end, a mebibyte further: hours for the content of one segment.
+#[test]
+fn content_full_of_beginnings_of_records_does_not_keep_vfsxd_from_starting() {
+    let claim = |sequence: u64| {
+        [
+            &0x000F_FFFFu32.to_le_bytes()[..],
+            &[7; 4],
+            &sequence.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let (_, _, count) = filled_with_tail();
+    let left = claim(count + 5).repeat(256 * 1024);
+    let (storage, count) = torn_with(&left);
+    let roomy = Options {
+        max_bytes: 16 << 20,
+        ..OPTIONS
+    };
+    let start = std::time::Instant::now();
+    let journal = Journal::open_on(Arc::new(storage), roomy).expect("opens");
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(60),
+        "{:?}",
+        start.elapsed()
+    );
+    // Nobody knows whether something good was behind it: a gap, and numbers that nothing there can have had.
+    journal.append(vec![event(1, count + 1)]).expect("goes on");
+    let records = read(&journal);
+    assert_eq!(gaps(&records), 1);
+    assert!(journal.status().head > left.len() as u64 / 64);
+}
+
+#[test]
+fn a_file_that_is_named_like_no_segment_is_none() {
+    let storage = Faulty::default();
+    for name in [
+        "00000000000000000000.journal",
+        "+0000000000000000001.journal",
+        "18446744073709551615.journal",
+        "99999999999999999999.journal",
+    ] {
+        storage.create(name).expect("no faults");
+    }
+    assert_eq!(list(&storage).expect("lists"), [0u64; 0]);
+    assert_eq!(open(&storage, 0).status().head, 0);
+}

@@ -162,3 +162,28 @@ fn real_files_keep_what_the_thread_has_synced() {
         "several segments"
     );
 }
+
+#[test]
+fn a_record_is_so_long_and_no_longer() {
+    use crate::journal::codec::{MAX_ENCODED, decode_record, encode_record};
+    let record = |length: usize| {
+        let mut draft = event(1, 1);
+        if let Body::Opened { path_hint, .. } = &mut draft.body {
+            *path_hint = vec![b'x'; length];
+        }
+        super::of(draft, 1)
+    };
+    let encoded = |length: usize| {
+        let mut bytes = Vec::new();
+        encode_record(&record(length), &mut bytes).map(|()| bytes)
+    };
+    let beside = encoded(1 << 19).expect("fits").len() - (1 << 19);
+    let longest = encoded(MAX_ENCODED - beside).expect("is at the limit");
+    assert_eq!(longest.len(), MAX_ENCODED);
+    assert!(decode_record(&longest).is_ok());
+    let error = encoded(MAX_ENCODED - beside + 1).expect_err("is over it");
+    assert!(error.to_string().contains("limit of 1048576"), "{error}");
+    let mut says_more = longest;
+    says_more[..4].copy_from_slice(&(1_048_577u32).to_le_bytes());
+    assert!(decode_record(&says_more).is_err());
+}
