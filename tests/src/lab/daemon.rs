@@ -34,7 +34,10 @@ pub(super) fn prepare(
     };
     let journal = options.journal_max;
     let journal = journal.map_or_else(String::new, |bytes| format!("journal_max = {bytes}\n"));
-    let text = journal + &configuration(dir, &description, share, sites);
+    let mut text = journal + &configuration(dir, &description, share, sites);
+    if let Some(reconcile) = &options.reconcile {
+        text += &format!("\n[reconcile]\n{reconcile}\n");
+    }
     fs::write(&description.config, text)
         .with_context(|| format!("write {}", description.config.display()))?;
     let vfsxd = binaries.vfsxd.display().to_string();

@@ -43,6 +43,8 @@ pub struct LabOptions {
     pub shares: Option<PathBuf>,
     /// Bytes of the journal, `journal_max`; without it vfsxd's own default.
     pub journal_max: Option<u64>,
+    /// Lines of `[reconcile]`; without them vfsxd's own defaults.
+    pub reconcile: Option<String>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
     pub vfsxd_place: Place,
@@ -58,6 +60,7 @@ impl LabOptions {
             samba: SambaOptions::default(),
             shares: None,
             journal_max: None,
+            reconcile: None,
             vfsxd: true,
             vfsxd_place: Place::default(),
             site_places: Vec::new(),

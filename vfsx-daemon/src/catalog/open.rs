@@ -7,8 +7,8 @@ use super::reader::{Cache, Clones};
 use super::share::{Details, Seen, Share, details};
 use super::shared::{Content, Now, Shared};
 use super::store::{
-    CursorRow, CutRow, DevicesRow, EndRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow, get,
-    put,
+    CursorRow, CutRow, DevicesRow, EndRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow,
+    StampRow, get, put,
 };
 use dr_replicator::Cursor;
 use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
@@ -161,7 +161,7 @@ fn put_root(
     let row = NodeRow {
         node: root.node,
         names: 1,
-        stamp: root.stamp.into(),
+        stamp: StampRow::of(root.stamp, root.doubt),
         scan: 0,
     };
     put(txn, &Key::Object(id), &row)?;

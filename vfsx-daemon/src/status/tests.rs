@@ -1,7 +1,7 @@
 //! Status never claims more than is proved, and keeps the names that tools rely on.
 
 use super::*;
-use crate::config::Mode;
+use crate::config::{Mode, Reconcile};
 use crate::engine::{Outcome, SiteResult};
 use dr_replicator::Verified;
 use std::time::{Duration, SystemTime};
@@ -50,6 +50,10 @@ fn facts() -> ShareFacts {
             name: "data".into(),
             path: "/srv/data".into(),
             mode: Mode::Copy,
+            reconcile: Reconcile {
+                after_gap: None,
+                every: None,
+            },
         },
         mode: CaptureMode::Map(None),
         journal: journal::Status {
@@ -80,6 +84,7 @@ fn facts() -> ShareFacts {
             place: Some(place),
         }],
         verify: VerifyReport::default(),
+        next_reconcile: None,
     }
 }
 
