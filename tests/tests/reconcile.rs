@@ -19,7 +19,9 @@ fn gap_is_closed(lab: &TestLab) -> Result<Value> {
         let status = lab.status().ok()?;
         (status.get("gap") == Some(&Value::Null)).then_some(status)
     };
-    wait::until("the gap is closed", LIMIT, closed, || format!("{:?}", lab.status()))
+    wait::until("the gap is closed", LIMIT, closed, || {
+        format!("{:?}", lab.status())
+    })
 }
 
 #[test]

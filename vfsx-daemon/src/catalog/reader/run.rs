@@ -80,7 +80,7 @@ fn read(context: &Context<'_>, job: &Job, found: Found, send: &mut Sink<'_>) -> 
     let Found {
         seen, details, file, ..
     } = found;
-    let read = match file {
+    let mut read = match file {
         None => Read {
             slice: None,
             seen,
@@ -100,6 +100,10 @@ fn read(context: &Context<'_>, job: &Job, found: Found, send: &mut Sink<'_>) -> 
             }
         }
     };
+    if read.seen.stamp != seen.stamp {
+        // The details are older than that.
+        read.seen.doubt = read.seen.doubt.max(Doubt::Metadata);
+    }
     let ending = Ending::Read {
         seen: read.seen,
         details,
