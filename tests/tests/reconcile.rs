@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
@@ -88,10 +89,11 @@ fn a_stop_of_the_machine_is_a_gap_that_closes_itself_and_a_kill_of_vfsxd_is_none
     );
 }
 
-fn first_file(lab: &TestLab) -> Result<std::path::PathBuf> {
-    let (files, _) = work::walk(lab.share("data")?)?;
-    let is_large = |file: &std::path::PathBuf| fs::metadata(file).is_ok_and(|file| file.len() > 1000);
-    let file = files.into_iter().find(is_large);
+fn first_file(lab: &TestLab) -> Result<PathBuf> {
+    let share = lab.share("data")?;
+    let (files, _) = work::walk(share)?;
+    let mut paths = files.iter().map(|file| share.join(file));
+    let file = paths.find(|file| fs::metadata(file).is_ok_and(|file| file.len() > 1000));
     file.context("the share has no file with content")
 }
 

@@ -73,6 +73,7 @@ impl Work<'_> {
 
     /// Moves the scan on when it can be.
     pub(super) fn step_scan(&mut self) -> Result<(), CatalogError> {
+        self.follow_clock()?;
         // A gap that records before it are still to be applied of would stay open behind the scan.
         let is_known = |gap: &GapRow| gap.newest <= self.memory.head.applied;
         let due = self.memory.scan_due.is_some_and(|due| due <= self.now);
@@ -97,6 +98,17 @@ impl Work<'_> {
                     _ => self.finish_scan(),
                 }
             }
+        }
+    }
+
+    /// When the clock was set back in a gap, what was read in part since has stamps from before it.
+    fn follow_clock(&mut self) -> Result<(), CatalogError> {
+        match &mut self.memory.gap {
+            Some(gap) if gap.since_ns > self.now_ns => {
+                gap.since_ns = self.now_ns;
+                put(self.kv, &Key::meta("gap"), &*gap)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -110,12 +110,22 @@ fn a_gap_stays_until_a_scan_that_began_after_it_is_done() {
 
 #[test]
 fn what_was_written_in_a_gap_is_found_in_a_file_that_was_read_in_part_since() {
+    found_in_a_file_that_was_read_in_part_since(Duration::ZERO);
+}
+
+#[test]
+fn so_it_is_when_the_clock_was_set_back_in_the_gap() {
+    found_in_a_file_that_was_read_in_part_since(Duration::from_secs(3600));
+}
+
+fn found_in_a_file_that_was_read_in_part_since(set_back: Duration) {
     let rig = Rig::with(|root| {
         fs::write(root.join("early"), vec![1; 3 * BLOCK as usize]).unwrap();
         fs::write(root.join("late"), vec![1; 3 * BLOCK as usize]).unwrap();
     });
     rig.check();
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let now = SystemTime::now() + set_back;
+    let now = i64::try_from(now.duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
     let untold = |path: &str| {
         let file = fs::File::options().write(true).open(rig.path(path)).unwrap();
         file.write_all_at(&[2; BLOCK as usize], 0).unwrap();
