@@ -17,8 +17,9 @@ use restfs_lib::tree::{self, History};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Pages of the database kept in memory by the applier.
-const DATABASE_CACHE: usize = 16 << 20;
+/// Pages of the database kept in memory by the applier, and, a quarter of it, by each of up to eight readers; the kernel keeps what
+/// is read often, too.
+const DATABASE_CACHE: usize = 8 << 20;
 
 pub(super) fn database(path: &Path) -> Result<Box<dyn Kv>, CatalogError> {
     let options = SqliteOptions {
