@@ -2,11 +2,12 @@
 
 use crate::catalog::{self, ScanState};
 use crate::config::Share;
-use crate::engine::{VerifyReport, VerifyResult};
+use crate::engine::{Due, VerifyReport, VerifyResult};
 use crate::intake::{CaptureMode, DurabilityFacts, PendingGap};
 use crate::journal;
 use dr_replicator::{SiteState, SiteStatus};
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -32,6 +33,7 @@ pub struct ShareReport {
     pub catalog: CatalogReport,
     pub points: PointsReport,
     pub scan: ScanReport,
+    pub reconcile: ReconcileReport,
     pub verify: VerifyReport,
 }
 
@@ -114,6 +116,36 @@ pub struct ScanReport {
     pub unread_bytes: u64,
 }
 
+/// Comparisons of the share with the catalog; how far one is says `scan`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconcileReport {
+    pub running: Option<RunningReport>,
+    /// That vfsxd makes by itself.
+    pub next: Option<NextReport>,
+    /// The gap that was closed last.
+    pub last_gap: Option<LastGapReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningReport {
+    pub since: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextReport {
+    pub at: String,
+    /// `gap` or `schedule`.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGapReport {
+    pub since: String,
+    /// When it was closed.
+    pub until: String,
+    pub reason: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteReport {
     pub name: String,
@@ -171,6 +203,7 @@ pub struct ShareFacts {
     pub oldest_unapplied_ns: Option<i64>,
     pub sites: Vec<SiteFacts>,
     pub verify: VerifyReport,
+    pub next_reconcile: Option<Due>,
 }
 
 pub struct SiteFacts {
@@ -207,6 +240,7 @@ pub fn report(facts: ShareFacts) -> ShareReport {
         catalog: catalog_report(&facts.catalog),
         points: points_report(&facts.catalog),
         scan: scan_report(&facts.catalog.scan),
+        reconcile: reconcile_report(&facts),
         verify: facts.verify.clone(),
     }
 }
@@ -327,6 +361,10 @@ fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64>
     if state == SiteState::InSync {
         return Some(0);
     }
+    // Nor what a module has that is still to come back.
+    if facts.sessions.1 > 0 || !facts.all_connected {
+        return None;
+    }
     // How old a difference is that no event tells of, nobody knows.
     if disproved(facts, &site.name).is_some() {
         return None;
@@ -400,6 +438,30 @@ fn scan_report(scan: &catalog::ScanProgress) -> ScanReport {
         bytes: scan.bytes,
         differences: scan.differences,
         unread_bytes: scan.unread_bytes,
+    }
+}
+
+fn reconcile_report(facts: &ShareFacts) -> ReconcileReport {
+    let scan = &facts.catalog.scan;
+    let at = |due: &Due| {
+        let left = due.at.saturating_duration_since(Instant::now());
+        facts
+            .now_ns
+            .saturating_add(i64::try_from(left.as_nanos()).unwrap_or(i64::MAX))
+    };
+    ReconcileReport {
+        running: (scan.state == ScanState::Running).then(|| RunningReport {
+            since: time_text(scan.started_ns),
+        }),
+        next: facts.next_reconcile.as_ref().map(|due| NextReport {
+            at: time_text(at(due)),
+            why: due.why.as_str().to_owned(),
+        }),
+        last_gap: facts.catalog.last_gap.as_ref().map(|gap| LastGapReport {
+            since: time_text(gap.since_ns),
+            until: time_text(gap.until_ns),
+            reason: gap.reason.clone(),
+        }),
     }
 }
 

@@ -39,7 +39,10 @@ pub(super) fn prepare(
     let lines = bounds
         .iter()
         .filter_map(|(key, bound)| bound.map(|bound| format!("{key} = {bound}\n")));
-    let text = lines.collect::<String>() + &configuration(dir, &description, share, sites);
+    let mut text = lines.collect::<String>() + &configuration(dir, &description, share, sites);
+    if let Some(reconcile) = &options.reconcile {
+        text += &format!("\n[reconcile]\n{reconcile}\n");
+    }
     fs::write(&description.config, text)
         .with_context(|| format!("write {}", description.config.display()))?;
     let vfsxd = binaries.vfsxd.display().to_string();

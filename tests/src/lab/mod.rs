@@ -45,6 +45,8 @@ pub struct LabOptions {
     pub journal_max: Option<u64>,
     /// Changes kept for sites that are behind, `changes_max`.
     pub changes_max: Option<u64>,
+    /// Lines of `[reconcile]`; without them vfsxd's own defaults.
+    pub reconcile: Option<String>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
     pub vfsxd_place: Place,
@@ -61,6 +63,7 @@ impl LabOptions {
             shares: None,
             journal_max: None,
             changes_max: None,
+            reconcile: None,
             vfsxd: true,
             vfsxd_place: Place::default(),
             site_places: Vec::new(),

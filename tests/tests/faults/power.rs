@@ -1,18 +1,24 @@
 //! The machine loses power: processes end at once, and what was not synced is gone.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 use vfsx_tests::lab::give_to_user;
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
+use vfsx_tests::wait;
+
+/// Longer than anything takes on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Row "machine loses power". What journals and stores keep of it is shown by tests of their own, call by call; here it is that a
 /// start after another boot looks for what the share's disk has kept and the journal has not.
 #[test]
 fn machine_loses_power_and_what_the_journal_lacks_is_found_by_itself() {
     with_lab(
-        |_| {},
+        |options| options.reconcile = Some("after_gap = \"1s\"".into()),
         |lab| {
             let mut session = Session::connect(lab, "data")?;
             session.put("changed", &[1; 100_000])?;
@@ -25,8 +31,11 @@ fn machine_loses_power_and_what_the_journal_lacks_is_found_by_itself() {
             of_another_boot(lab)?;
             lab.vfsxd.start()?;
             lab.start_smbd()?;
+            let closed = || lab.check_no_gap().is_ok().then_some(());
+            wait::until("the gap is closed", LIMIT, closed, || {
+                format!("{:?}", lab.status())
+            })?;
             lab.settle()?;
-            lab.check_no_gap()?;
             lab.check_replica("site1")?;
 
             // A start in the same boot has nothing to look for.
@@ -57,7 +66,8 @@ fn lose(lab: &TestLab) -> Result<()> {
 
 fn of_another_boot(lab: &TestLab) -> Result<()> {
     let path = lab.dir().join("vfsxd/boot");
-    let known = fs::read_to_string(&path).context("vfsxd does not keep which boot it ran in")?;
-    ensure!(known.trim().len() == 36, "no boot id: {known}");
-    Ok(fs::write(&path, "00000000-0000-0000-0000-000000000000\n")?)
+    let known = fs::read(&path).context("vfsxd does not keep which boot it ran in")?;
+    let mut mark: Value = serde_json::from_slice(&known)?;
+    *mark.get_mut("boot").context("no boot in the mark")? = "another".into();
+    Ok(fs::write(&path, mark.to_string())?)
 }

@@ -7,8 +7,8 @@ use super::reader::{Cache, Clones};
 use super::share::{Details, Seen, Share, details};
 use super::shared::{Content, Now, Shared};
 use super::store::{
-    CursorRow, CutRow, DevicesRow, EndRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow, get,
-    put,
+    CursorRow, CutRow, DevicesRow, EndRow, HeadRow, Key, LogRow, NodeRow, ScanPhase, ScanRow, SourceRow,
+    StampRow, get, put,
 };
 use dr_replicator::Cursor;
 use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
@@ -17,8 +17,9 @@ use restfs_lib::tree::{self, History};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Pages of the database kept in memory by the applier.
-const DATABASE_CACHE: usize = 16 << 20;
+/// Pages of the database kept in memory by the applier, and, a quarter of it, by each of up to eight readers; the kernel keeps what
+/// is read often, too.
+const DATABASE_CACHE: usize = 8 << 20;
 
 pub(super) fn database(path: &Path) -> Result<Box<dyn Kv>, CatalogError> {
     let options = SqliteOptions {
@@ -161,7 +162,7 @@ fn put_root(
     let row = NodeRow {
         node: root.node,
         names: 1,
-        stamp: root.stamp.into(),
+        stamp: StampRow::of(root.stamp, root.doubt),
         scan: 0,
     };
     put(txn, &Key::Object(id), &row)?;

@@ -9,9 +9,18 @@ pub struct Gap {
     pub reason: String,
 }
 
+/// A gap that a scan has closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedGap {
+    pub since_ns: i64,
+    /// Wall clock of when it was closed.
+    pub until_ns: i64,
+    pub reason: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ScanState {
-    /// Asked for (first start, gap, `vfsxctl sync`), not begun.
+    /// Asked for (first start, gap, `vfsxctl reconcile`), not begun.
     Needed,
     /// Walking, or the files it found are still being read.
     Running,
@@ -57,6 +66,7 @@ pub struct Status {
     /// Objects that have lost their names and are kept for a while.
     pub displaced: u64,
     pub gap: Option<Gap>,
+    pub last_gap: Option<ClosedGap>,
     pub scan: ScanProgress,
     /// Bytes read from the share's files since start.
     pub bytes_read: u64,

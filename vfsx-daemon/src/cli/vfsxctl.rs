@@ -41,7 +41,10 @@ pub enum Command {
         timeout: Duration,
     },
     /// Compares the share with what vfsxd knows of it, takes over what differs, and closes a gap. Clients work on.
-    Sync {
+    ///
+    /// Metadata only: content is read of what differs. vfsxd does the same by itself, as [reconcile] of its configuration says.
+    #[command(visible_alias = "sync")]
+    Reconcile {
         /// Only this share.
         #[arg(long)]
         share: Option<String>,

@@ -19,6 +19,8 @@ pub(super) struct File {
     pub(super) metrics: Option<std::net::SocketAddr>,
     #[serde(default)]
     pub(super) verify: VerifyEntry,
+    #[serde(default)]
+    pub(super) reconcile: ReconcileEntry,
     #[serde(default, rename = "share")]
     pub(super) shares: Vec<ShareEntry>,
     #[serde(default, rename = "site")]
@@ -33,6 +35,13 @@ pub(super) struct VerifyEntry {
     pub(super) rate: Option<Rate>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReconcileEntry {
+    pub(super) after_gap: Option<Interval>,
+    pub(super) every: Option<Interval>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShareEntry {
@@ -40,6 +49,8 @@ pub(super) struct ShareEntry {
     pub(super) path: PathBuf,
     #[serde(default)]
     pub(super) mode: Mode,
+    #[serde(default)]
+    pub(super) reconcile: ReconcileEntry,
 }
 
 #[derive(Debug, Deserialize)]

@@ -23,6 +23,9 @@ pub const DEFAULT_CONTROL: &str = "/run/vfsx/control.sock";
 /// Dirty files are read this long after their first unread change, also while they stay open.
 pub const DEFAULT_AGE: Duration = Duration::from_secs(1);
 
+/// A gap is closed this long after it was noted. Longer than modules are waited for after a restart (30 s), so that what they
+/// bring is there first, and so that who looks right after an outage still sees it.
+pub const DEFAULT_AFTER_GAP: Duration = Duration::from_secs(60);
 /// Trees are compared on a schedule this often.
 pub const DEFAULT_VERIFY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// What a deep verify reads per second, here and at each site: little beside what disks give to clients.
@@ -64,6 +67,15 @@ pub struct Verify {
     pub rate: Option<NonZeroU64>,
 }
 
+/// When a share is compared with its catalog without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reconcile {
+    /// After a gap was noted; `None`: never.
+    pub after_gap: Option<Duration>,
+    /// For changes past smbd; `None`: never.
+    pub every: Option<Duration>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// As in `smb.conf`.
@@ -71,6 +83,7 @@ pub struct Share {
     /// Its root directory.
     pub path: PathBuf,
     pub mode: Mode,
+    pub reconcile: Reconcile,
 }
 
 /// What is taken of smbd's sessions at most; `vfsx:mode` of `smb.conf` says what they offer.

@@ -91,6 +91,38 @@ fn verifies_are_planned_as_written_and_left_out_when_never() {
 }
 
 #[test]
+fn a_share_is_reconciled_as_it_says_itself_or_else_as_all_are() {
+    let scratch = Scratch::new();
+    let of = |text: &str| scratch.load(text).expect("is right").shares[0].reconcile;
+    let by_default = Reconcile {
+        after_gap: Some(DEFAULT_AFTER_GAP),
+        every: None,
+    };
+    assert_eq!(of(SHARE), by_default);
+    let all = "[reconcile]\nafter_gap = \"never\"\nevery = \"1h\"\n";
+    let hourly = Some(Duration::from_secs(3600));
+    let expected = Reconcile {
+        after_gap: None,
+        every: hourly,
+    };
+    assert_eq!(of(&format!("{SHARE}{all}")), expected);
+    let own = "reconcile = { after_gap = \"5s\" }\n";
+    let expected = Reconcile {
+        after_gap: Some(Duration::from_secs(5)),
+        every: hourly,
+    };
+    assert_eq!(of(&format!("{SHARE}{own}{all}")), expected);
+    for (entry, expected) in [
+        ("after_gap = \"500ms\"", "at least 1s"),
+        ("every = \"0s\"", "never"),
+        ("after = 1", "after"),
+    ] {
+        let error = scratch.error(&format!("{SHARE}[reconcile]\n{entry}\n"));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line() {
     let scratch = Scratch::new();
     let error = scratch.error(&format!("{SHARE}colour = 1\n"));

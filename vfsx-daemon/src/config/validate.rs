@@ -1,10 +1,10 @@
 //! From what is written to what can be started with. Every refusal names the entry and what helps.
 
-use super::file::{File, ShareEntry, SiteEntry, VerifyEntry};
+use super::file::{File, ReconcileEntry, ShareEntry, SiteEntry, VerifyEntry};
 use super::units::Interval;
 use super::{
-    Config, DEFAULT_AGE, DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_VERIFY_EVERY, DEFAULT_VERIFY_RATE, Share,
-    Site, Verify,
+    Config, DEFAULT_AFTER_GAP, DEFAULT_AGE, DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_VERIFY_EVERY,
+    DEFAULT_VERIFY_RATE, Reconcile, Share, Site, Verify,
 };
 use crate::journal;
 use restfs_lib::client::{Trust, Url};
@@ -21,7 +21,7 @@ const DEFAULT_CHANGES: u64 = 1_000_000;
 const CHANGES_MIN: u64 = 10_000;
 const AGE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 /// Below this they would never end.
-const VERIFY_LEAST: Duration = Duration::from_secs(1);
+const LEAST: Duration = Duration::from_secs(1);
 /// Names become directory names and keys.
 const NAME_MAX: usize = 200;
 /// A token file is a line; more is a mistake.
@@ -52,8 +52,13 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
         warnings: Vec::new(),
     };
     limits(&config)?;
+    let by_default = Reconcile {
+        after_gap: Some(DEFAULT_AFTER_GAP),
+        every: None,
+    };
+    let by_default = reconcile("reconcile", &file.reconcile, by_default)?;
     for entry in file.shares {
-        let share = share(entry, &config)?;
+        let share = share(entry, &config, by_default)?;
         config.shares.push(share);
     }
     if config.shares.is_empty() {
@@ -70,20 +75,31 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
 }
 
 fn verify(entry: &VerifyEntry) -> Result<Verify, String> {
-    let every = |key: &str, given: Option<Interval>, default: Option<Duration>| {
-        let every = given.map_or(default, |interval| interval.0);
-        match every {
-            Some(every) if every < VERIFY_LEAST => Err(format!(
-                "verify: {key} is {every:?}; it must be at least 1s, or \"never\""
-            )),
-            every => Ok(every),
-        }
-    };
     Ok(Verify {
-        every: every("every", entry.every, Some(DEFAULT_VERIFY_EVERY))?,
-        deep_every: every("deep_every", entry.deep_every, None)?,
+        every: interval("verify: every", entry.every, Some(DEFAULT_VERIFY_EVERY))?,
+        deep_every: interval("verify: deep_every", entry.deep_every, None)?,
         rate: entry.rate.map_or(Some(DEFAULT_VERIFY_RATE), |rate| rate.0),
     })
+}
+
+fn reconcile(what: &str, entry: &ReconcileEntry, default: Reconcile) -> Result<Reconcile, String> {
+    Ok(Reconcile {
+        after_gap: interval(&format!("{what}: after_gap"), entry.after_gap, default.after_gap)?,
+        every: interval(&format!("{what}: every"), entry.every, default.every)?,
+    })
+}
+
+fn interval(
+    what: &str,
+    given: Option<Interval>,
+    default: Option<Duration>,
+) -> Result<Option<Duration>, String> {
+    match given.map_or(default, |interval| interval.0) {
+        Some(time) if time < LEAST => Err(format!(
+            "{what} is {time:?}; it must be at least 1s, or \"never\""
+        )),
+        time => Ok(time),
+    }
 }
 
 fn limits(config: &Config) -> Result<(), String> {
@@ -132,7 +148,7 @@ fn name(kind: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn share(entry: ShareEntry, config: &Config) -> Result<Share, String> {
+fn share(entry: ShareEntry, config: &Config, by_default: Reconcile) -> Result<Share, String> {
     name("share", &entry.name)?;
     let what = format!("share {}", entry.name);
     if config
@@ -165,7 +181,9 @@ fn share(entry: ShareEntry, config: &Config) -> Result<Share, String> {
             state.display()
         ));
     }
+    let reconcile = reconcile(&format!("{what}: reconcile"), &entry.reconcile, by_default)?;
     Ok(Share {
+        reconcile,
         name: entry.name,
         path,
         mode: entry.mode,

@@ -4,6 +4,7 @@ mod boot;
 mod commits;
 mod exclude;
 mod pauses;
+mod reconcile;
 mod records;
 mod settle;
 mod share;
@@ -15,6 +16,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use reconcile::{Due, Why};
 pub use settle::{SettleError, SettleStage, Settled};
 pub use share::ShareEngine;
 pub use state_dir::{StateDir, StateDirError};
@@ -26,14 +28,18 @@ pub use verify::{
 
 use crate::catalog::CatalogError;
 use crate::config::{Config, Site};
-use crate::intake::{BindError, Intake, ShareIntake};
+use crate::intake::{BindError, Intake, ShareIntake, now_ns};
 use crate::journal::OpenError;
 use crate::status::StatusReport;
 use boot::Boot;
 use restfs_lib::client::Endpoint;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+
+/// A clean stop waits so long for the shares' disks.
+const WRITE_BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why vfsxd cannot start. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,8 @@ pub enum StartError {
     Catalog { share: String, source: CatalogError },
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("state_dir: the boot that vfsxd runs on cannot be noted: {0}")]
+    Boot(std::io::Error),
 }
 
 /// All that runs. Needs a tokio runtime with several threads. Dropping it is like a kill: nothing is lost, but the
@@ -60,7 +68,7 @@ pub struct Engine {
     shares: Vec<Arc<ShareEngine>>,
     intake: Intake,
     upkeep: JoinSet<()>,
-    boot: Boot,
+    boot: Arc<Boot>,
     /// Held until the end.
     _state_dir: StateDir,
 }
@@ -68,8 +76,7 @@ pub struct Engine {
 impl Engine {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir)?;
-        let boot = Boot::of(&config.state_dir);
-        let crashed = boot.crashed_before();
+        let (boot, lost_since) = Boot::look(&config.state_dir).map_err(StartError::Boot)?;
         let mut shares = Vec::new();
         for share in &config.shares {
             let sites: Vec<Site> = config
@@ -80,6 +87,9 @@ impl Engine {
                 .collect();
             shares.push(Arc::new(ShareEngine::open(share, sites, config, &state_dir)?));
         }
+        if let Some(since_ns) = lost_since {
+            shares.iter().for_each(|share| share.machine_stopped(since_ns));
+        }
         let intakes: Vec<Arc<ShareIntake>> = shares.iter().map(|s| Arc::clone(s.intake())).collect();
         // Gaps that the last run or absent times have left are in the journal before anything is told to be in sync.
         for intake in &intakes {
@@ -87,19 +97,22 @@ impl Engine {
             // It can only have panicked, and the next tending tells.
             let _ = tokio::task::spawn_blocking(move || intake.tend()).await;
         }
+        // On a full disk the mark of the last run stays, and what is lost from now on may be looked for in vain, or not at all.
+        if let Err(error) = boot.note(now_ns()) {
+            tracing::error!(%error, "the boot that vfsxd runs on cannot be noted");
+        }
+        let boot = Arc::new(boot);
         let intake = Intake::start(&config.socket, &config.allow_uids, intakes)?;
         let mut upkeep = JoinSet::new();
         for share in &shares {
             share.start(intake.barriers())?;
-            if crashed {
-                share.look_for_what_a_crash_lost();
-            }
             upkeep.spawn(upkeep::keep_up(Arc::clone(share)));
             upkeep.spawn(commits::pass_on(Arc::clone(share)));
             upkeep.spawn(exclude::pass_on(Arc::clone(share)));
             upkeep.spawn(verify::on_schedule(Arc::clone(share), config.verify.clone()));
+            upkeep.spawn(reconcile::by_itself(Arc::clone(share)));
         }
-        boot.note();
+        upkeep.spawn(note_changes(Arc::clone(&boot), shares.clone()));
         Ok(Self {
             shares,
             intake,
@@ -115,14 +128,20 @@ impl Engine {
 
     /// Finishes what is under way and ends. What modules have not had acknowledged stays with them.
     pub async fn stop(mut self) {
+        // What clients change from now on is up to the modules, and may be lost with the machine.
+        let quiet = self
+            .shares
+            .iter()
+            .all(|share| share.intake().sessions() == (0, 0));
         self.intake.stop().await;
         self.upkeep.shutdown().await;
         for share in &self.shares {
             share.stop().await;
         }
         // Of a journal that has failed nobody knows what it has.
-        if self.shares.iter().all(|share| !share.journal().status().failed) {
-            self.boot.forget();
+        let whole = self.shares.iter().all(|share| !share.journal().status().failed);
+        if quiet && whole {
+            write_back(self.shares, self.boot).await;
         }
     }
 
@@ -153,6 +172,42 @@ pub async fn report(shares: &[Arc<ShareEngine>]) -> StatusReport {
     }
 }
 
+/// So that a loss of power from now on is none of a running vfsxd.
+async fn write_back(shares: Vec<Arc<ShareEngine>>, boot: Arc<Boot>) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: the process does not wait for it at its end.
+    std::thread::spawn(move || {
+        let written = shares.iter().try_for_each(|share| share.write_back());
+        // Nobody listens any more when it has taken too long.
+        let _ = tell.send(written.and_then(|()| boot.end()));
+    });
+    let why = match tokio::time::timeout(WRITE_BACK_WITHIN, told).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it takes longer than {WRITE_BACK_WITHIN:?}"),
+    };
+    tracing::warn!("the shares are not known to be on disk, so a start on another boot compares them: {why}");
+}
+
+/// Keeps the time of the last changes on disk: see [`boot`].
+async fn note_changes(boot: Arc<Boot>, shares: Vec<Arc<ShareEngine>>) {
+    let position = || shares.iter().map(|share| share.position()).collect::<Vec<_>>();
+    let mut noted = position();
+    loop {
+        tokio::time::sleep(boot::NOTE_EVERY).await;
+        let (now, boot) = (position(), Arc::clone(&boot));
+        if now == noted {
+            continue;
+        }
+        match tokio::task::spawn_blocking(move || boot.note(now_ns())).await {
+            Ok(Ok(())) => noted = now,
+            Ok(Err(error)) => tracing::warn!(%error, "the time of the last changes cannot be noted"),
+            Err(error) => tracing::error!(%error, "noting the time of the last changes panicked"),
+        }
+    }
+}
+
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let without_limits = |sites: &[Site]| -> Vec<Site> {
         sites
@@ -174,7 +229,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
         ("[verify]", old.verify != new.verify),
-        ("[[share]]", old.shares != new.shares),
+        ("[[share]] or [reconcile]", old.shares != new.shares),
         (
             "[[site]] other than limit",
             without_limits(&old.sites) != without_limits(&new.sites),

@@ -2,9 +2,9 @@
 
 use super::pauses::Pauses;
 use super::records::JournalRecords;
-use super::{StartError, StateDir, endpoint, verify};
+use super::{StartError, StateDir, boot, endpoint, reconcile, verify};
 use crate::catalog::{self, Catalog, CatalogError};
-use crate::config::{Config, Mode, Share, Site};
+use crate::config::{self, Config, Mode, Share, Site};
 use crate::intake::{Barriers, IntakeSessions, ShareIntake, now_ns};
 use crate::journal::{self, GapReason, Journal, SyncThread};
 use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
@@ -30,6 +30,7 @@ pub struct ShareEngine {
     tasks: Mutex<Vec<SiteHandle>>,
     pauses: Mutex<Pauses>,
     verifies: verify::Memory,
+    next_reconcile: reconcile::Next,
     /// Dropped last: syncs what is appended.
     sync: Mutex<Option<SyncThread>>,
 }
@@ -91,6 +92,7 @@ impl ShareEngine {
             tasks: Mutex::new(Vec::new()),
             pauses: Mutex::new(pauses),
             verifies: verify::Memory::new(verifies, config.verify.rate),
+            next_reconcile: reconcile::Next::default(),
             sync: Mutex::new(Some(sync)),
         })
     }
@@ -117,19 +119,6 @@ impl ShareEngine {
         };
         *self.tasks() = self.sites.iter().map(spawn).collect();
         Ok(())
-    }
-
-    /// The share is scanned (metadata; what differs is read), since the journal may lack what was done last before a crash.
-    pub(super) fn look_for_what_a_crash_lost(&self) {
-        let name = &self.share.name;
-        tracing::warn!(
-            share = name,
-            "the machine has crashed: the share is compared with what is known of it"
-        );
-        if let Err(error) = self.catalog.request_scan() {
-            tracing::error!(share = name, %error, "the share cannot be scanned; it counts as a gap");
-            self.intake.raise_gap(now_ns(), GapReason::Unknown);
-        }
     }
 
     /// Ends the sites' tasks, then the catalog, then the journal's sync.
@@ -167,6 +156,31 @@ impl ShareEngine {
 
     pub(super) fn verifies(&self) -> &verify::Memory {
         &self.verifies
+    }
+
+    pub(super) fn reconcile(&self) -> config::Reconcile {
+        self.share.reconcile
+    }
+
+    pub(super) fn next_reconcile(&self) -> &reconcile::Next {
+        &self.next_reconcile
+    }
+
+    /// The machine has stopped under the last run. A share that was never looked at is looked at anyway.
+    pub(super) fn machine_stopped(&self, since_ns: i64) {
+        if self.catalog.status().scan.started_ns != 0 {
+            self.intake.raise_gap(since_ns, GapReason::MachineStopped);
+        }
+    }
+
+    /// Moves with everything that is known to change.
+    pub(super) fn position(&self) -> (u64, u64) {
+        (self.journal.status().head, self.catalog.status().head)
+    }
+
+    /// Brings what clients have written to the share's disk. Blocks for as long as that takes.
+    pub(super) fn write_back(&self) -> io::Result<()> {
+        boot::write_back(&self.share.path)
     }
 
     /// As asked for; the site's task follows in a moment.
@@ -271,6 +285,7 @@ impl ShareEngine {
             catalog,
             sites,
             verify: self.verifies.facts(),
+            next_reconcile: self.next_reconcile.get(),
         })
     }
 

@@ -1,7 +1,7 @@
-//! Sync: the share is compared with its catalog, which closes a gap.
+//! Reconcile: the share is compared with its catalog, which closes a gap.
 
 use super::share::ShareEngine;
-use crate::catalog::{ScanProgress, ScanState, Status};
+use crate::catalog::{ScanState, Status};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,6 +13,8 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 pub struct SyncProgress {
     pub directories: u64,
     pub files: u64,
+    /// Files and directories that there are, as far as known: those of the catalog.
+    pub known: u64,
     /// Of the files seen.
     pub bytes: u64,
     /// Names that differed from the catalog.
@@ -61,7 +63,7 @@ impl ShareEngine {
         let gap = end.gap.is_some() || self.intake().gap_after(end.applied).is_some();
         Ok(Synced {
             share: self.name().to_owned(),
-            progress: told(&end.scan),
+            progress: told(&end),
             gap,
         })
     }
@@ -90,7 +92,7 @@ impl ShareEngine {
                     return Err(SyncError::Stopping { share: self.name().to_owned() });
                 },
                 () = tokio::time::sleep_until(tell_at) => {
-                    progress(told(&status.scan));
+                    progress(told(&status));
                     tell_at = Instant::now() + TELL_EVERY;
                 }
             }
@@ -98,8 +100,10 @@ impl ShareEngine {
     }
 }
 
-fn told(scan: &ScanProgress) -> SyncProgress {
+fn told(status: &Status) -> SyncProgress {
+    let scan = &status.scan;
     SyncProgress {
+        known: status.objects,
         directories: scan.directories,
         files: scan.files,
         bytes: scan.bytes,

@@ -19,6 +19,10 @@ use vfsx_proto::{DirRef, Event, NodeKind, NodeRef, Stamped, ToDaemon, ToModule};
 const NOWHERE: &str =
     "[[site]]\nname = \"nowhere\"\nurl = \"ws://127.0.0.1:1\"\ntoken_file = \"DIR/token\"\n";
 
+/// No gap is closed without being asked for.
+const LEFT_OPEN: &str = "[reconcile]\nafter_gap = \"never\"\n";
+const CLOSED_SOON: &str = "[reconcile]\nafter_gap = \"1s\"\n";
+
 struct Fixture {
     directory: tempfile::TempDir,
     engine: Engine,
@@ -63,6 +67,27 @@ impl Fixture {
 
     async fn module(&self, session: u8) -> (Module, u64) {
         Module::welcome(&self.path("socket"), session).await
+    }
+
+    /// As a module that has lost changes.
+    fn flag_gap(&self) {
+        fs::create_dir_all(self.path("state/gaps/data")).expect("makes");
+        let flag = self.path("state/gaps/data/aa");
+        let line = r#"{"since_ns":1700000000000000000,"reason":"DaemonAbsent","pid":1}"#;
+        fs::write(flag.with_extension("new"), line).expect("writes");
+        fs::rename(flag.with_extension("new"), &flag).expect("renames");
+    }
+
+    async fn until(&self, reached: impl Fn(&ShareReport) -> bool) -> ShareReport {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.report().await;
+            if reached(&report) {
+                return report;
+            }
+            assert!(Instant::now() < deadline, "waited in vain: {report:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn report(&self) -> ShareReport {
@@ -181,15 +206,11 @@ async fn after_a_kill_everything_goes_on_without_a_rescan() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_shown_until_a_sync_has_found_what_was_missed() {
-    let fixture = Fixture::new("").await;
+    let fixture = Fixture::new(LEFT_OPEN).await;
     let (mut module, _) = fixture.module(1).await;
     fixture.settle(&mut module).await;
     fs::write(fixture.path("share/missed"), "nobody told").expect("writes");
-    fs::create_dir_all(fixture.path("state/gaps/data")).expect("makes");
-    let flag = fixture.path("state/gaps/data/aa");
-    let line = r#"{"since_ns":1700000000000000000,"reason":"DaemonAbsent","pid":1}"#;
-    fs::write(flag.with_extension("new"), line).expect("writes");
-    fs::rename(flag.with_extension("new"), &flag).expect("renames");
+    fixture.flag_gap();
     // Asking is enough to see it: the flag is looked for first.
     let gap = fixture.report().await.gap.expect("shown");
     assert_eq!(gap.since, "2023-11-14T22:13:20Z");
@@ -198,6 +219,95 @@ async fn a_gap_is_shown_until_a_sync_has_found_what_was_missed() {
     let report = fixture.report().await;
     assert_eq!(report.gap, None);
     assert_eq!(report.catalog.objects, 3);
+    let last = report.reconcile.last_gap.expect("is remembered");
+    assert_eq!(last.since, "2023-11-14T22:13:20Z");
+    assert!(last.until > last.since, "{last:?}");
+    let fixture = fixture.kill_and_restart().await;
+    assert_eq!(fixture.report().await.reconcile.last_gap, Some(last));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_closes_itself_after_its_time_and_not_before() {
+    let fixture = Fixture::new(CLOSED_SOON).await;
+    let (mut module, _) = fixture.module(1).await;
+    fixture.settle(&mut module).await;
+    fs::write(fixture.path("share/missed"), "nobody told").expect("writes");
+    let flagged = Instant::now();
+    fixture.flag_gap();
+    assert!(fixture.report().await.gap.is_some());
+    fixture.until(|report| report.reconcile.next.is_some()).await;
+    let next = fixture.report().await.reconcile.next;
+    assert!(next.as_ref().is_none_or(|next| next.why == "gap"), "{next:?}");
+    let report = fixture.until(|report| report.gap.is_none()).await;
+    assert!(flagged.elapsed() >= Duration::from_secs(1));
+    assert_eq!(report.catalog.objects, 3);
+    assert!(report.reconcile.last_gap.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_not_closed_before_modules_that_are_expected_back_were_heard() {
+    let fixture = Fixture::new(CLOSED_SOON).await;
+    let (mut module, _) = fixture.module(1).await;
+    fixture.settle(&mut module).await;
+    fs::write(fixture.path("share/new"), "new content").expect("writes");
+    module
+        .send(&ToDaemon::Events(creation(&fixture.path("share"), "new", 1)))
+        .await;
+    module.acknowledged(4).await;
+    let fixture = fixture.kill_and_restart().await;
+    let restarted = Instant::now();
+    fixture.flag_gap();
+    let report = fixture.report().await;
+    assert!(report.gap.is_some() && report.sessions.awaited == 1, "{report:?}");
+    // It waits for the module, which comes back late.
+    tokio::time::sleep_until(restarted + Duration::from_secs(3)).await;
+    let report = fixture.report().await;
+    assert!(report.gap.is_some() && report.scan.state == "done", "{report:?}");
+    let (_module, _) = fixture.module(1).await;
+    fixture.until(|report| report.gap.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_changes_are_found_by_schedule() {
+    let fixture = Fixture::new("[reconcile]\nevery = \"1s\"\n").await;
+    fixture.until(|report| report.scan.state == "done").await;
+    fs::write(fixture.path("share/local"), "nobody tells").expect("writes");
+    let report = fixture.until(|report| report.catalog.objects == 3).await;
+    assert_eq!(report.gap, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_the_machine_is_a_gap_and_a_clean_stop_is_none() {
+    let fixture = Fixture::new(LEFT_OPEN).await;
+    let (mut module, _) = fixture.module(1).await;
+    fixture.settle(&mut module).await;
+    let boot = fixture.path("state/boot");
+    let other_boot = || {
+        let text = fs::read_to_string(&boot).expect("is there while vfsxd runs");
+        let mut mark: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        mark["boot"] = "another".into();
+        fs::write(&boot, mark.to_string()).expect("writes");
+    };
+    drop(module);
+    fixture.until(|report| report.sessions.connected == 0).await;
+    let mut fixture = fixture.kill_and_restart().await;
+    assert_eq!(fixture.report().await.gap, None, "vfsxd alone was killed");
+    other_boot();
+    fixture = fixture.kill_and_restart().await;
+    let gap = fixture.report().await.gap.expect("the machine has stopped");
+    assert_eq!(gap.reason, "the machine stopped while vfsxd was running");
+    assert_ne!(gap.since, "unknown");
+    // The gap is noted; this boot is no other one any more.
+    fixture = fixture.kill_and_restart().await;
+    fixture.engine.shares()[0].sync(|_| ()).await.expect("syncs");
+    assert_eq!(fixture.report().await.gap, None);
+    fixture.until(|report| report.sessions.awaited == 0).await;
+    let Fixture { directory, engine } = fixture;
+    engine.stop().await;
+    assert!(!directory.path().join("state/boot").exists(), "a clean stop");
+    let engine = Engine::start(&load(directory.path())).await.expect("starts");
+    let fixture = Fixture { directory, engine };
+    assert_eq!(fixture.report().await.gap, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

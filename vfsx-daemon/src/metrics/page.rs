@@ -44,6 +44,30 @@ pub fn page(report: &StatusReport) -> String {
     });
     page.of_shares(
         report,
+        "last_gap_since_seconds",
+        "Begin of the gap that was closed last, since the epoch; absent when unknown.",
+        |s| seconds(&s.reconcile.last_gap.as_ref()?.since),
+    );
+    page.of_shares(
+        report,
+        "last_gap_until_seconds",
+        "When the gap that was closed last was closed, since the epoch.",
+        |s| seconds(&s.reconcile.last_gap.as_ref()?.until),
+    );
+    page.of_shares(
+        report,
+        "reconciling",
+        "1 while the share is compared with what vfsxd knows of it.",
+        |s| Some(f64::from(u8::from(s.reconcile.running.is_some()))),
+    );
+    page.of_shares(
+        report,
+        "next_reconcile_seconds",
+        "When that is due next, since the epoch; absent when it is not.",
+        |s| seconds(&s.reconcile.next.as_ref()?.at),
+    );
+    page.of_shares(
+        report,
         "copying",
         "1 while written data comes with the records, so that points are exact (mode copy).",
         |s| Some(f64::from(u8::from(s.mode == CaptureMode::Copy.as_str()))),
@@ -192,11 +216,7 @@ impl Page {
             report,
             "verify_time_seconds",
             "When the last verify ended, since the epoch.",
-            |s| {
-                let last = s.verify.last.as_ref()?;
-                let at: jiff::Timestamp = last.at.parse().ok()?;
-                Some(at.as_second() as f64)
-            },
+            |s| seconds(&s.verify.last.as_ref()?.at),
         );
         self.of_shares(report, "verify_differences", "Left by the last verify.", |s| {
             of_last(s, &|last| last.differences() as f64)
@@ -224,6 +244,11 @@ impl Page {
             }
         }
     }
+}
+
+fn seconds(time: &str) -> Option<f64> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    Some(time.as_second() as f64)
 }
 
 fn escaped(label: &str) -> String {

@@ -1,8 +1,8 @@
 //! Status never claims more than is proved, and keeps the names that tools rely on.
 
 use super::*;
-use crate::config::Mode;
-use crate::engine::{Outcome, SiteResult};
+use crate::config::{Mode, Reconcile};
+use crate::engine::{Outcome, SiteResult, Why};
 use dr_replicator::Verified;
 use std::time::{Duration, SystemTime};
 
@@ -50,6 +50,10 @@ fn facts() -> ShareFacts {
             name: "data".into(),
             path: "/srv/data".into(),
             mode: Mode::Copy,
+            reconcile: Reconcile {
+                after_gap: None,
+                every: None,
+            },
         },
         mode: CaptureMode::Map(None),
         journal: journal::Status {
@@ -80,6 +84,7 @@ fn facts() -> ShareFacts {
             place: Some(place),
         }],
         verify: VerifyReport::default(),
+        next_reconcile: None,
     }
 }
 
@@ -255,6 +260,32 @@ fn the_age_of_the_oldest_change_counts_wherever_the_change_is() {
         f.catalog.scan.state = ScanState::Running;
     };
     assert_eq!(rpo(&first), None, "what is not seen yet has no age");
+    assert_eq!(rpo(&|f| f.sessions.1 = 1), None, "nor what a module still has");
+    assert_eq!(rpo(&|f| f.all_connected = false), None);
+}
+
+#[test]
+fn what_is_compared_when_and_what_the_last_gap_was_is_told() {
+    let mut facts = facts();
+    facts.next_reconcile = Some(Due {
+        at: Instant::now(),
+        why: Why::Schedule,
+    });
+    facts.catalog.last_gap = Some(catalog::ClosedGap {
+        since_ns: 0,
+        until_ns: NOW,
+        reason: "why".into(),
+    });
+    facts.catalog.scan.state = ScanState::Running;
+    facts.catalog.scan.started_ns = NOW;
+    let now = time_text(NOW);
+    let expected = serde_json::json!({
+        "running": { "since": now },
+        "next": { "at": now, "why": "schedule" },
+        "last_gap": { "since": "unknown", "until": now, "reason": "why" },
+    });
+    let told = serde_json::to_value(report(facts).reconcile).expect("encodes");
+    assert_eq!(told, expected);
 }
 
 #[test]

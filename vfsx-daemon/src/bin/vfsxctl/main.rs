@@ -49,7 +49,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                 },
             )
         }
-        Command::Sync { share } => act(&socket, &Request::Sync { share: share.clone() }),
+        Command::Reconcile { share } => act(&socket, &Request::Sync { share: share.clone() }),
         Command::Verify {
             share,
             deep,

@@ -90,7 +90,7 @@ fn warn_of_gap(share: &str, gap: bool) {
     if gap {
         eprintln!(
             "warning: share {share}: a gap is open, so changes from then may be missing at the sites; close it with \
-             `vfsxctl sync --share {share}`"
+             `vfsxctl reconcile --share {share}`"
         );
     }
 }

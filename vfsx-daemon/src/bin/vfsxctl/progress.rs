@@ -71,14 +71,21 @@ impl Shown {
     fn sync_text(&self, p: &SyncProgress) -> String {
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         let rate = p.files as f64 / seconds;
+        let done = p.files + p.directories;
+        let of = match p.known > done && !p.reading {
+            true => format!(" of about {}", p.known),
+            false => String::new(),
+        };
         let seen = format!(
-            "{} files, {}, {} differ, {rate:.0} files/s",
-            p.files,
+            "{done}{of} files and directories, {}, {} differ, {rate:.0} files/s",
             bytes(p.bytes),
             p.differences
         );
         if p.reading {
             format!("{seen}; {} to read", bytes(p.unread_bytes))
+        } else if done > 0 && p.known > done {
+            let left = seconds * (p.known - done) as f64 / done as f64;
+            format!("{seen}, about {} s left", left.ceil())
         } else {
             seen
         }

@@ -57,8 +57,16 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
     if let Some(gap) = &share.gap {
         writeln!(
             out,
-            "  gap since {}: {}; close it with `vfsxctl sync --share {}`",
-            gap.since, gap.reason, share.name
+            "  gap since {}: {}; {}",
+            gap.since,
+            gap.reason,
+            remedy(share)
+        )?;
+    } else if let Some(gap) = &share.reconcile.last_gap {
+        writeln!(
+            out,
+            "  last gap from {} to {}: {}",
+            gap.since, gap.until, gap.reason
         )?;
     }
     if share.scan.state != "done" {
@@ -78,6 +86,17 @@ fn write_share(out: &mut String, share: &ShareReport) -> std::fmt::Result {
         writeln!(out, "  last error: {error}")?;
     }
     write_sites(out, &share.sites)
+}
+
+/// What closes the gap.
+fn remedy(share: &ShareReport) -> String {
+    let by_hand = format!("`vfsxctl reconcile --share {}`", share.name);
+    let next = share.reconcile.next.as_ref().filter(|next| next.why == "gap");
+    match (&share.reconcile.running, next) {
+        (Some(_), _) => "the share is being compared, which may close it".to_owned(),
+        (None, Some(next)) => format!("the share is compared at {}, or now by {by_hand}", next.at),
+        (None, None) => format!("close it with {by_hand}"),
+    }
 }
 
 fn write_verify(out: &mut String, share: &ShareReport) -> std::fmt::Result {

@@ -6,7 +6,7 @@ use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::share::{Details, Seen, Share, Type, components, details, pin_in};
-use crate::catalog::store::{Key, ListRow, NodeRow, delete};
+use crate::catalog::store::{Key, ListRow, NodeRow, StampRow, delete};
 use crate::journal::{NodeKind, NodeRef};
 use restfs_lib::model::{Kind, Object, ObjectId, Op, Time};
 use rustix::fd::{AsFd, OwnedFd};
@@ -122,7 +122,7 @@ impl Work<'_> {
             stamp: if unread {
                 Default::default()
             } else {
-                seen.stamp.into()
+                StampRow::of(seen.stamp, seen.doubt)
             },
             scan: 0,
         };

@@ -4,8 +4,8 @@ use super::dirs::ReachError;
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
-use crate::catalog::share::{Seen, Type};
-use crate::catalog::store::{LookRow, NodeRow};
+use crate::catalog::share::{Doubt, Seen, Stamp, Type};
+use crate::catalog::store::{LookRow, NodeRow, StampRow};
 use restfs_lib::model::ObjectId;
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::{HashSet, VecDeque};
@@ -332,11 +332,14 @@ impl Work<'_> {
         if !look.check {
             return Ok(());
         }
-        let differs = row.stamp != seen.stamp.into();
+        let differs = Stamp::from(row.stamp) != seen.stamp;
         let gap = self.memory.gap.as_ref();
-        if differs || seen.kind == Type::File && gap.is_some_and(|gap| gap.doubts(row.stamp)) {
+        let doubtful = row.stamp.doubt() == Doubt::Content || gap.is_some_and(|gap| gap.doubts(row.stamp));
+        if differs || doubtful {
             self.memory.scan.differences += u64::from(differs && !moved);
             self.changed_unseen(id, seen)?;
+        } else if row.stamp.doubt() == Doubt::Metadata {
+            self.touched.insert(id);
         }
         Ok(())
     }
@@ -355,13 +358,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A rename, link or unlink moves only the change time, and its event explains it: the content is as it was. After
-    /// a scan nothing explains it.
+    /// A rename, link or unlink moves only the change time, and its event explains it: the content is as it was. The metadata
+    /// may not be, unless it is read, too. After a scan nothing explains it.
     fn explained(&self, row: NodeRow, seen: &Seen, check: bool) -> NodeRow {
-        let old = crate::catalog::share::Stamp::from(row.stamp);
-        if !check && old.size == seen.stamp.size && old.mtime == seen.stamp.mtime {
+        let old = Stamp::from(row.stamp);
+        if !check && old != seen.stamp && old.size == seen.stamp.size && old.mtime == seen.stamp.mtime {
             return NodeRow {
-                stamp: seen.stamp.into(),
+                stamp: StampRow::of(seen.stamp, row.stamp.doubt().max(Doubt::Metadata)),
                 ..row
             };
         }

@@ -5,8 +5,8 @@ use super::unread::{Class, DirtyIndex};
 use crate::catalog::CatalogError;
 use crate::catalog::exclude::Exclude;
 use crate::catalog::store::{
-    CutRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, ListRow, LookRow, LostRow,
-    Prefix, Row, ScanRow, get, page,
+    CutRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, LastGapRow, ListRow, LookRow,
+    LostRow, Prefix, Row, ScanRow, get, page,
 };
 use crate::journal::NodeRef;
 use lru::LruCache;
@@ -24,6 +24,7 @@ const GRAVES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 pub(super) struct Memory {
     pub(super) head: HeadRow,
     pub(super) gap: Option<GapRow>,
+    pub(super) last_gap: Option<LastGapRow>,
     pub(super) scan: ScanRow,
     /// Names that are not entered, and the row that says so.
     pub(super) exclude: Exclude,
@@ -41,9 +42,12 @@ pub(super) struct Memory {
     /// Directory -> inode that came into it, as an event said, and was not found there.
     pub(super) within: BTreeSet<(NodeRef, NodeRef)>,
     /// When the catalog asks for a scan by itself. Not in the store: the gap that it is to close stays shown.
-    pub(super) scan_due_ns: Option<i64>,
+    pub(super) scan_due: Option<Instant>,
     /// Where trying deferred looks again goes on.
     pub(super) look_cursor: Option<(ObjectId, Vec<u8>)>,
+    /// Where looking through the displaced objects goes on; they were not all dropped that could be.
+    pub(super) displaced_cursor: Option<Key>,
+    pub(super) more_to_drop: bool,
     /// The newest trouble with the share, for `status`.
     pub(super) last_error: Option<String>,
     pub(super) errors: u64,
@@ -62,6 +66,7 @@ impl Default for Memory {
         Self {
             head: HeadRow::default(),
             gap: None,
+            last_gap: None,
             scan: ScanRow::default(),
             exclude: Exclude::default(),
             exclude_row: ExcludeRow::default(),
@@ -72,8 +77,10 @@ impl Default for Memory {
             suspects: BTreeMap::new(),
             graves: LruCache::new(GRAVES),
             within: BTreeSet::new(),
-            scan_due_ns: None,
+            scan_due: None,
             look_cursor: None,
+            displaced_cursor: None,
+            more_to_drop: false,
             last_error: None,
             errors: 0,
             beyond: BTreeSet::new(),
@@ -91,6 +98,7 @@ impl Memory {
         let mut memory = Self {
             head: get(kv, &Key::meta("head"))?.unwrap_or_default(),
             gap: get(kv, &Key::meta("gap"))?,
+            last_gap: get(kv, &Key::meta("last-gap"))?,
             scan: get(kv, &Key::meta("scan"))?.unwrap_or_default(),
             exclude: Exclude::new(&exclude_row),
             exclude_row,

@@ -8,6 +8,8 @@ use restfs_lib::model::{Kind, ObjectId, Op};
 
 /// Objects dropped, or entries of a dead directory, in one transaction.
 const DROPS: usize = 512;
+/// Pages of displaced objects looked at in one: a local program may have removed a million files.
+const PAGES: usize = 4;
 
 impl Work<'_> {
     pub(super) fn lookup(&self, dir: ObjectId, name: &[u8]) -> Result<Option<ObjectId>, CatalogError> {
@@ -196,14 +198,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Drops what has been without a name for long enough. Only called when all records are applied.
+    /// Drops what has been without a name for long enough; goes on with the next transaction where it has come to. Only called
+    /// when all records are applied.
     pub(super) fn drop_displaced(&mut self) -> Result<(), CatalogError> {
         let before = self.now_ns.saturating_sub(self.rules.grace.as_nanos() as i64);
-        let mut after: Option<Key> = None;
+        let mut after = self.memory.displaced_cursor.take();
         let mut left = DROPS;
-        while left > 0 {
+        self.memory.more_to_drop = false;
+        for _ in 0..PAGES {
+            if left == 0 {
+                break;
+            }
             let rows = page::<DisplacedRow>(&*self.kv, Prefix::Displaced, &[], after.as_ref(), DROPS)?;
             let Some((last, _)) = rows.last() else {
+                // From the beginning again.
                 return Ok(());
             };
             after = Some(last.clone());
@@ -215,6 +223,8 @@ impl Work<'_> {
                 }
             }
         }
+        self.memory.more_to_drop = left == 0;
+        self.memory.displaced_cursor = after;
         Ok(())
     }
 

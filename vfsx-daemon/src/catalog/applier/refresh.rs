@@ -4,8 +4,8 @@ use super::dirs::{ReachError, reach};
 use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
-use crate::catalog::share::{Details, Seen, Stamp, Type, details};
-use crate::catalog::store::NodeRow;
+use crate::catalog::share::{Details, Doubt, Seen, Stamp, Type, details};
+use crate::catalog::store::{NodeRow, StampRow};
 use restfs_lib::model::{Object, ObjectId, Op};
 use rustix::fd::AsFd;
 use std::time::Duration;
@@ -109,15 +109,20 @@ impl Work<'_> {
     }
 
     /// Without its content read, a file's stamp moves only when its content cannot have changed: a scan reads it again
-    /// otherwise, since a program on this host may have written it before a client set its times.
+    /// otherwise, since a program on this host may have written it before a client set its times. What the stamp did not tell
+    /// of the content it does not tell then.
     fn note_seen(&mut self, id: ObjectId, seen: &Seen, content: bool) -> Result<(), CatalogError> {
         let Some(row) = self.node_row(id)? else {
             return Ok(());
         };
         let old = Stamp::from(row.stamp);
         let same = old.size == seen.stamp.size && old.mtime == seen.stamp.mtime;
-        let stamp = if content || same || seen.kind != Type::File {
-            seen.stamp.into()
+        let stamp = if content || seen.kind != Type::File {
+            StampRow::of(seen.stamp, seen.doubt)
+        } else if same {
+            let of_content = (row.stamp.doubt() == Doubt::Content).then_some(Doubt::Content);
+            let doubt = of_content.unwrap_or(seen.doubt.min(Doubt::Metadata));
+            StampRow::of(seen.stamp, doubt)
         } else {
             row.stamp
         };

@@ -10,7 +10,7 @@ use crate::catalog::dirt::Dirt;
 use crate::catalog::moments::Moment;
 use crate::catalog::reader::{Job, Part};
 use crate::catalog::shared::Shared;
-use crate::catalog::status::{Gap, ScanProgress, ScanState, Status};
+use crate::catalog::status::{ClosedGap, Gap, ScanProgress, ScanState, Status};
 use crate::catalog::store::{CutRow, DirtRow, Key, ScanPhase, get, put};
 use crate::journal::Record;
 use crate::pace::Pace;
@@ -226,10 +226,14 @@ impl Applier {
             || !memory.suspects.is_empty()
             || !memory.lost.is_empty()
             || memory.displaced > 0
-            || memory.scan_due_ns.is_some()
+            || memory.scan_due.is_some()
             || memory.scan.phase != ScanPhase::Done
             || self.more_to_trim;
-        let longest = if waiting { TICK } else { IDLE };
+        let longest = match waiting {
+            _ if memory.more_to_drop && !self.in_rounds() => Duration::ZERO,
+            true => TICK,
+            false => IDLE,
+        };
         let due = CLASSES.into_iter().filter(|class| self.has_room(*class));
         match due.filter_map(|class| memory.dirty.next_due(class)).min() {
             Some(due) => due.saturating_duration_since(Instant::now()).min(longest),
@@ -540,6 +544,11 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
         displaced: memory.displaced,
         gap: memory.gap.as_ref().map(|gap| Gap {
             since_ns: gap.since_ns,
+            reason: gap.reason.clone(),
+        }),
+        last_gap: memory.last_gap.as_ref().map(|gap| ClosedGap {
+            since_ns: gap.since_ns,
+            until_ns: gap.until_ns,
             reason: gap.reason.clone(),
         }),
         scan: ScanProgress {

@@ -3,7 +3,7 @@
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
-use crate::catalog::store::{GapRow, Key, ListRow, NodeRow, ScanPhase, ScanRow, delete, put};
+use crate::catalog::store::{GapRow, Key, LastGapRow, ListRow, NodeRow, ScanPhase, ScanRow, delete, put};
 use restfs_lib::model::{Kind, ObjectId};
 use std::time::Duration;
 
@@ -33,6 +33,18 @@ pub(in crate::catalog) struct Page {
 }
 
 impl Page {
+    /// Takes in what was found behind this.
+    pub(in crate::catalog) fn append(&mut self, mut other: Self) {
+        self.looks.append(&mut other.looks);
+        self.below.append(&mut other.below);
+        self.listed.append(&mut other.listed);
+        self.away.append(&mut other.away);
+        self.again.append(&mut other.again);
+        self.files += other.files;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.error = other.error.or(self.error.take());
+    }
+
     pub(in crate::catalog) fn is_empty(&self) -> bool {
         self.looks.is_empty()
             && self.below.is_empty()
@@ -61,11 +73,12 @@ impl Work<'_> {
 
     /// Moves the scan on when it can be.
     pub(super) fn step_scan(&mut self) -> Result<(), CatalogError> {
+        self.follow_clock()?;
         // A gap that records before it are still to be applied of would stay open behind the scan.
         let is_known = |gap: &GapRow| gap.newest <= self.memory.head.applied;
-        let due = self.memory.scan_due_ns.is_some_and(|due| due <= self.now_ns);
+        let due = self.memory.scan_due.is_some_and(|due| due <= self.now);
         if due && self.memory.gap.as_ref().is_none_or(is_known) {
-            self.memory.scan_due_ns = None;
+            self.memory.scan_due = None;
             self.request_scan()?;
         }
         match self.memory.scan.phase {
@@ -85,6 +98,17 @@ impl Work<'_> {
                     _ => self.finish_scan(),
                 }
             }
+        }
+    }
+
+    /// When the clock was set back in a gap, what was read in part since has stamps from before it.
+    fn follow_clock(&mut self) -> Result<(), CatalogError> {
+        match &mut self.memory.gap {
+            Some(gap) if gap.since_ns > self.now_ns => {
+                gap.since_ns = self.now_ns;
+                put(self.kv, &Key::meta("gap"), &*gap)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -118,14 +142,8 @@ impl Work<'_> {
             differences = scan.differences,
             "scan is done"
         );
-        if self
-            .memory
-            .gap
-            .as_ref()
-            .is_some_and(|gap| gap.newest <= scan.began)
-        {
-            self.memory.gap = None;
-            delete(self.kv, &Key::meta("gap"))?;
+        if let Some(gap) = self.memory.gap.take_if(|gap| gap.newest <= scan.began) {
+            self.close_gap(gap)?;
         }
         self.memory.scan.phase = if scan.again {
             ScanPhase::Needed
@@ -134,6 +152,19 @@ impl Work<'_> {
         };
         self.memory.scan.again = false;
         self.put_scan()
+    }
+
+    fn close_gap(&mut self, gap: GapRow) -> Result<(), CatalogError> {
+        tracing::info!(reason = gap.reason, "the gap is closed");
+        delete(self.kv, &Key::meta("gap"))?;
+        let last = LastGapRow {
+            since_ns: gap.since_ns,
+            until_ns: self.now_ns,
+            reason: gap.reason,
+        };
+        put(self.kv, &Key::meta("last-gap"), &last)?;
+        self.memory.last_gap = Some(last);
+        Ok(())
     }
 
     pub(super) fn put_scan(&mut self) -> Result<(), CatalogError> {
@@ -244,11 +275,9 @@ impl Work<'_> {
     }
 
     fn scan_soon(&mut self, apart: Duration) {
-        let next = self
-            .memory
-            .scan
-            .started_ns
-            .saturating_add(apart.as_nanos() as i64);
-        self.memory.scan_due_ns = Some(self.now_ns.max(next));
+        // Times ahead of the clock are of before it was set back.
+        let passed = u64::try_from(self.now_ns.saturating_sub(self.memory.scan.started_ns));
+        let passed = passed.map_or(apart, Duration::from_nanos);
+        self.memory.scan_due = Some(self.now + apart.saturating_sub(passed));
     }
 }

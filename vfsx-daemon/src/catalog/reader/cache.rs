@@ -5,6 +5,9 @@ use lru::LruCache;
 use restfs_lib::model::BlockKey;
 use std::sync::{Mutex, PoisonError};
 
+/// Memory that a block takes beside its content: without it a million small files would take hundreds of megabytes.
+const BESIDE: usize = 256;
+
 pub(in crate::catalog) struct Cache {
     inner: Mutex<Inner>,
     limit: usize,
@@ -26,22 +29,22 @@ impl Cache {
         }
     }
 
-    /// Bytes of blocks that it holds.
+    /// Memory that its blocks take at most.
     pub(in crate::catalog) fn limit(&self) -> usize {
         self.limit
     }
 
     pub(in crate::catalog) fn put(&self, key: BlockKey, content: Bytes) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.bytes += content.len();
+        inner.bytes += taken(&content);
         if let Some(old) = inner.blocks.put(key, content) {
-            inner.bytes -= old.len();
+            inner.bytes -= taken(&old);
         }
         while inner.bytes > self.limit {
             let Some((_, oldest)) = inner.blocks.pop_lru() else {
                 return;
             };
-            inner.bytes -= oldest.len();
+            inner.bytes -= taken(&oldest);
         }
     }
 
@@ -65,13 +68,17 @@ impl Cache {
     }
 }
 
+fn taken(content: &Bytes) -> usize {
+    content.len() + BESIDE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_cache_never_holds_more_bytes_than_its_limit() {
-        let cache = Cache::new(100);
+        let cache = Cache::new(3 * (BESIDE + 30));
         for i in 0..50u8 {
             cache.put(BlockKey([i; 32]), Bytes::from(vec![i; 30]));
         }
@@ -79,7 +86,7 @@ mod tests {
         assert_eq!(cache.get(&BlockKey([46; 32])), None);
         cache.put(BlockKey([49; 32]), Bytes::from(vec![49; 30]));
         assert!(cache.get(&BlockKey([47; 32])).is_some());
-        cache.put(BlockKey([1; 32]), Bytes::from(vec![0; 101]));
+        cache.put(BlockKey([1; 32]), Bytes::from(vec![0; 2000]));
         assert_eq!(cache.inner.lock().unwrap().bytes, 0);
     }
 }

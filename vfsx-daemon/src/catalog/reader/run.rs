@@ -4,7 +4,7 @@ use super::content::{Context, Pass, ReadError};
 use super::{Ending, Job, Part, Sink, Slice, Stopped};
 use crate::catalog::CatalogError;
 use crate::catalog::applier::{BUCKET, ReachError, reach};
-use crate::catalog::share::{Details, Seen, Type, details, open_pinned};
+use crate::catalog::share::{Details, Doubt, Seen, Type, details, is_of_tick, now as clock_now, open_pinned};
 use restfs_lib::model::Object;
 use restfs_lib::tree::Tree;
 use rustix::fd::AsFd;
@@ -80,7 +80,7 @@ fn read(context: &Context<'_>, job: &Job, found: Found, send: &mut Sink<'_>) -> 
     let Found {
         seen, details, file, ..
     } = found;
-    let read = match file {
+    let mut read = match file {
         None => Read {
             slice: None,
             seen,
@@ -100,6 +100,10 @@ fn read(context: &Context<'_>, job: &Job, found: Found, send: &mut Sink<'_>) -> 
             }
         }
     };
+    if read.seen.stamp != seen.stamp {
+        // The details are older than that.
+        read.seen.doubt = read.seen.doubt.max(Doubt::Metadata);
+    }
     let ending = Ending::Read {
         seen: read.seen,
         details,
@@ -149,7 +153,7 @@ fn read_moment(
     context: &Context<'_>,
     pass: &mut Pass<'_>,
     file: &File,
-    (seen, newest_ns): (Seen, i64),
+    (mut seen, newest_ns): (Seen, i64),
     send: &mut Sink<'_>,
 ) -> Result<Read, ReadError> {
     let large = pass.bytes(seen.size()) > context.cache.limit() as u64 / 2;
@@ -161,7 +165,7 @@ fn read_moment(
             return Ok(read);
         }
     }
-    wait_for_tick(&seen);
+    wait_for_tick(&mut seen);
     let read = read_once(context, pass, file, seen, send)?;
     // Somebody who has not told of it yet may be in the middle of a write.
     let unknown = seen.stamp.ctime.ns() > newest_ns.into();
@@ -197,8 +201,8 @@ fn read_clone(
     }))
 }
 
-/// So that whoever writes from now on changes the times.
-fn wait_for_tick(seen: &Seen) {
+/// So that whoever writes from now on changes the times. What was read of the metadata is older.
+fn wait_for_tick(seen: &mut Seen) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let changed = Duration::from_nanos(u64::try_from(seen.stamp.ctime.ns()).unwrap_or_default());
     // Not at all when the clock was set back and the times lie ahead.
@@ -206,5 +210,8 @@ fn wait_for_tick(seen: &Seen) {
         && let Some(left) = TICK.checked_sub(age)
     {
         std::thread::sleep(left);
+    }
+    if !is_of_tick(seen.stamp.ctime, clock_now()) {
+        seen.doubt = seen.doubt.min(Doubt::Metadata);
     }
 }

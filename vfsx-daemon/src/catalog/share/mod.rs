@@ -7,7 +7,7 @@ mod seen;
 
 pub(super) use details::{Details, details, is_attribute};
 pub(super) use list::list;
-pub(super) use seen::{Seen, Stamp, Type};
+pub(super) use seen::{Doubt, Seen, Stamp, Type, is_of_tick, now};
 
 use crate::journal::NodeRef;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -5,6 +5,7 @@ use restfs_lib::model::{Kind, Time};
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 use std::io;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,19 @@ pub(in crate::catalog) struct Seen {
     pub(in crate::catalog) atime: Time,
     pub(in crate::catalog) btime: Time,
     pub(in crate::catalog) stamp: Stamp,
+    pub(in crate::catalog) doubt: Doubt,
+}
+
+/// What may change after a look without changing the stamp: file systems take times from a clock that stands still for a
+/// tick, so two changes within one have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(in crate::catalog) enum Doubt {
+    /// Whatever changes, the stamp does.
+    #[default]
+    None,
+    /// Everything but a file's content.
+    Metadata,
+    Content,
 }
 
 impl Seen {
@@ -76,8 +90,9 @@ impl Seen {
 
 /// As [`super::Share::see`], with the kernel's device number.
 pub(in crate::catalog) fn see(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Seen>> {
+    let before = now();
     match query(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
-        Ok(stat) => seen(&stat).map(Some),
+        Ok(stat) => seen(&stat, before).map(Some),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(e) => Err(e.into()),
     }
@@ -85,14 +100,16 @@ pub(in crate::catalog) fn see(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Op
 
 /// As [`super::Share::see_handle`], with the kernel's device number.
 pub(super) fn see_handle(fd: BorrowedFd<'_>) -> io::Result<Seen> {
-    seen(&query(fd, b"", AtFlags::EMPTY_PATH)?)
+    let before = now();
+    seen(&query(fd, b"", AtFlags::EMPTY_PATH)?, before)
 }
 
 fn query(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> rustix::io::Result<Statx> {
     statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
 }
 
-fn seen(stat: &Statx) -> io::Result<Seen> {
+/// `before`: the file systems' clock before the query.
+fn seen(stat: &Statx, before: Time) -> io::Result<Seen> {
     let has_btime = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
     let btime = if has_btime {
         time(&stat.stx_btime)
@@ -100,6 +117,7 @@ fn seen(stat: &Statx) -> io::Result<Seen> {
         Time::default()
     };
     let mode = u32::from(stat.stx_mode);
+    let ctime = time(&stat.stx_ctime);
     Ok(Seen {
         node: NodeRef {
             dev: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
@@ -116,7 +134,11 @@ fn seen(stat: &Statx) -> io::Result<Seen> {
         stamp: Stamp {
             size: stat.stx_size,
             mtime: time(&stat.stx_mtime),
-            ctime: time(&stat.stx_ctime),
+            ctime,
+        },
+        doubt: match is_of_tick(ctime, before) {
+            true => Doubt::Content,
+            false => Doubt::None,
         },
     })
 }
@@ -135,6 +157,29 @@ fn kind(stat: &Statx, mode: u32) -> io::Result<Type> {
             "inode of an unknown type (mode {mode:o})"
         ))),
     }
+}
+
+/// The clock that file systems take times from: it moves with the kernel's ticks.
+pub(in crate::catalog) fn now() -> Time {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    Time {
+        seconds: now.tv_sec,
+        nanoseconds: u32::try_from(now.tv_nsec).unwrap_or_default(),
+    }
+}
+
+/// Times that lie further ahead are from before the clock was set back: what changes now gets others.
+const AHEAD_NS: i128 = 2_000_000_000;
+
+/// Whether an inode that is changed at `now` or later may still get this change time.
+pub(in crate::catalog) fn is_of_tick(ctime: Time, now: Time) -> bool {
+    // Some file systems keep less than the clock says. A shorter one than the kernel's shortest tick makes no difference.
+    let grain_ns = match ctime.nanoseconds {
+        0 => 2_000_000_000,
+        ns if ns % 10_000_000 == 0 => 10_000_000,
+        _ => 1_000_000,
+    };
+    (-AHEAD_NS..grain_ns).contains(&(now.ns() - ctime.ns()))
 }
 
 fn time(stamp: &StatxTimestamp) -> Time {

@@ -107,3 +107,48 @@ fn a_device_number_that_changed_with_a_reboot_is_the_same_device() {
     let foreign = NodeRef { dev: 77, ..now };
     assert_eq!(share.known_node(&foreign), foreign);
 }
+
+#[test]
+fn what_changed_in_the_tick_of_the_look_may_change_again_with_the_same_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let share = Share::open(dir.path()).unwrap();
+    let path = dir.path().join("file");
+    // A tick may end between the two.
+    let in_doubt = (0..1000).any(|n: u32| {
+        std::fs::write(&path, n.to_string()).unwrap();
+        share.see(share.root(), b"file").unwrap().unwrap().doubt == Doubt::Content
+    });
+    assert!(in_doubt);
+    while is_of_tick(
+        share.see(share.root(), b"file").unwrap().unwrap().stamp.ctime,
+        now(),
+    ) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(
+        share.see(share.root(), b"file").unwrap().unwrap().doubt,
+        Doubt::None
+    );
+}
+
+#[test]
+fn a_tick_is_as_long_as_the_file_system_keeps_times_and_a_clock_set_back_makes_none() {
+    let at = |ns: i128| restfs_lib::model::Time::from_ns(ns);
+    const SECOND: i128 = 1_000_000_000;
+    const TICK: i128 = 4_000_000;
+    let exact = 1_000_000 * SECOND + 123_456_789;
+    assert!(is_of_tick(at(exact), at(exact)));
+    // The clock was read before.
+    assert!(is_of_tick(at(exact), at(exact - TICK)));
+    assert!(!is_of_tick(at(exact), at(exact + TICK)));
+    // Kept to a microsecond less.
+    assert!(is_of_tick(at(exact - 789), at(exact)));
+    // Of whole seconds, or hundredths.
+    let second = 1_000_000 * SECOND;
+    assert!(is_of_tick(at(second), at(second + SECOND)));
+    assert!(!is_of_tick(at(second), at(second + 2 * SECOND)));
+    assert!(is_of_tick(at(second + 20_000_000), at(second + 29_000_000)));
+    // From before the clock was set back by an hour: what is written now has times of now.
+    assert!(!is_of_tick(at(exact), at(exact - 3600 * SECOND)));
+    assert!(!is_of_tick(at(exact), at(exact + 3600 * SECOND)));
+}

@@ -10,10 +10,10 @@ pub(super) use change::{EndRow, LogRow, OpRow};
 pub(super) use key::{Key, Prefix};
 pub(super) use row::{
     BehindRow, CursorRow, CutRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow,
-    ListRow, LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow,
+    LastGapRow, ListRow, LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow, StampRow,
 };
 pub(super) use since::SinceRow;
-pub(super) use table::{Row, delete, get, page, put};
+pub(super) use table::{Row, delete, get, page, put, range};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Values of the rows. Own types: what the journal or the model changes does not change the store.
 
 use super::table::Row;
-use crate::catalog::share::Stamp;
+use crate::catalog::share::{Doubt, Stamp};
 use crate::journal::NodeRef;
 use restfs_lib::model::Time;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,15 @@ pub(in crate::catalog) struct GapRow {
     pub(in crate::catalog) newest: u64,
 }
 
+/// `M last-gap`: the one that was closed last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::catalog) struct LastGapRow {
+    pub(in crate::catalog) since_ns: i64,
+    /// When the scan that closed it was done.
+    pub(in crate::catalog) until_ns: i64,
+    pub(in crate::catalog) reason: String,
+}
+
 /// Clocks that disagree, and file systems whose times lag behind the clock.
 const CLOCKS_NS: i64 = 60_000_000_000;
 
@@ -80,11 +89,7 @@ impl GapRow {
     /// the file's since. A later one is that of a read which a write after the gap asked for, of the bytes of that write
     /// alone.
     pub(in crate::catalog) fn doubts(&self, stamp: StampRow) -> bool {
-        let (seconds, nanoseconds) = stamp.ctime;
-        let changed_ns = seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(nanoseconds.into());
-        changed_ns >= self.since_ns.saturating_sub(CLOCKS_NS)
+        Stamp::from(stamp).ctime.ns() >= i128::from(self.since_ns.saturating_sub(CLOCKS_NS))
     }
 }
 
@@ -162,16 +167,39 @@ pub(in crate::catalog) struct NodeRow {
 pub(in crate::catalog) struct StampRow {
     size: u64,
     mtime: (i64, u32),
+    /// See [`StampRow::of`].
     ctime: (i64, u32),
 }
 
 impl From<Stamp> for StampRow {
     fn from(stamp: Stamp) -> Self {
-        let pair = |time: Time| (time.seconds, time.nanoseconds);
+        Self::of(stamp, Doubt::None)
+    }
+}
+
+/// Nanoseconds of a second: what a change time has more of says what the stamp does not tell.
+const SECOND: u32 = 1_000_000_000;
+
+impl StampRow {
+    pub(in crate::catalog) fn of(stamp: Stamp, doubt: Doubt) -> Self {
+        let more = match doubt {
+            Doubt::None => 0,
+            Doubt::Metadata => SECOND,
+            Doubt::Content => 2 * SECOND,
+        };
+        let (mtime, ctime) = (stamp.mtime, stamp.ctime);
         Self {
             size: stamp.size,
-            mtime: pair(stamp.mtime),
-            ctime: pair(stamp.ctime),
+            mtime: (mtime.seconds, mtime.nanoseconds),
+            ctime: (ctime.seconds, ctime.nanoseconds % SECOND + more),
+        }
+    }
+
+    pub(in crate::catalog) fn doubt(self) -> Doubt {
+        match self.ctime.1 / SECOND {
+            0 => Doubt::None,
+            1 => Doubt::Metadata,
+            _ => Doubt::Content,
         }
     }
 }
@@ -182,7 +210,7 @@ impl From<StampRow> for Stamp {
         Self {
             size: row.size,
             mtime: time(row.mtime),
-            ctime: time(row.ctime),
+            ctime: time((row.ctime.0, row.ctime.1 % SECOND)),
         }
     }
 }
@@ -263,6 +291,7 @@ rows! {
     BehindRow 1 "behind row",
     CutRow 1 "cut row",
     GapRow 1 "gap row",
+    LastGapRow 1 "last gap row",
     ExcludeRow 1 "exclude row",
     ScanRow 1 "scan row",
     NodeRow 1 "node row",

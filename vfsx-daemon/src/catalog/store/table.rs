@@ -77,6 +77,20 @@ pub(in crate::catalog) fn page<R: Row>(
         .collect()
 }
 
+/// All rows from one key to another, both included.
+pub(in crate::catalog) fn range<R: Row>(
+    kv: &dyn KvRead,
+    first: &Key,
+    last: &Key,
+) -> Result<Vec<(Key, R)>, CatalogError> {
+    let (first, last) = (first.bytes(), last.bytes());
+    let pairs = kv.scan(Bound::Included(&first), Bound::Included(&last), usize::MAX)?;
+    pairs
+        .iter()
+        .map(|(key, value)| Ok((parse(key)?, R::decode(value)?)))
+        .collect()
+}
+
 fn parse(key: &[u8]) -> Result<Key, CatalogError> {
     Key::parse(key).ok_or_else(|| CatalogError::Damaged(format!("key {} is none", hex::encode(key))))
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::share::Doubt;
 use crate::journal::{NodeRef, Session};
 use restfs_lib::content::Difference;
 use restfs_lib::kv::{Kv, MemoryKv};
@@ -114,6 +115,14 @@ fn rows_are_what_the_page_draws() {
         "01010377687909",
     );
     golden(
+        LastGapRow {
+            since_ns: -1,
+            until_ns: 2,
+            reason: "why".to_owned(),
+        },
+        "01010403776879",
+    );
+    golden(
         ExcludeRow {
             text: b"/*/".to_vec(),
             case_sensitive: true,
@@ -142,6 +151,15 @@ fn rows_are_what_the_page_draws() {
             scan: 4,
         },
         "0101020601ac020105020004",
+    );
+    golden(
+        NodeRow {
+            node,
+            names: 1,
+            stamp: StampRow::of(stamp, Doubt::Content),
+            scan: 4,
+        },
+        "0101020601ac0201050280a8d6b90704",
     );
     let dirt = DirtRow {
         journal: 1,

@@ -1,7 +1,8 @@
 //! A share in a scratch directory, its catalog, and a journal that the test writes.
 
 use crate::catalog::exclude::Exclude;
-use crate::catalog::share::{Type, see_raw as see};
+use crate::catalog::share::{Doubt, Type, now, see_raw as see};
+use crate::catalog::store::{Key, NodeRow, StampRow, get, put};
 use crate::catalog::{
     Catalog, NoSessions, Options, RecordSource, RecordsError, Sessions, SiteStatus, Status,
 };
@@ -13,6 +14,7 @@ use restfs_lib::kv::{
 };
 use restfs_lib::model::{Digest, Kind, Object, ObjectId, Op};
 use restfs_lib::tree::{self, History, Tree};
+use rustix::fd::AsFd;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -179,6 +181,7 @@ impl Rig {
         let share = tempfile::tempdir().unwrap();
         let state = tempfile::tempdir().unwrap();
         fill(share.path());
+        past_the_tick();
         let crash = Arc::new(Mutex::new(None));
         let mut options = options(share.path(), state.path());
         change(&mut options);
@@ -301,6 +304,28 @@ impl Rig {
             .unwrap()
             .write_all_at(content, offset)
             .unwrap();
+    }
+
+    /// The object's row as it is in the store.
+    pub(super) fn node_row(&self, path: &str) -> NodeRow {
+        let id = self.id(path).unwrap();
+        let kv = self.catalog.inner.shared.kv.read().unwrap();
+        get(&*kv, &Key::Object(id)).unwrap().unwrap()
+    }
+
+    /// The catalog believes to have read the file as it is now.
+    pub(super) fn believe(&self, path: &str, doubt: Doubt) {
+        let id = self.id(path).unwrap();
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = std::fs::File::open(self.path(dir)).unwrap();
+        let stamp = see(dir.as_fd(), name.as_bytes()).unwrap().unwrap().stamp;
+        let row = NodeRow {
+            stamp: StampRow::of(stamp, doubt),
+            ..self.node_row(path)
+        };
+        let mut kv = self.catalog.inner.shared.kv.write().unwrap();
+        put(&mut *kv, &Key::Object(id), &row).unwrap();
+        kv.commit().unwrap();
     }
 
     pub(super) fn heal(&self) {
@@ -457,6 +482,14 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
+}
+
+/// Whatever changes from now on gets other times than what has changed before.
+pub(super) fn past_the_tick() {
+    let before = now();
+    while now() == before {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 pub(super) fn join(dir: &str, name: &str) -> String {

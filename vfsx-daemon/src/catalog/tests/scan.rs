@@ -1,10 +1,11 @@
-use super::rig::{BLOCK, Rig, join};
+use super::rig::{BLOCK, Rig, join, past_the_tick};
 use crate::catalog::ScanState;
+use crate::catalog::share::Doubt;
 use crate::journal::{Body, GapReason, NodeKind};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn fill(root: &Path) {
     for d in 0..5 {
@@ -109,12 +110,22 @@ fn a_gap_stays_until_a_scan_that_began_after_it_is_done() {
 
 #[test]
 fn what_was_written_in_a_gap_is_found_in_a_file_that_was_read_in_part_since() {
+    found_in_a_file_that_was_read_in_part_since(Duration::ZERO);
+}
+
+#[test]
+fn so_it_is_when_the_clock_was_set_back_in_the_gap() {
+    found_in_a_file_that_was_read_in_part_since(Duration::from_secs(3600));
+}
+
+fn found_in_a_file_that_was_read_in_part_since(set_back: Duration) {
     let rig = Rig::with(|root| {
         fs::write(root.join("early"), vec![1; 3 * BLOCK as usize]).unwrap();
         fs::write(root.join("late"), vec![1; 3 * BLOCK as usize]).unwrap();
     });
     rig.check();
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let now = SystemTime::now() + set_back;
+    let now = i64::try_from(now.duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
     let untold = |path: &str| {
         let file = fs::File::options().write(true).open(rig.path(path)).unwrap();
         file.write_all_at(&[2; BLOCK as usize], 0).unwrap();
@@ -234,5 +245,128 @@ fn a_file_created_while_a_scan_lists_its_directory_is_one_object() {
         rig.created("", &format!("c{i}"), NodeKind::File);
         rig.written(&format!("c{i}"), 0..10);
     }
+    rig.check();
+}
+
+#[test]
+fn what_was_changed_while_the_clock_was_wrong_is_found() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let before = rig.catalog.status().bytes_read;
+    let set = |path: &str, seconds: i64| {
+        let file = fs::File::options().write(true).open(rig.path(path)).unwrap();
+        let time = match u64::try_from(seconds) {
+            Ok(ahead) => SystemTime::now() + Duration::from_secs(ahead),
+            Err(_) => UNIX_EPOCH + Duration::from_secs(1),
+        };
+        file.set_modified(time).unwrap();
+    };
+    let year = 365 * 24 * 3600;
+    for (path, seconds) in [("dir0/sub/f1", year), ("dir1/sub/f2", -1)] {
+        rig.write_at(path, 0, b"while the clock was wrong");
+        set(path, seconds);
+    }
+    // Content of the same size, and the time that the catalog knows.
+    let known = fs::metadata(rig.path("dir2/sub/f3")).unwrap().modified().unwrap();
+    rig.write_at("dir2/sub/f3", 5, b"rewritten");
+    let file = fs::File::options()
+        .write(true)
+        .open(rig.path("dir2/sub/f3"))
+        .unwrap();
+    file.set_modified(known).unwrap();
+    scan(&rig);
+    rig.check();
+    let read = rig.catalog.status().bytes_read - before;
+    assert_eq!(read, (1 + 2 + 3) * 531, "these three and nothing else");
+    // Times ahead of the clock do not have it read again and again.
+    past_the_tick();
+    scan(&rig);
+    assert_eq!(rig.catalog.status().bytes_read - before, read);
+}
+
+#[test]
+fn a_local_write_in_the_clock_tick_of_the_read_is_found_by_the_next_scan() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let content = fs::read(rig.path("dir0/sub/f5")).unwrap();
+    for doubt in [Doubt::None, Doubt::Content] {
+        let new: Vec<u8> = content.iter().map(|byte| byte + 1 + doubt as u8).collect();
+        rig.write_at("dir0/sub/f5", 0, &new);
+        past_the_tick();
+        // As when it was read in the tick of the write, before that.
+        rig.believe("dir0/sub/f5", doubt);
+        let before = rig.catalog.status().bytes_read;
+        scan(&rig);
+        let read = rig.catalog.status().bytes_read - before;
+        assert_eq!(read > 0, doubt == Doubt::Content, "{doubt:?}");
+    }
+    rig.check();
+    assert_eq!(rig.node_row("dir0/sub/f5").stamp.doubt(), Doubt::None);
+    let before = rig.catalog.status().bytes_read;
+    scan(&rig);
+    assert_eq!(rig.catalog.status().bytes_read, before, "once is enough");
+}
+
+#[test]
+fn attributes_set_in_the_clock_tick_of_the_look_are_found_by_the_next_scan() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let mode = |mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(rig.path("dir0/sub/f5"), permissions).unwrap();
+        past_the_tick();
+    };
+    mode(0o600);
+    rig.believe("dir0/sub/f5", Doubt::Metadata);
+    let before = rig.catalog.status().bytes_read;
+    scan(&rig);
+    rig.check();
+    assert_eq!(rig.catalog.status().bytes_read, before, "no content");
+}
+
+#[test]
+fn a_doubt_of_the_content_outlives_what_clients_do_to_the_name_and_the_metadata() {
+    let rig = Rig::with(fill);
+    rig.check();
+    rig.believe("dir0/sub/f5", Doubt::Content);
+    fs::rename(rig.path("dir0/sub/f5"), rig.path("dir0/sub/renamed")).unwrap();
+    past_the_tick();
+    rig.feed(Body::Rename {
+        from: rig.dir("dir0/sub"),
+        from_name: b"f5".to_vec(),
+        to: rig.dir("dir0/sub"),
+        to_name: b"renamed".to_vec(),
+        node: rig.node("dir0/sub/renamed"),
+        replaced: None,
+    });
+    rig.feed(Body::Touched {
+        node: rig.node("dir0/sub/renamed"),
+        path_hint: b"dir0/sub/renamed".to_vec(),
+        changed: crate::journal::Changed {
+            stat: true,
+            xattrs: true,
+        },
+    });
+    rig.settle();
+    assert_eq!(rig.node_row("dir0/sub/renamed").stamp.doubt(), Doubt::Content);
+}
+
+#[test]
+fn many_objects_that_wait_to_be_dropped_are_dropped_all_the_same() {
+    let rig = Rig::with(|root| {
+        for dir in ["a", "b"] {
+            fs::create_dir(root.join(dir)).unwrap();
+            for file in 0..1500 {
+                fs::write(root.join(format!("{dir}/f{file}")), b"").unwrap();
+            }
+        }
+    });
+    rig.check();
+    fs::remove_dir_all(rig.path("a")).unwrap();
+    for file in 0..1500 {
+        fs::remove_file(rig.path(&format!("b/f{file}"))).unwrap();
+    }
+    scan(&rig);
+    rig.wait("all are dropped", |status| status.displaced == 0);
     rig.check();
 }

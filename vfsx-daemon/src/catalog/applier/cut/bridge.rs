@@ -10,7 +10,7 @@ use super::window::{Touched, Window};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::reader::{Ending, FoundBlock, Part, Slice};
-use crate::catalog::share::{Details, Seen, Stamp, Type};
+use crate::catalog::share::{Details, Doubt, Seen, Stamp, Type};
 use bytes::Bytes;
 use rangemap::RangeSet;
 use restfs_lib::content::{Difference, differing, hash_block};
@@ -230,6 +230,7 @@ impl Work<'_> {
             atime: time(|new| new.atime).unwrap_or(object.atime),
             btime: object.btime,
             stamp,
+            doubt: Doubt::Content,
         };
         Ok(Some((seen, Details { attributes, target })))
     }

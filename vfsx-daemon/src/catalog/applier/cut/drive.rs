@@ -98,7 +98,7 @@ impl Applier {
             || !memory.lost.is_empty()
             || memory.displaced > 0
             || memory.lists > 0
-            || memory.scan_due_ns.is_some()
+            || memory.scan_due.is_some()
             || self.more_to_trim
             || self
                 .cuts
