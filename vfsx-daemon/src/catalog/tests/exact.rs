@@ -947,6 +947,48 @@ fn while_a_write_takes_long_no_state_without_it_is_exact_and_none_with_a_part_of
     clients.check();
 }
 
+#[test]
+fn what_was_told_late_is_not_laid_over_what_was_done_after_it() {
+    let mut clients = Clients::new();
+    clients.create(0, "", "f", true);
+    clients.create(0, "", "g", true);
+    clients.write(0, "f", 0, vec![9; 100], false);
+    clients.settle();
+    clients.world.lock().unwrap().unsure = true;
+    // Two writes of the same bytes, and only the second is told in time.
+    clients.write(0, "f", 0, vec![1; 100], false);
+    clients.land(0);
+    clients.write(1, "f", 0, vec![2; 100], false);
+    clients.land(0);
+    for (began_ns, body) in clients.world.lock().unwrap().queues[1].drain(..) {
+        clients.rig.fed.feed(2, began_ns, body);
+    }
+    let fed = clients.rig.fed();
+    clients
+        .rig
+        .wait("the second is read", |s| s.applied == fed && s.dirty_objects == 0);
+    // From the next moment on all is known. Its round has the first, and waits for this one.
+    clients.write(0, "g", 0, vec![1; 100], false);
+    let world = Arc::clone(&clients.world);
+    let asked = {
+        let mut world = world.lock().unwrap();
+        world.held = true;
+        world.asked
+    };
+    clients
+        .rig
+        .wait("a moment", |_| world.lock().unwrap().asked > asked);
+    {
+        let mut world = world.lock().unwrap();
+        (world.unsure, world.held) = (false, false);
+    }
+    let records = fed + 4;
+    clients.rig.wait("the first is applied", |s| s.applied == records);
+    clients.write(2, "f", 50, vec![3; 10], false);
+    clients.land(1);
+    clients.check();
+}
+
 /// What reads too soon has done so after this time.
 const TOO_SOON: Duration = Duration::from_millis(300);
 
@@ -956,7 +998,8 @@ fn is_read_when_it_has_ended(clients: &mut Clients) {
     std::thread::sleep(TOO_SOON);
     assert_ne!(clients.rig.catalog.status().dirty_objects, 0);
     clients.land_all();
-    clients.rig.check();
+    clients.rig.settle();
+    clients.rig.check_disk();
 }
 
 fn within_a_write() -> Clients {

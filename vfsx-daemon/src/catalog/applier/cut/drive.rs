@@ -11,6 +11,7 @@ use crate::catalog::moments::Moment;
 use crate::catalog::store::{CutRow, Key, ScanPhase, delete, put};
 use crate::journal::Record;
 use restfs_lib::kv::KvWrite;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use vfsx_proto::ring::WRITE_ENDED_AFTER;
 
@@ -158,26 +159,32 @@ impl Applier {
             None if !beyond => cuts.fail("a site needed content that was not kept"),
             None => {}
         }
-        let found = cuts.found();
+        let found = cuts.take_found();
         let had_round = work.memory.round.is_some();
         self.failed = false;
         let ended = cuts.have_writes_ended();
         let known = match work.close_round(found, &window, sure && ended)? {
             End::Exact => Known::default(),
             End::Fuzzy(why, known) => {
-                // What was read as it was is true by now, with the records up to now: unless it was read before a write had
-                // ended, of which there is no record to come.
-                cuts.set_floor((sure && ended).then_some(moment.clock_ns));
+                match sure {
+                    true => cuts.found(moment.clock_ns),
+                    false => cuts.lose_floor(),
+                }
                 self.failed = had_round;
                 // Else that is why.
                 if had_round && sure && ended {
                     cuts.fail(why);
                 }
-                known
+                match cuts.is_complete() {
+                    true => known,
+                    // In another order than it was done.
+                    false => known.left(&HashSet::new(), work.memory.dirty.ids()),
+                }
             }
         };
         let next = cuts.queue().take(moment.clock_ns);
         let founded = sure && cuts.is_founded(next.until);
+        cuts.set_complete(sure);
         *taken = next.records;
         work.open_round(taken, founded, known, &window)?;
         let unread = work.memory.dirty.len() > 0;

@@ -92,6 +92,9 @@ pub(in crate::catalog) struct Cuts {
     in_time: usize,
     /// What is dirty is not read before its writes had ended.
     writes_ended: bool,
+    /// All records of calls that began before the round's are applied: none of an older call comes after one that is in the
+    /// tree already.
+    complete: bool,
     /// Something outside of rounds has changed the tree then, on the clock of moments.
     tainted_ns: u64,
     /// The tree was true of some moment up to this one, or will be with the records up to it. `None`: it is not known.
@@ -138,6 +141,7 @@ impl Cuts {
             parts: Vec::new(),
             in_time: 0,
             writes_ended: false,
+            complete: false,
             tainted_ns: 0,
             floor: None,
             shippable,
@@ -207,7 +211,7 @@ impl Cuts {
     /// Nothing is known of how the tree, and the writes that were announced, are.
     fn doubt(&mut self) {
         self.floor = None;
-        self.writes_ended = false;
+        (self.writes_ended, self.complete) = (false, false);
     }
 
     pub(super) fn wants_records(&self) -> bool {
@@ -381,14 +385,30 @@ impl Cuts {
         }
     }
 
+    /// The round that is open has all records up to its end, or may lack some.
+    pub(super) fn set_complete(&mut self, complete: bool) {
+        self.complete = complete;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// A round has ended that was not exact, at this moment, which is sure. What was read as it was is true by now, with the
+    /// records up to now: unless it was read before a write had ended, of which there is no record to come, or has more in it
+    /// than is to come before these.
+    pub(super) fn found(&mut self, clock_ns: u64) {
+        self.floor = (self.writes_ended && self.complete).then_some(clock_ns);
+    }
+
     /// Whether a round that ends at this time, or begins at it, has a true tree to begin with.
     pub(super) fn is_founded(&self, until: u64) -> bool {
         self.floor.is_some_and(|floor| until >= floor)
     }
 
-    /// What the tree says was true by this time, or will be with the records up to it. `None`: nobody knows.
-    pub(super) fn set_floor(&mut self, floor: Option<u64>) {
-        self.floor = floor;
+    /// Nobody knows of what moment the tree is.
+    pub(super) fn lose_floor(&mut self) {
+        self.floor = None;
     }
 
     pub(super) fn queue(&mut self) -> &mut Queue {
@@ -396,7 +416,7 @@ impl Cuts {
     }
 
     /// What was read before the newest moment. The parts of a read that has not ended by then are left.
-    pub(super) fn found(&mut self) -> Vec<Found> {
+    pub(super) fn take_found(&mut self) -> Vec<Found> {
         let late = self.parts.split_off(self.in_time.min(self.parts.len()));
         let found = gather(&mut self.parts);
         self.parts.extend(late);
@@ -480,7 +500,7 @@ mod tests {
     fn what_is_read_after_a_moment_was_asked_for_does_not_count_for_it() {
         let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
         cuts.turn_on(0);
-        let found = |cuts: &mut Cuts| -> Vec<u64> { cuts.found().iter().map(|f| f.object.0).collect() };
+        let found = |cuts: &mut Cuts| -> Vec<u64> { cuts.take_found().iter().map(|f| f.object.0).collect() };
         cuts.take_part(read(1));
         assert!(cuts.next(Need::Now, true).is_none());
         cuts.take_part(read(2));
