@@ -13,7 +13,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         module: "0.1.0".to_owned(),
         durability: Durability::Noted,
         exclude: Exclude::default(),
-        ring: 0,
+        ring: None,
     };
     vfsx_daemon::fuzzing::intake::seeds(hello, super::socket::events())
 }

@@ -88,7 +88,7 @@ fn to_daemon() -> Vec<ToDaemon> {
             case_sensitive: false,
             read_ns: 5,
         },
-        ring: 1 << 20,
+        ring: Some(1 << 20),
     };
     let events = events().into_iter().zip(1..).map(|(event, sequence)| Stamped {
         sequence,

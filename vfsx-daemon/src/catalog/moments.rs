@@ -25,7 +25,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// Waits until everything that was done before the call is in the journal, `limit` at most.
     fn moment(&self, limit: Duration) -> Moment;
 
-    /// Waits until the writes announced by the moment have ended, `limit` at most. Whether they have.
+    /// Waits until the writes announced by the moment have ended, `limit` at most. Whether they have. When the moment is unsure, the
+    /// writes of all records that are in the journal by now.
     fn ended(&self, moment: &Moment, limit: Duration) -> bool;
 }
 

@@ -10,7 +10,7 @@
 
 use super::flags;
 use super::memory::Memory;
-use super::share::{Connected, ShareIntake, State};
+use super::share::{COMES_BACK_WITHIN, ShareIntake, State};
 use super::{BarrierError, Barriers};
 use crate::catalog::{Moment, Sessions};
 use crate::journal::{Session, monotonic_ns};
@@ -20,7 +20,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use vfsx_proto::ring::Word;
+use vfsx_proto::ring::{WRITE_ENDED_AFTER, Word};
 
 /// Most calls of smbd take less; one that takes longer is looked at again so often.
 const POLL: Duration = Duration::from_micros(200);
@@ -195,6 +195,31 @@ impl IntakeSessions {
         Ok(running.is_none_or(|running| running <= noted).then_some(noted))
     }
 
+    /// Sessions that may be writing, and the newest event of each in the journal.
+    fn announced(&self) -> Vec<(Session, u64)> {
+        let state = self.intake.lock();
+        let connected = state.connections.iter().filter(|(_, c)| c.ring().is_some());
+        let sessions = connected.map(|(session, _)| session).chain(state.awaited.keys());
+        sessions
+            .map(|session| (*session, self.intake.journal().written(*session)))
+            .collect()
+    }
+
+    /// The writes that the session has announced by this event have ended, or are told again when they have.
+    fn has_ended(&self, (session, announced): (Session, u64)) -> bool {
+        let state = self.intake.lock();
+        match (state.connections.get(&session), state.awaited.get(&session)) {
+            (Some(connected), _) => {
+                let ring = connected.ring();
+                drop(state);
+                ring.is_none_or(|ring| ring.word(Word::Running) > Some(announced))
+            }
+            // It has announced nothing since it was lost, and goes on with what it was writing then.
+            (None, Some(back_by)) => Instant::now() + COMES_BACK_WITHIN >= *back_by + WRITE_ENDED_AFTER,
+            (None, None) => true,
+        }
+    }
+
     fn is_over(&self, session: Session) -> bool {
         !self.intake.lock().connections.contains_key(&session)
     }
@@ -234,15 +259,19 @@ impl Sessions for IntakeSessions {
 
     fn ended(&self, moment: &Moment, limit: Duration) -> bool {
         let until = Instant::now() + limit;
-        let has_ended = |(session, noted): &(Session, u64)| {
-            let ring = || {
-                let state = self.intake.lock();
-                state.connections.get(session).and_then(Connected::ring)
-            };
-            self.wait(*session, WRITE_POLL, until, || {
-                ring().is_none_or(|ring| ring.word(Word::Running) > Some(*noted))
-            })
+        let writers = match &moment.unsure {
+            None => moment.writers.clone(),
+            // Any write of which there is a record may be under way.
+            Some(_) => self.announced(),
         };
-        moment.writers.iter().all(has_ended)
+        writers.into_iter().all(|writer| {
+            while !self.has_ended(writer) {
+                if Instant::now() >= until {
+                    return false;
+                }
+                sleep(WRITE_POLL);
+            }
+            true
+        })
     }
 }

@@ -51,6 +51,11 @@ impl Client {
         self.shared.as_mut().filter(|shared| shared.has_ring())
     }
 
+    /// The present connection, while vfsxd takes events by it.
+    pub fn connection(&self) -> Option<u64> {
+        self.link.is_up().then_some(self.connection)
+    }
+
     /// An outermost call of smbd begins.
     pub fn begin_call(&mut self) {
         if let Some(shared) = self.ring_memory() {

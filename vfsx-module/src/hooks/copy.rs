@@ -77,7 +77,8 @@ impl Capture {
 
     /// A write has ended. What only the disk knows of now, if anything.
     pub(super) fn end_track(&mut self, number: u64, complete: bool) -> Option<Span> {
-        let range = self.running.end(number, complete, os::monotonic_ns())?;
+        let (now_ns, connection) = (os::monotonic_ns(), self.client.connection());
+        let range = self.running.end(number, complete, now_ns, connection)?;
         let is_whole = range == range_of(Span::Whole);
         Some(if is_whole { Span::Whole } else { Span::Bytes(range) })
     }
@@ -92,7 +93,7 @@ impl Capture {
     fn announce(&mut self, write: Unannounced, data: Option<&[u8]>) {
         let first = self.client.next_sequence();
         // Never is it noted and seems to have ended.
-        self.running.announce(write.number, first, false);
+        self.running.announce(write.number, first, None);
         self.client.tell_running(self.running.lowest());
         let length = write.range.end - write.range.start;
         let told = match data {
@@ -108,6 +109,7 @@ impl Capture {
                 false
             }
         };
+        let told = self.client.connection().filter(|_| told);
         self.running.announce(write.number, first, told);
     }
 

@@ -20,8 +20,8 @@ struct Write {
     began_ns: u64,
     /// Sequence of the first event that told of it.
     announced: Option<u64>,
-    /// vfsxd has all of its data.
-    told: bool,
+    /// The connection by which vfsxd was told all of its data.
+    told: Option<u64>,
     /// Something else changed the same bytes meanwhile: only the disk knows what came last.
     met: bool,
 }
@@ -47,14 +47,14 @@ impl Running {
             range,
             began_ns,
             announced: None,
-            told: false,
+            told: None,
             met,
         });
         self.last
     }
 
-    /// vfsxd is told of it, from this event on; `told`: with all its data.
-    pub(super) fn announce(&mut self, number: u64, sequence: u64, told: bool) {
+    /// vfsxd is told of it, from this event on; `told`: with all its data, by this connection.
+    pub(super) fn announce(&mut self, number: u64, sequence: u64, told: Option<u64>) {
         if let Some(write) = self.list.iter_mut().find(|write| write.number == number) {
             write.announced = Some(sequence);
             write.told = told;
@@ -73,12 +73,20 @@ impl Running {
         any
     }
 
-    /// It has ended. What only the disk knows of now, if anything: it is to be told as a range.
-    pub(super) fn end(&mut self, number: u64, complete: bool, now_ns: u64) -> Option<Range> {
+    /// It has ended. What only the disk knows of now, if anything: it is to be told as a range. `connection`: the present one to
+    /// vfsxd. By another one it was told a vfsxd that may be gone, and who has come after it may have read the file too soon.
+    pub(super) fn end(
+        &mut self,
+        number: u64,
+        complete: bool,
+        now_ns: u64,
+        connection: Option<u64>,
+    ) -> Option<Range> {
         let at = self.list.iter().position(|write| write.number == number)?;
         let write = self.list.remove(at);
         let long = u128::from(now_ns.saturating_sub(write.began_ns)) > LONG_WRITE.as_nanos();
-        let known = complete && write.told && write.announced.is_some() && !write.met && !long;
+        let told = write.told.is_some() && write.told == connection;
+        let known = complete && told && write.announced.is_some() && !write.met && !long;
         (!known).then_some(write.range)
     }
 
@@ -118,6 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     const SECOND: u64 = 1_000_000_000;
+    const HERE: Option<u64> = Some(1);
 
     fn node(ino: u64) -> NodeRef {
         NodeRef {
@@ -133,7 +142,7 @@ mod tests {
 
     fn begun(running: &mut Running, ino: u64, range: Range) -> u64 {
         let number = running.begin(1, node(ino), range, 0);
-        running.announce(number, 100 + number, true);
+        running.announce(number, 100 + number, HERE);
         number
     }
 
@@ -144,24 +153,33 @@ mod tests {
         let other = begun(&mut running, 2, range(0, 10));
         let beside = begun(&mut running, 1, range(10, 20));
         for number in [one, other, beside] {
-            assert_eq!(running.end(number, true, SECOND), None);
+            assert_eq!(running.end(number, true, SECOND, HERE), None);
         }
-        assert_eq!(running.end(one, true, 0), None, "it has ended");
+        assert_eq!(running.end(one, true, 0, HERE), None, "it has ended");
     }
 
     #[test]
     fn failed_long_untold_and_unannounced_writes_are_told_as_ranges() {
         let mut running = Running::default();
         let failed = begun(&mut running, 1, range(0, 10));
-        assert_eq!(running.end(failed, false, 0), Some(range(0, 10)));
+        assert_eq!(running.end(failed, false, 0, HERE), Some(range(0, 10)));
         let long = begun(&mut running, 1, range(0, 10));
-        assert_eq!(running.end(long, true, SECOND + 1), Some(range(0, 10)));
+        assert_eq!(running.end(long, true, SECOND + 1, HERE), Some(range(0, 10)));
         let untold = running.begin(1, node(1), range(0, 10), 0);
-        running.announce(untold, 9, false);
-        assert_eq!(running.end(untold, true, 0), Some(range(0, 10)));
+        running.announce(untold, 9, None);
+        assert_eq!(running.end(untold, true, 0, HERE), Some(range(0, 10)));
         let unannounced = running.begin(1, node(1), range(0, 10), 0);
         assert_eq!(running.unannounced().len(), 1);
-        assert_eq!(running.end(unannounced, true, 0), Some(range(0, 10)));
+        assert_eq!(running.end(unannounced, true, 0, HERE), Some(range(0, 10)));
+    }
+
+    #[test]
+    fn a_write_that_outlives_its_connection_is_told_as_a_range() {
+        let mut running = Running::default();
+        for later in [None, Some(2)] {
+            let number = begun(&mut running, 1, range(0, 10));
+            assert_eq!(running.end(number, true, 0, later), Some(range(0, 10)));
+        }
     }
 
     #[test]
@@ -170,10 +188,10 @@ mod tests {
         let first = begun(&mut running, 1, range(0, 10));
         let second = begun(&mut running, 1, range(9, 20));
         let third = begun(&mut running, 1, range(30, 40));
-        assert_eq!(running.end(second, true, 0), Some(range(9, 20)));
-        assert_eq!(running.end(first, true, 0), Some(range(0, 10)));
+        assert_eq!(running.end(second, true, 0, HERE), Some(range(9, 20)));
+        assert_eq!(running.end(first, true, 0, HERE), Some(range(0, 10)));
         assert!(running.meet(node(1), range(35, u64::MAX)));
-        assert_eq!(running.end(third, true, 0), Some(range(30, 40)));
+        assert_eq!(running.end(third, true, 0, HERE), Some(range(30, 40)));
         assert!(!running.meet(node(1), range(0, u64::MAX)));
     }
 
@@ -190,14 +208,14 @@ mod tests {
                         let number = running.begin(1, node(1), range(0, 1), 0);
                         let announced = (what == 0).then(|| {
                             sequence += 1;
-                            running.announce(number, sequence, true);
+                            running.announce(number, sequence, HERE);
                             sequence
                         });
                         model.push((number, announced));
                     }
                     2 if !model.is_empty() => {
                         let (number, _) = model.remove(which.index(model.len()));
-                        running.end(number, true, 0);
+                        running.end(number, true, 0, HERE);
                     }
                     _ => {}
                 }

@@ -106,10 +106,8 @@ impl Memory {
         };
         let cut: Option<CutRow> = get(kv, &Key::meta("cut"))?;
         // Writes among the last records may not have ended, and who announced them does not say it again for a while.
-        let due = match &cut {
-            Some(_) => Instant::now() + WRITE_ENDED_AFTER,
-            None => Instant::now(),
-        };
+        let due = Instant::now();
+        let not_before = cut.is_some().then(|| due + WRITE_ENDED_AFTER);
         memory.beyond = cut.unwrap_or_default().beyond.into_iter().collect();
         each::<DirtRow>(kv, Prefix::Dirt, |key, row| {
             if let Key::Dirt(id) = key {
@@ -117,6 +115,7 @@ impl Memory {
                 memory.dirty.set(id, &row, due, Class::Client);
             }
         })?;
+        not_before.into_iter().for_each(|at| memory.dirty.none_before(at));
         each::<LookRow>(kv, Prefix::Look, |key, row| {
             if let Key::Look(dir, name) = key {
                 memory.holds.add(row.journal);

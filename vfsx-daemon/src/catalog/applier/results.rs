@@ -122,6 +122,9 @@ impl Work<'_> {
         self.add_dirt(id, &flight.fresh, size, due)?;
         self.cause.time_ns = flight.last_ns;
         self.add_dirt(id, &flight.fresh, size, due)?;
+        if let Some(at) = flight.not_before {
+            self.memory.dirty.not_before(id, at);
+        }
         if flight.urgent {
             self.read_now(id);
         }

@@ -4,7 +4,7 @@ use super::cut::{After, Cuts, Filled};
 use super::memory::Memory;
 use super::unread::Class;
 use super::work::{Rules, Work};
-use super::{Batch, Request, Waiting};
+use super::{Batch, BlockAnswer, Request, Waiting};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::moments::Moment;
@@ -409,8 +409,9 @@ impl Applier {
                     reply,
                 } => {
                     let answer = work.take_block(object, index, before, found)?;
-                    if let Some(cuts) = &mut self.cuts {
-                        cuts.taint();
+                    if matches!(answer, BlockAnswer::Taken) {
+                        work.doubt_round();
+                        self.cuts.iter_mut().for_each(Cuts::taint);
                     }
                     waiting.push(Waiting::Block(reply, answer));
                 }

@@ -28,6 +28,8 @@ pub(super) struct Flight {
     pub(super) last_ns: i64,
     /// Read what is fresh at once.
     pub(super) urgent: bool,
+    /// But not before: a write among it may not have ended.
+    pub(super) not_before: Option<Instant>,
 }
 
 impl Flight {
@@ -39,6 +41,7 @@ impl Flight {
             first_ns: i64::MAX,
             last_ns: i64::MIN,
             urgent: false,
+            not_before: None,
         }
     }
 
@@ -145,28 +148,35 @@ impl DirtyIndex {
         }
     }
 
-    /// It is not to be read earlier, whoever wants it.
+    /// It is not to be read earlier, whoever wants it; of one that is being read, what has become dirty since.
     pub(super) fn not_before(&mut self, id: ObjectId, at: Instant) {
         if let Some(mut object) = self.take(id) {
             let at = object.not_before.map_or(at, |old| old.max(at));
             object.not_before = Some(at);
             object.due = object.due.max(at);
+            if let Some(flight) = &mut object.flight {
+                flight.not_before = Some(at);
+            }
             self.insert(id, object);
         }
     }
 
-    /// All that is not under way is to be read now.
+    /// Nothing is to be read earlier.
+    pub(super) fn none_before(&mut self, at: Instant) {
+        let all: Vec<ObjectId> = self.ids().collect();
+        all.into_iter().for_each(|id| self.not_before(id, at));
+    }
+
+    /// All is to be read now; of what is being read, what has become dirty since.
     pub(super) fn all_due(&mut self, now: Instant) {
-        let waiting: Vec<ObjectId> = self
-            .objects
-            .iter()
-            .filter(|(_, o)| o.flight.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
+        let all: Vec<ObjectId> = self.ids().collect();
+        for id in all {
             if let Some(mut object) = self.take(id) {
                 object.not_before = None;
                 object.due = object.due.min(now);
+                if let Some(flight) = &mut object.flight {
+                    flight.not_before = None;
+                }
                 self.insert(id, object);
             }
         }
@@ -215,7 +225,8 @@ impl DirtyIndex {
         object.flight = None;
         object.failures = object.failures.saturating_add(1);
         let failures = object.failures;
-        object.due = now + BACKOFF.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+        let due = now + BACKOFF.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+        object.due = object.not_before.map_or(due, |at| due.max(at));
         self.insert(id, object);
         failures
     }
@@ -226,7 +237,7 @@ impl DirtyIndex {
         if let Some(mut object) = self.take(id) {
             object.flight = None;
             object.failures = object.failures.max(1);
-            object.due = due;
+            object.due = object.not_before.map_or(due, |at| due.max(at));
             self.insert(id, object);
         }
     }
@@ -359,6 +370,31 @@ mod tests {
         index.end(id, due).unwrap();
         assert!(!index.rests(id), "the next read has to be asked for anew");
         assert_eq!(index.fail(id, due), 1);
+    }
+
+    #[test]
+    fn a_write_announced_while_its_file_is_read_puts_off_the_next_read_whatever_becomes_of_this_one() {
+        let (now, id) = (Instant::now(), ObjectId(1));
+        let at = now + BACKOFF_MAX;
+        let begun = || {
+            let mut index = DirtyIndex::default();
+            index.set(id, &row(1), now, Class::Client);
+            index.begin(Class::Client, now).unwrap();
+            index.not_before(id, at);
+            index
+        };
+        assert_eq!(begun().end(id, now).unwrap().not_before, Some(at));
+        let ends: [fn(&mut DirtyIndex, Instant); 2] = [
+            |index, now| _ = index.fail(ObjectId(1), now),
+            |index, now| index.put_off(ObjectId(1), now),
+        ];
+        for end in ends {
+            let mut index = begun();
+            end(&mut index, now);
+            assert_eq!(index.next_due(Class::Client), Some(at));
+            index.all_due(now);
+            assert_eq!(index.next_due(Class::Client), Some(now));
+        }
     }
 
     #[test]

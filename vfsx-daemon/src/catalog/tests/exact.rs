@@ -19,9 +19,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use vfsx_proto::ring::LONG_WRITE;
+use vfsx_proto::ring::{LONG_WRITE, WRITE_ENDED_AFTER};
 
 const PROCESSES: usize = 3;
+const POLL: Duration = Duration::from_micros(200);
 
 /// Path -> what is there. Times are left out: those of what is changing are known only about.
 type State = BTreeMap<String, Entry>;
@@ -52,6 +53,14 @@ struct World {
     queues: [VecDeque<(u64, Body)>; PROCESSES],
     flights: Vec<Flight>,
     turn: usize,
+    /// Sessions do not say how far they are.
+    unsure: bool,
+    /// They tell ranges only.
+    map: bool,
+    /// Answers to those who ask for a moment wait.
+    held: bool,
+    /// Moments asked for.
+    asked: usize,
 }
 
 impl World {
@@ -80,12 +89,26 @@ struct Modules {
 
 impl Sessions for Modules {
     fn copying(&self) -> bool {
-        true
+        !self.world.lock().unwrap().map
     }
 
     fn moment(&self, _limit: Duration) -> Moment {
         let mut world = self.world.lock().unwrap();
         let clock_ns = monotonic_ns();
+        world.asked += 1;
+        while world.held {
+            drop(world);
+            std::thread::sleep(POLL);
+            world = self.world.lock().unwrap();
+        }
+        if world.unsure {
+            return Moment {
+                clock_ns,
+                sequence: self.fed.newest(),
+                writers: Vec::new(),
+                unsure: Some("nobody says".to_owned()),
+            };
+        }
         while world.deliver(&self.fed, 7) {}
         Moment {
             clock_ns,
@@ -96,16 +119,20 @@ impl Sessions for Modules {
 
     fn ended(&self, moment: &Moment, limit: Duration) -> bool {
         let until = Instant::now() + limit;
+        let announced = match moment.unsure {
+            None => moment.clock_ns,
+            Some(_) => monotonic_ns(),
+        };
         loop {
             let world = self.world.lock().unwrap();
-            if !world.flights.iter().any(|f| f.began_ns <= moment.clock_ns) {
+            if !world.flights.iter().any(|f| f.began_ns <= announced) {
                 return true;
             }
             drop(world);
             if Instant::now() >= until {
                 return false;
             }
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(POLL);
         }
     }
 }
@@ -361,6 +388,7 @@ impl Clients {
 
     /// All is told and taken in, and the newest state is marked.
     fn settle(&mut self) -> Status {
+        self.world.lock().unwrap().unsure = false;
         self.land_all();
         while self.world.lock().unwrap().deliver(&self.rig.fed, 3) {}
         self.rig.settle();
@@ -410,6 +438,13 @@ impl Clients {
             }
         }
         states
+    }
+
+    /// All that was done is told and applied, but for what is to be read.
+    fn apply(&mut self) {
+        while self.world.lock().unwrap().deliver(&self.rig.fed, 3) {}
+        let fed = self.rig.fed();
+        self.rig.wait("all is applied", |s| s.applied == fed);
     }
 
     fn handle(&mut self) -> u64 {
@@ -605,7 +640,7 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (
-        0u8..24,
+        0u8..26,
         0usize..1000,
         0usize..20_000,
         0..PROCESSES,
@@ -659,6 +694,10 @@ fn act(clients: &mut Clients, step: &Step) {
         }
         (19 | 20, _, Some(path)) => clients.chmod(process, &path, 0o700 | (step.b as u32 % 64), described),
         (21..=23, _, _) => clients.land(step.a),
+        (24 | 25, _, _) => {
+            let mut world = clients.world.lock().unwrap();
+            world.unsure = !world.unsure;
+        }
         _ => {}
     }
     clients.deliver(step.deliver, step.b);
@@ -820,6 +859,173 @@ fn a_state_before_content_that_a_site_has_already_is_not_exact_there() {
     let read = block_on(catalog.read_block(id, segment, position, block.unwrap())).unwrap();
     assert!(matches!(read, ReadBlock::Newer(..)), "{read:?}");
     assert!(!is_exact(first) && is_exact(newest));
+}
+
+/// The first block of a file, as the change that put it named it, is not to be had any more: what is there now.
+fn read_newer(clients: &Clients, path: &str) {
+    let file = clients.rig.id(path).unwrap();
+    let changes = clients.rig.changes(0);
+    let put = changes.iter().find_map(|change| match &change.op {
+        Op::PutBlocks { id, segment, blocks } if *id == file => Some((*segment, blocks[0])),
+        _ => None,
+    });
+    let (segment, (position, block)) = put.unwrap();
+    let read = clients
+        .rig
+        .catalog
+        .read_block(file, segment, position, block.unwrap());
+    let read = block_on(read).unwrap();
+    assert!(matches!(read, ReadBlock::Newer(..)), "{read:?}");
+}
+
+fn without_content_kept() -> Clients {
+    let mut clients = Clients::with_options(|options| {
+        options.cache_bytes = 1;
+        options.kept_bytes = 0;
+    });
+    clients.create(0, "", "f", true);
+    clients.create(0, "", "g", true);
+    clients.write(0, "f", 0, vec![1; BLOCK as usize], false);
+    clients.settle();
+    clients
+}
+
+#[test]
+fn content_that_a_site_needed_from_disk_is_in_no_exact_state_of_a_time_before() {
+    let mut clients = without_content_kept();
+    // A round that waits for this write: what follows is no part of it.
+    clients.write(0, "g", 0, vec![1; 100], false);
+    clients.apply();
+    clients.create(1, "", "h", true);
+    clients.write(1, "f", 0, vec![2; BLOCK as usize], false);
+    clients.land(1);
+    read_newer(&clients, "f");
+    clients.check();
+}
+
+#[test]
+fn content_that_a_site_needed_from_disk_after_a_moment_is_in_no_exact_state_of_that_moment() {
+    let mut clients = without_content_kept();
+    clients.write(0, "g", 0, vec![1; 100], false);
+    clients.apply();
+    let asked = {
+        let mut world = clients.world.lock().unwrap();
+        world.held = true;
+        world.asked
+    };
+    // Its round has ended, and the next moment is taken.
+    clients.land(0);
+    let world = Arc::clone(&clients.world);
+    clients
+        .rig
+        .wait("a moment", |_| world.lock().unwrap().asked > asked);
+    clients.create(1, "", "h", true);
+    clients.write(1, "f", 0, vec![2; BLOCK as usize], false);
+    clients.land(0);
+    read_newer(&clients, "f");
+    clients.world.lock().unwrap().held = false;
+    clients.check();
+}
+
+#[test]
+fn while_a_write_takes_long_no_state_without_it_is_exact_and_none_with_a_part_of_it() {
+    let mut clients = Clients::new();
+    clients.create(0, "", "f", true);
+    clients.create(0, "", "g", true);
+    let before = clients.settle().cuts.exact;
+    clients.write(0, "f", 0, vec![1; 100], false);
+    clients.chmod(1, "g", 0o700, true);
+    clients.apply();
+    let until = Instant::now() + WRITE_ENDED_AFTER + WRITE_ENDED_AFTER / 2;
+    while Instant::now() < until {
+        clients.create(1, "", "h", true);
+        clients.remove(1, "h");
+        clients.deliver(10, 1);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(clients.rig.catalog.status().cuts.exact, before);
+    clients.check();
+}
+
+#[test]
+fn what_was_told_late_is_not_laid_over_what_was_done_after_it() {
+    let mut clients = Clients::new();
+    clients.create(0, "", "f", true);
+    clients.create(0, "", "g", true);
+    clients.write(0, "f", 0, vec![9; 100], false);
+    clients.settle();
+    clients.world.lock().unwrap().unsure = true;
+    // Two writes of the same bytes, and only the second is told in time.
+    clients.write(0, "f", 0, vec![1; 100], false);
+    clients.land(0);
+    clients.write(1, "f", 0, vec![2; 100], false);
+    clients.land(0);
+    for (began_ns, body) in clients.world.lock().unwrap().queues[1].drain(..) {
+        clients.rig.fed.feed(2, began_ns, body);
+    }
+    let fed = clients.rig.fed();
+    clients
+        .rig
+        .wait("the second is read", |s| s.applied == fed && s.dirty_objects == 0);
+    // From the next moment on all is known. Its round has the first, and waits for this one.
+    clients.write(0, "g", 0, vec![1; 100], false);
+    let world = Arc::clone(&clients.world);
+    let asked = {
+        let mut world = world.lock().unwrap();
+        world.held = true;
+        world.asked
+    };
+    clients
+        .rig
+        .wait("a moment", |_| world.lock().unwrap().asked > asked);
+    {
+        let mut world = world.lock().unwrap();
+        (world.unsure, world.held) = (false, false);
+    }
+    let records = fed + 4;
+    clients.rig.wait("the first is applied", |s| s.applied == records);
+    clients.write(2, "f", 50, vec![3; 10], false);
+    clients.land(1);
+    clients.check();
+}
+
+/// What reads too soon has done so after this time.
+const TOO_SOON: Duration = Duration::from_millis(300);
+
+/// Somebody waits for what is in the journal, and all the same a write under way is not taken for ended.
+fn is_read_when_it_has_ended(clients: &mut Clients) {
+    clients.rig.catalog.hurry(clients.rig.fed());
+    std::thread::sleep(TOO_SOON);
+    assert_ne!(clients.rig.catalog.status().dirty_objects, 0);
+    clients.land_all();
+    clients.rig.settle();
+    clients.rig.check_disk();
+}
+
+fn within_a_write() -> Clients {
+    let mut clients = Clients::new();
+    clients.create(0, "", "f", true);
+    clients.write(0, "f", 0, vec![1; 100], false);
+    clients.settle();
+    clients.write(0, "f", 0, vec![2; 100], false);
+    clients.apply();
+    clients
+}
+
+#[test]
+fn a_write_under_way_when_exact_states_end_is_read_when_it_has_ended() {
+    let mut clients = within_a_write();
+    clients.world.lock().unwrap().map = true;
+    is_read_when_it_has_ended(&mut clients);
+}
+
+#[test]
+fn a_write_under_way_when_vfsxd_starts_is_read_when_it_has_ended() {
+    let mut clients = within_a_write();
+    clients.rig.catalog.stop();
+    clients.world.lock().unwrap().map = true;
+    clients.rig.restart();
+    is_read_when_it_has_ended(&mut clients);
 }
 
 #[test]

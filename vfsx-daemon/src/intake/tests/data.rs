@@ -7,8 +7,8 @@ use crate::intake::memory::tests::Shared;
 use crate::intake::{CaptureMode, Demand, IntakeSessions};
 use crate::journal::{Body, GapReason, Session, monotonic_ns};
 use std::sync::Arc;
-use std::time::Duration;
-use vfsx_proto::ring::{MAX_WRITE, Word};
+use std::time::{Duration, Instant};
+use vfsx_proto::ring::{MAX_WRITE, WRITE_ENDED_AFTER, Word};
 use vfsx_proto::{Event, Hello, InRing, NodeRef, Stamped, ToDaemon, ToModule};
 
 const RING: u64 = 1 << 20;
@@ -287,6 +287,64 @@ async fn a_moment_waits_for_calls_under_way_and_for_what_they_noted() {
     assert_eq!(ended.await.expect("runs"), (false, true));
     let after = moment(&sessions, LONG).await;
     assert_eq!((after.unsure, after.writers), (None, vec![]));
+}
+
+async fn ended(sessions: &Arc<IntakeSessions>, moment: &Moment, limit: Duration) -> bool {
+    let (sessions, moment) = (Arc::clone(sessions), moment.clone());
+    tokio::task::spawn_blocking(move || sessions.ended(&moment, limit))
+        .await
+        .expect("runs")
+}
+
+/// A session that is within a write, which is in the journal.
+async fn writing(fixture: &Fixture, shared: &mut Shared) -> Module {
+    let mut module = copying(fixture, 1, shared).await;
+    assert!(told(&mut module).await);
+    for (word, value) in [(Word::Copying, 1), (Word::Running, 1), (Word::Noted, 1)] {
+        shared.set(word, value);
+    }
+    let place = shared.put(b"one");
+    module.send(&write(1, 3, Some(place))).await;
+    module.acknowledged_in_passing(1).await;
+    module
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_under_way_is_waited_for_though_the_moment_is_unsure() {
+    let fixture = Fixture::new(NORMAL);
+    let mut shared = Shared::new(RING);
+    let _module = writing(&fixture, &mut shared).await;
+    let sessions = sessions(&fixture);
+    let early = moment(&sessions, SOON).await;
+    assert_eq!(early.unsure.as_deref(), Some("sessions are still to come back"));
+    assert!(!ended(&sessions, &early, SOON).await);
+    shared.set(Word::Running, u64::MAX);
+    assert!(ended(&sessions, &early, LONG).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_lost_within_a_write_is_given_the_time_of_a_write_or_says_when_it_is_back() {
+    let fixture = Fixture::new(NORMAL);
+    let mut shared = Shared::new(RING);
+    let mut module = writing(&fixture, &mut shared).await;
+    connected_by_now(&fixture).await;
+    let sessions = sessions(&fixture);
+    let before = moment(&sessions, LONG).await;
+    assert_eq!(before.unsure, None);
+    let lost = Instant::now();
+    module.say_hello("data", 1).await;
+    module.assert_closed().await;
+    until("it is awaited", || fixture.share.sessions() == (0, 1)).await;
+    let after = moment(&sessions, SOON).await;
+    assert!(after.unsure.is_some());
+    assert!(!ended(&sessions, &before, SOON).await && !ended(&sessions, &after, SOON).await);
+    assert!(ended(&sessions, &before, LONG).await && ended(&sessions, &after, LONG).await);
+    assert!(lost.elapsed() >= WRITE_ENDED_AFTER);
+
+    let _module = copying(&fixture, 1, &shared).await;
+    assert!(!ended(&sessions, &before, SOON).await && !ended(&sessions, &after, SOON).await);
+    shared.set(Word::Running, u64::MAX);
+    assert!(ended(&sessions, &before, LONG).await && ended(&sessions, &after, LONG).await);
 }
 
 /// Gaps in the journal.

@@ -4,7 +4,6 @@ use super::super::run::{Applier, Input};
 use super::super::unread::Class;
 use super::super::work::Work;
 use super::Need;
-use super::bridge::gather;
 use super::round::Known;
 use super::steps::End;
 use crate::catalog::CatalogError;
@@ -12,7 +11,9 @@ use crate::catalog::moments::Moment;
 use crate::catalog::store::{CutRow, Key, ScanPhase, delete, put};
 use crate::journal::Record;
 use restfs_lib::kv::KvWrite;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
+use vfsx_proto::ring::WRITE_ENDED_AFTER;
 
 const CLASSES: [Class; 2] = [Class::Client, Class::Scan];
 
@@ -38,6 +39,9 @@ impl Applier {
             }
         } else {
             memory.round = None;
+            if !cuts.have_writes_ended() {
+                memory.dirty.none_before(Instant::now() + WRITE_ENDED_AFTER);
+            }
             let (records, parts) = cuts.turn_off();
             input.take_over(records, parts);
         }
@@ -148,28 +152,39 @@ impl Applier {
             work.note_hole(since_ns)?;
         }
         let window = work.window(cuts.queue().through(moment.clock_ns))?;
-        let sure = moment.unsure.is_none();
-        if let Some(why) = &moment.unsure {
-            cuts.fail(why.clone());
+        let beyond = cuts.is_beyond_taint(moment.clock_ns);
+        let sure = moment.unsure.is_none() && beyond;
+        match &moment.unsure {
+            Some(why) => cuts.fail(why.clone()),
+            None if !beyond => cuts.fail("a site needed content that was not kept"),
+            None => {}
         }
-        let found = gather(cuts.parts());
+        let found = cuts.take_found();
         let had_round = work.memory.round.is_some();
         self.failed = false;
-        let known = match work.close_round(found, &window, sure)? {
+        let ended = cuts.have_writes_ended();
+        let known = match work.close_round(found, &window, sure && ended)? {
             End::Exact => Known::default(),
             End::Fuzzy(why, known) => {
-                // What was read as it was is true by now, with the records up to now.
-                cuts.found(sure.then_some(moment.clock_ns));
+                match sure {
+                    true => cuts.found(moment.clock_ns),
+                    false => cuts.lose_floor(),
+                }
                 self.failed = had_round;
                 // Else that is why.
-                if had_round && sure {
+                if had_round && sure && ended {
                     cuts.fail(why);
                 }
-                known
+                match cuts.is_complete() {
+                    true => known,
+                    // In another order than it was done.
+                    false => known.left(&HashSet::new(), work.memory.dirty.ids()),
+                }
             }
         };
         let next = cuts.queue().take(moment.clock_ns);
         let founded = sure && cuts.is_founded(next.until);
+        cuts.set_complete(sure);
         *taken = next.records;
         work.open_round(taken, founded, known, &window)?;
         let unread = work.memory.dirty.len() > 0;
@@ -192,8 +207,9 @@ impl Applier {
             "round"
         );
         let named = work.write_changes()?;
-        if unread {
-            cuts.read_after(moment);
+        match unread {
+            true => cuts.read_after(moment),
+            false => cuts.read_nothing(&moment),
         }
         Ok(Filled { marked, named })
     }

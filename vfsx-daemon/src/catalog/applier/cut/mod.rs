@@ -26,7 +26,8 @@ pub(super) use window::Window;
 use crate::catalog::moments::{Moment, Sessions};
 use crate::catalog::reader::Part;
 use crate::catalog::status::Cuts as Counts;
-use crate::journal::Record;
+use crate::journal::{Record, monotonic_ns};
+use bridge::{Found, gather};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use queue::Queue;
 use std::sync::Arc;
@@ -87,6 +88,15 @@ pub(in crate::catalog) struct Cuts {
     phase: Phase,
     queue: Queue,
     parts: Vec<Part>,
+    /// Of these, those that were there when the moment was asked for: whatever they have seen has begun before it.
+    in_time: usize,
+    /// What is dirty is not read before its writes had ended.
+    writes_ended: bool,
+    /// All records of calls that began before the round's are applied: none of an older call comes after one that is in the
+    /// tree already.
+    complete: bool,
+    /// Something outside of rounds has changed the tree then, on the clock of moments.
+    tainted_ns: u64,
     /// The tree was true of some moment up to this one, or will be with the records up to it. `None`: it is not known.
     floor: Option<u64>,
     /// Sites get the changes up to here.
@@ -129,6 +139,10 @@ impl Cuts {
             phase: Phase::Idle,
             queue: Queue::default(),
             parts: Vec::new(),
+            in_time: 0,
+            writes_ended: false,
+            complete: false,
+            tainted_ns: 0,
             floor: None,
             shippable,
             marked: shippable,
@@ -156,7 +170,7 @@ impl Cuts {
         tracing::info!("written data comes with the records: points are exact from now on");
         self.on = true;
         self.phase = Phase::Idle;
-        self.floor = None;
+        self.doubt();
         if self.held_since.is_none() {
             self.shippable = head;
         }
@@ -168,6 +182,7 @@ impl Cuts {
         self.on = false;
         self.phase = Phase::Idle;
         self.held_since = None;
+        self.in_time = 0;
         (self.queue.take_all(), std::mem::take(&mut self.parts))
     }
 
@@ -177,13 +192,26 @@ impl Cuts {
             self.queue.push(record);
         }
         self.parts.clear();
-        self.floor = None;
+        self.in_time = 0;
+        self.doubt();
         self.phase = Phase::Idle;
     }
 
-    /// Something outside of rounds has changed the tree.
+    /// Something outside of rounds has changed the tree, to what the share has been by now.
     pub(super) fn taint(&mut self) {
         self.floor = None;
+        self.tainted_ns = monotonic_ns();
+    }
+
+    /// Whether a moment tells of all that the tree may have in it.
+    pub(super) fn is_beyond_taint(&self, clock_ns: u64) -> bool {
+        clock_ns > self.tainted_ns
+    }
+
+    /// Nothing is known of how the tree, and the writes that were announced, are.
+    fn doubt(&mut self) {
+        self.floor = None;
+        (self.writes_ended, self.complete) = (false, false);
     }
 
     pub(super) fn wants_records(&self) -> bool {
@@ -205,10 +233,11 @@ impl Cuts {
             (Answer::Moment(id, moment), Phase::Asking(asked)) if id == *asked => {
                 Phase::Gathering(moment, Instant::now())
             }
-            // A write that has not ended by now is told again when it has.
+            // A write that has not ended by now is told again when it has: what is read is not to be missed for it, but
+            // does not make the tree that of any moment.
             (Answer::Ended(id, ended), Phase::Ending(asked)) if id == *asked => {
+                self.writes_ended = ended;
                 if !ended {
-                    self.floor = None;
                     self.fail("a write takes long");
                 }
                 Phase::Reading(Instant::now())
@@ -276,8 +305,14 @@ impl Cuts {
         held.into_iter().chain(next).min().unwrap_or(Duration::MAX)
     }
 
+    /// The round is applied, and nothing of it is to be read.
+    pub(super) fn read_nothing(&mut self, moment: &Moment) {
+        self.writes_ended |= moment.unsure.is_none() && moment.writers.is_empty();
+    }
+
     /// The round is applied, and what it touched is to be read when its writes have ended.
     pub(super) fn read_after(&mut self, moment: Moment) {
+        self.writes_ended = false;
         self.asked += 1;
         if self.asks.try_send(Ask::Ended(self.asked, moment)).is_ok() {
             self.phase = Phase::Ending(self.asked);
@@ -285,6 +320,7 @@ impl Cuts {
     }
 
     fn ask_moment(&mut self) {
+        self.in_time = self.parts.len();
         self.asked += 1;
         if self.asks.try_send(Ask::Moment(self.asked)).is_ok() {
             self.phase = Phase::Asking(self.asked);
@@ -349,22 +385,48 @@ impl Cuts {
         }
     }
 
+    /// The round that is open has all records up to its end, or may lack some.
+    pub(super) fn set_complete(&mut self, complete: bool) {
+        self.complete = complete;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// A round has ended that was not exact, at this moment, which is sure. What was read as it was is true by now, with the
+    /// records up to now: unless it was read before a write had ended, of which there is no record to come, or has more in it
+    /// than is to come before these.
+    pub(super) fn found(&mut self, clock_ns: u64) {
+        self.floor = (self.writes_ended && self.complete).then_some(clock_ns);
+    }
+
     /// Whether a round that ends at this time, or begins at it, has a true tree to begin with.
     pub(super) fn is_founded(&self, until: u64) -> bool {
         self.floor.is_some_and(|floor| until >= floor)
     }
 
-    /// What the tree says was true by this time, or will be with the records up to it. `None`: nobody knows.
-    pub(super) fn found(&mut self, floor: Option<u64>) {
-        self.floor = floor;
+    /// Nobody knows of what moment the tree is.
+    pub(super) fn lose_floor(&mut self) {
+        self.floor = None;
     }
 
     pub(super) fn queue(&mut self) -> &mut Queue {
         &mut self.queue
     }
 
-    pub(super) fn parts(&mut self) -> &mut Vec<Part> {
-        &mut self.parts
+    /// What was read before the newest moment. The parts of a read that has not ended by then are left.
+    pub(super) fn take_found(&mut self) -> Vec<Found> {
+        let late = self.parts.split_off(self.in_time.min(self.parts.len()));
+        let found = gather(&mut self.parts);
+        self.parts.extend(late);
+        self.in_time = 0;
+        found
+    }
+
+    /// What was read for the round that is open is not older than the writes of which it has records.
+    pub(super) fn have_writes_ended(&self) -> bool {
+        self.writes_ended
     }
 
     /// Sites wait for changes that are there.
@@ -415,5 +477,39 @@ fn serve(sessions: &dyn Sessions, asked: &Receiver<Ask>, answer: &Sender<Answer>
         if answer.send(said).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::NoSessions;
+    use crate::catalog::reader::Ending;
+    use restfs_lib::model::ObjectId;
+
+    fn read(id: u64) -> Part {
+        Part {
+            object: ObjectId(id),
+            flight: id,
+            slice: None,
+            ending: Some(Ending::Away),
+        }
+    }
+
+    #[test]
+    fn what_is_read_after_a_moment_was_asked_for_does_not_count_for_it() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        cuts.turn_on(0);
+        let found = |cuts: &mut Cuts| -> Vec<u64> { cuts.take_found().iter().map(|f| f.object.0).collect() };
+        cuts.take_part(read(1));
+        assert!(cuts.next(Need::Now, true).is_none());
+        cuts.take_part(read(2));
+        assert_eq!(found(&mut cuts), [1]);
+        assert!(found(&mut cuts).is_empty());
+        cuts.phase = Phase::Idle;
+        let answer = cuts.answers.recv();
+        assert!(matches!(answer, Ok(Answer::Moment(..))));
+        assert!(cuts.next(Need::Now, true).is_none());
+        assert_eq!(found(&mut cuts), [2]);
     }
 }

@@ -155,6 +155,13 @@ pub(in crate::catalog::applier) enum News<'a> {
 }
 
 impl Work<'_> {
+    /// The tree has something in it of which the round's records do not tell.
+    pub(in crate::catalog::applier) fn doubt_round(&mut self) {
+        if let Some(round) = &mut self.memory.round {
+            round.sure = false;
+        }
+    }
+
     /// Takes in what a record says of the object; nothing outside of a round.
     pub(in crate::catalog::applier) fn roll(
         &mut self,
