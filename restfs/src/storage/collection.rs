@@ -48,7 +48,9 @@ pub struct Weighed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
     /// Bytes of packs that were looked through.
-    pub read_bytes: u64,
+    pub seen_bytes: u64,
+    /// Bytes that the disk read and wrote for it: of what is not needed only the records' headers are read.
+    pub disk_bytes: u64,
     /// Blocks removed.
     pub blocks: u64,
     /// Bytes of the packs that were removed.

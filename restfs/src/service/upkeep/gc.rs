@@ -274,12 +274,12 @@ impl Service {
             let same = |more: &mut AskedGc| !more.dry_run && more.grace == asked.grace;
             let more = self.upkeep.signal().gc.take_if(same);
             asked = more.unwrap_or(asked);
-            let bytes = swept.read_bytes + swept.copied_bytes;
+            let bytes = swept.disk_bytes;
             self.upkeep
                 .pace_gc(self.rate_now(asked.rate), bytes.saturating_sub(before), began);
             (began, before) = (Instant::now(), bytes);
             let freed = swept.freed_bytes.saturating_sub(swept.copied_bytes);
-            progress.tell(GcPhase::Sweeping, swept.read_bytes, total, freed)
+            progress.tell(GcPhase::Sweeping, swept.seen_bytes, total, freed)
         };
         Ok(collection.sweep(&mut go_on)?)
     }

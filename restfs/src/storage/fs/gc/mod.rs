@@ -85,10 +85,9 @@ impl FsCollection {
         shared.log.flush()?;
         shared.enter_recent()?;
         let blocks = shared.index.totals()?.blocks;
-        let horizon = match options.dry_run && is_old {
-            true => newest + 1,
-            false => shared.log.durable().pack,
-        };
+        let end = shared.log.durable();
+        let would_leave = options.dry_run && is_old && end.offset > FILE_HEADER as u64;
+        let horizon = end.pack + u64::from(would_leave);
         Ok(Self {
             shared: Arc::clone(shared),
             _turn: turn,

@@ -19,6 +19,9 @@ const BATCH: usize = 1024;
 /// Bytes read, copied or stepped over between two calls of `go_on`.
 const PIECE: u64 = 256 * 1024;
 
+/// What a disk reads for a header.
+const PAGE: u64 = 4096;
+
 type Entry = (BlockKey, Location);
 
 /// False: it is to end. Then, and after an error, the pack is as good as before.
@@ -32,7 +35,7 @@ pub(super) fn sweep(
         Ok(file) => file,
         Err(source) => return Err(reading(planned.pack, source)),
     };
-    let told = swept.read_bytes + swept.copied_bytes;
+    let told = swept.seen_bytes + swept.copied_bytes;
     let sweep = Sweep {
         collection,
         planned,
@@ -57,7 +60,7 @@ struct Sweep<'a> {
     /// Rows of the index that are not the pack's any more.
     gone: u64,
     moved: u64,
-    /// Of `swept.read_bytes`, up to where `go_on` was told.
+    /// Of `swept.seen_bytes`, up to where `go_on` was told.
     told: u64,
     /// It has records of a kind that this version does not know.
     foreign: bool,
@@ -112,11 +115,15 @@ impl Sweep<'_> {
                         plain: header.plain,
                         stored: header.stored,
                     };
-                    self.swept.read_bytes += header.record_length();
+                    self.swept.seen_bytes += header.record_length();
+                    self.swept.disk_bytes += header.record_length().min(PAGE);
                     batch.push((header.key, at));
                 }
                 Found::Record { .. } => self.foreign = true,
-                Found::Damage { length, .. } => self.swept.read_bytes += length,
+                Found::Damage { length, .. } => {
+                    self.swept.seen_bytes += length;
+                    self.swept.disk_bytes += length;
+                }
             }
             if batch.len() == BATCH {
                 self.batch(&batch)?;
@@ -208,6 +215,7 @@ impl Sweep<'_> {
         }
         self.moved += 1;
         self.swept.copied_bytes += super::record_length(&at);
+        self.swept.disk_bytes += 2 * super::record_length(&at);
         (self.collection.stage)("copied");
         if shared.log.is_full_of_recent() {
             shared.log.flush()?;
@@ -218,7 +226,7 @@ impl Sweep<'_> {
     }
 
     fn tell(&mut self) {
-        let done = self.swept.read_bytes + self.swept.copied_bytes;
+        let done = self.swept.seen_bytes + self.swept.copied_bytes;
         if done >= self.told + PIECE {
             self.told = done;
             self.ended = !(self.go_on)(self.swept);
