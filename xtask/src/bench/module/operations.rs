@@ -3,19 +3,26 @@
 use super::client::Client;
 use super::column::Stand;
 use super::remove;
-use crate::bench::process::{Counter, wait_until_listening};
+use crate::bench::process::{Counter, output, wait_until_listening};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use vfsx_tests::lab::give_to_user;
 
 const KINDS: &[(&str, &str, u64)] = &[
     ("4 KiB random write", "random", 4096),
     ("small file", "files", 4096),
+    ("rename", RENAMES, 0),
 ];
+const RENAMES: &str = "renames";
+const SLOW_CLOCK: &str = include_str!("slow_clock.c");
 const SPAN: u64 = 64 << 20;
+/// As in `load.c`.
+const PER_DIRECTORY: u64 = 1000;
 /// Operations in the two runs whose difference is taken: what a connection costs by itself is in both.
 const FEW: u64 = 100;
 const MANY: u64 = 600;
@@ -36,6 +43,7 @@ pub(super) fn measure(
     scratch: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Operation>> {
+    let slow_clock = compile(scratch)?;
     let mut operations = Vec::new();
     for (name, kind, size) in KINDS {
         let mut operation = Operation {
@@ -49,13 +57,16 @@ pub(super) fn measure(
                 Ok((many as f64 - few as f64) / (MANY - FEW) as f64)
             };
             let run = |count| {
+                if *kind == RENAMES {
+                    make_files(stand, count)?;
+                }
                 client.run(stand, "counted", kind, count, *size, SPAN)?;
                 remove(&stand.dir()?.join("counted"))
             };
             let calls = slope(&|count| system_calls(stand, scratch, &|| run(count)))?;
             operation.system_calls.insert(stand.name(), calls);
             stand.lab.smbd.stop()?;
-            let instructions = slope(&|count| instructions(stand, scratch, &|| run(count)));
+            let instructions = slope(&|count| instructions(stand, scratch, &slow_clock, &|| run(count)));
             stand.lab.smbd.start()?;
             operation.instructions.insert(stand.name(), instructions?);
             progress(&format!("{name}, {}", stand.name()));
@@ -63,6 +74,40 @@ pub(super) fn measure(
         operations.push(operation);
     }
     Ok(operations)
+}
+
+fn compile(scratch: &Path) -> Result<PathBuf> {
+    let (source, library) = (scratch.join("slow_clock.c"), scratch.join("slow_clock.so"));
+    std::fs::write(&source, SLOW_CLOCK)?;
+    let mut compile = Command::new("cc");
+    compile
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .args([&library, &source]);
+    output(&mut compile)?;
+    Ok(library)
+}
+
+/// That of a lab's smbd, with one more library preloaded.
+fn environment(stand: &Stand, slow_clock: &Path) -> BTreeMap<&'static str, OsString> {
+    let of_lab = stand.lab.smbd_environment().into_iter();
+    let mut all: BTreeMap<_, _> = of_lab
+        .map(|(name, value)| (name, value.into_os_string()))
+        .collect();
+    let preloaded = all.entry("LD_PRELOAD").or_default();
+    preloaded.push(":");
+    preloaded.push(slow_clock);
+    all
+}
+
+/// What the client renames, named as it names them, and not made by it: it is to do nothing else.
+fn make_files(stand: &Stand, count: u64) -> Result<()> {
+    let root = stand.dir()?.join("counted");
+    for number in 0..count {
+        let dir = root.join((number / PER_DIRECTORY).to_string());
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join(format!("old-{number}")), "")?;
+    }
+    give_to_user(&root)
 }
 
 /// System calls of smbd and of what it forks while `work` is done.
@@ -85,7 +130,12 @@ fn system_calls(stand: &Stand, scratch: &Path, work: &dyn Fn() -> Result<()>) ->
 }
 
 /// Instructions of an smbd that serves one connection in one process, under callgrind.
-fn instructions(stand: &Stand, scratch: &Path, work: &dyn Fn() -> Result<()>) -> Result<u64> {
+fn instructions(
+    stand: &Stand,
+    scratch: &Path,
+    slow_clock: &Path,
+    work: &dyn Fn() -> Result<()>,
+) -> Result<u64> {
     let out = scratch.join("callgrind.out");
     let smb = &stand.lab.description.smb;
     let log = std::fs::File::create(scratch.join("callgrind.log"))?;
@@ -96,7 +146,7 @@ fn instructions(stand: &Stand, scratch: &Path, work: &dyn Fn() -> Result<()>) ->
         ])
         .args(["smbd", "--interactive", "--no-process-group", "--configfile"])
         .arg(&smb.conf)
-        .envs(stand.lab.smbd_environment())
+        .envs(environment(stand, slow_clock))
         // smbd's last act is to end its process group.
         .process_group(0)
         .stdin(Stdio::null())
