@@ -68,7 +68,7 @@ fn patched(bytes: &[u8]) {
         length,
         base: Hex([1; 32]),
         pieces,
-        compression: if count % 2 == 0 {
+        compression: if count.is_multiple_of(2) {
             WireCompression::None
         } else {
             WireCompression::Zstd
