@@ -19,9 +19,10 @@ pub(super) fn of(method: &str) -> Option<Need> {
         BlockMissing::NAME | BlockPut::NAME | BlockPatch::NAME | BlockCheck::NAME => Need::Replicate,
         ReplicationPosition::NAME | ReplicationCommit::NAME => Need::Replicate,
 
-        BucketCreate::NAME | BucketSet::NAME | BucketDelete::NAME => Need::Administer,
+        BucketCreate::NAME | BucketSet::NAME | BucketDelete::NAME | BucketPurge::NAME => Need::Administer,
         TokenCreate::NAME | TokenList::NAME | TokenRevoke::NAME => Need::Administer,
         ScrubStart::NAME | ScrubStatus::NAME => Need::Administer,
+        GcStart::NAME | GcStatus::NAME => Need::Administer,
 
         _ => return None,
     })

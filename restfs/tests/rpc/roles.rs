@@ -43,6 +43,7 @@ methods! {
     B6 "bucket.apply" Admin Writer;
     B7 "commit.list" Admin Replicator Writer Reader;
     B8 "point.resolve" Admin Replicator Writer Reader;
+    B9 "bucket.purge" Admin;
     O1 "object.stat" Admin Replicator Writer Reader;
     O2 "object.lookup" Admin Replicator Writer Reader;
     O3 "object.list" Admin Replicator Writer Reader;
@@ -60,6 +61,8 @@ methods! {
     K5 "block.check" Admin Replicator;
     S1 "scrub.start" Admin;
     S2 "scrub.status" Admin;
+    G1 "gc.start" Admin;
+    G2 "gc.status" Admin;
     R1 "replication.position" Admin Replicator;
     R2 "replication.commit" Admin Replicator;
     T1 "tree.digest" Admin Replicator Writer Reader;
