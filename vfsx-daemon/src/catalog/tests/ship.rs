@@ -379,6 +379,8 @@ fn a_site_beyond_the_bound_is_as_old_as_the_first_change_that_it_lacks() {
     };
     let rig = Rig::with_options(content, |options| options.change_log_rows = 1);
     rig.save_cursor("site", 10);
+    let lacks = |rig: &Rig| rig.site("site").unwrap().oldest_unshipped_ns;
+    rig.wait("there is more than the site has", |_| lacks(&rig).is_some());
     let before = rig.site("site").unwrap();
     let head = rig.settle().head;
     rig.save_cursor("other", head);
