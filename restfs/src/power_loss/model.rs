@@ -72,7 +72,7 @@ impl Model {
             due.push(self.buckets[name].next());
         }
         match &due[..] {
-            [Some(one), Some(other)] if round % 3 == 0 => {
+            [Some(one), Some(other)] if round.is_multiple_of(3) => {
                 let results = site.call_both::<ReplicationCommit>([one, other]);
                 for (name, result) in names.iter().zip(results) {
                     self.note(name, result);
