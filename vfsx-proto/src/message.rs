@@ -99,6 +99,8 @@ pub struct Waits {
 pub struct Welcome {
     /// Highest sequence of this session already on disk; the module drops what it kept up to here.
     pub acknowledged: u64,
+    /// The memory that came with `Hello` is read. Else nothing may be kept in its outbox alone.
+    pub memory: bool,
 }
 
 /// Why the daemon does not take this connection.

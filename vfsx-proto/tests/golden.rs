@@ -113,7 +113,11 @@ fn messages_of_the_module() {
 
 #[test]
 fn messages_of_the_daemon() {
-    check(&ToModule::Welcome(Welcome { acknowledged: 5 }), "00 05");
+    let welcome = Welcome {
+        acknowledged: 5,
+        memory: true,
+    };
+    check(&ToModule::Welcome(welcome), "00 05 01");
     check(
         &ToModule::Refused(Refusal::UnknownShare { share: "x".into() }),
         "01 00 0178",

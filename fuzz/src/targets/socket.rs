@@ -107,7 +107,10 @@ fn to_daemon() -> Vec<ToDaemon> {
 
 fn to_module() -> Vec<ToModule> {
     vec![
-        ToModule::Welcome(Welcome { acknowledged: 3 }),
+        ToModule::Welcome(Welcome {
+            acknowledged: 3,
+            memory: true,
+        }),
         ToModule::Refused(Refusal::UnknownShare {
             share: "data".to_owned(),
         }),

@@ -134,7 +134,13 @@ async fn greet(
         return Err(refuse(&mut write, Refusal::UnknownShare { share: hello.share }).await);
     };
     let (greeted, registration) = register(share, hello, reader.descriptor(), id);
-    Ok((Arc::clone(share), greeted, Writer { write, registration }))
+    let memory = greeted.memory.is_some();
+    let writer = Writer {
+        write,
+        registration,
+        memory,
+    };
+    Ok((Arc::clone(share), greeted, writer))
 }
 
 fn register(
@@ -217,6 +223,8 @@ async fn take_events(
 struct Writer {
     write: OwnedWriteHalf,
     registration: Registration,
+    /// The session's memory is read.
+    memory: bool,
 }
 
 impl Writer {
@@ -231,7 +239,9 @@ impl Writer {
 
     async fn tell(&mut self) -> Result<(), ConnectionError> {
         let acknowledged = *self.registration.acknowledged.borrow_and_update();
-        send(&mut self.write, &ToModule::Welcome(Welcome { acknowledged })).await?;
+        let memory = self.memory;
+        let welcome = Welcome { acknowledged, memory };
+        send(&mut self.write, &ToModule::Welcome(welcome)).await?;
         loop {
             let message = tokio::select! {
                 changed = self.registration.acknowledged.changed() => match changed {

@@ -5,6 +5,7 @@ use super::share::ShareIntake;
 use super::written::Written;
 use crate::journal::{GapReason, Session};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vfsx_proto::Stamped;
 
 impl Written {
@@ -25,8 +26,10 @@ impl Written {
     }
 }
 
-/// A connection whose outbox has held the same for as long as a share is tended: a module sends within milliseconds, unless smbd
-/// stands still.
+/// A module sends within milliseconds: one whose outbox has held the same for so long stands still, with its smbd.
+const STANDS_STILL: Duration = Duration::from_millis(500);
+
+/// Its connection.
 struct Stuck {
     session: Session,
     id: u64,
@@ -46,18 +49,25 @@ impl ShareIntake {
     }
 
     fn stuck(&self) -> Vec<Stuck> {
-        let mut stuck = Vec::new();
+        let (mut stuck, now) = (Vec::new(), Instant::now());
         for (session, connected) in &mut self.lock().connections {
             let Some(memory) = &connected.memory else { continue };
-            let held = memory.filled().filter(|filled| filled.length > 0);
-            if held.is_some() && held == connected.held {
+            let Some(held) = memory.filled().filter(|filled| filled.length > 0) else {
+                connected.held = None;
+                continue;
+            };
+            let since = match connected.held {
+                Some((before, since)) if before == held => since,
+                _ => now,
+            };
+            if now.duration_since(since) >= STANDS_STILL {
                 stuck.push(Stuck {
                     session: *session,
                     id: connected.id,
                     memory: Arc::clone(memory),
                 });
             }
-            connected.held = held;
+            connected.held = Some((held, since));
         }
         stuck
     }

@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) connections: BTreeMap<Session, Connected>,
     /// Open in the journal, without a connection, until the time given.
     pub(super) awaited: BTreeMap<Session, Instant>,
+    /// Memory of those that were connected to this vfsxd: it tells whether they had noted more than they had sent.
+    pub(super) kept: BTreeMap<Session, Arc<Memory>>,
     /// Ended, but the journal could not take it.
     pub(super) ended: BTreeSet<Session>,
     pub(super) away: super::commits::Away,
@@ -88,8 +90,8 @@ pub(super) struct Connected {
     pub(super) barriers: Vec<(u64, oneshot::Sender<()>)>,
     pub(super) commits: Commits,
     pub(super) memory: Option<Arc<Memory>>,
-    /// What its outbox held when the share was tended last.
-    pub(super) held: Option<Filled>,
+    /// What its outbox has held since when.
+    pub(super) held: Option<(Filled, Instant)>,
 }
 
 impl Connected {
@@ -151,6 +153,7 @@ impl ShareIntake {
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
                 awaited,
+                kept: BTreeMap::new(),
                 ended: BTreeSet::new(),
                 away: Default::default(),
                 discarding: false,
@@ -240,6 +243,7 @@ impl ShareIntake {
         let copy = with_ring.then(|| self.told_copy());
         let mut state = self.lock();
         state.awaited.remove(&session);
+        state.kept.remove(&session);
         state.ended.remove(&session);
         self.publish_awaited(&state);
         let (acknowledge, acknowledged) = watch::channel(self.journal.acknowledged(session));
@@ -309,8 +313,8 @@ impl ShareIntake {
             state.keep_waits(&connected.commits);
         }
         self.decide(&mut state);
-        if let Some(ring) = connected.and_then(|connected| connected.ring())
-            && self.was_killed(session, &ring)
+        if let Some(memory) = connected.and_then(|connected| connected.memory)
+            && self.was_killed(session, &memory)
         {
             self.note_kill(&mut state);
         }
@@ -322,7 +326,7 @@ impl ShareIntake {
         let mut state = self.lock();
         if state.is_current(session, id) {
             if let Some(connected) = state.connections.remove(&session) {
-                state.keep_waits(&connected.commits);
+                state.keep(session, &connected);
             }
             state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
             self.publish_awaited(&state);
@@ -330,10 +334,11 @@ impl ShareIntake {
         }
     }
 
-    /// A session that ends by itself is within no call then, and what it has noted is in the journal, or left in a file.
-    fn was_killed(&self, session: Session, ring: &Memory) -> bool {
-        let untold = ring.word(Word::Noted) > Some(self.journal.written(session));
-        ring.is_in_call() || untold && !self.has_left_file(session)
+    /// A session that ends by itself is within no call then (of one without a ring nobody knows), and what it has noted is in the journal,
+    /// or left in a file.
+    pub(super) fn was_killed(&self, session: Session, memory: &Memory) -> bool {
+        let untold = memory.word(Word::Noted) > Some(self.journal.written(session));
+        memory.has_ring() && memory.is_in_call() || untold && !self.has_left_file(session)
     }
 
     fn has_left_file(&self, session: Session) -> bool {
@@ -345,7 +350,7 @@ impl ShareIntake {
     }
 
     /// A process was killed in the middle of a call: what that had done already, nobody has noted.
-    fn note_kill(&self, state: &mut State) {
+    pub(super) fn note_kill(&self, state: &mut State) {
         tracing::warn!(
             share = self.name,
             "an smbd process was killed in the middle of a change; the share will be compared"
@@ -460,6 +465,14 @@ fn gap_of(draft: &Draft) -> Option<PendingGap> {
 }
 
 impl State {
+    /// Its connection is gone, and it may come back.
+    pub(super) fn keep(&mut self, session: Session, connected: &Connected) {
+        self.keep_waits(&connected.commits);
+        if let Some(memory) = &connected.memory {
+            self.kept.insert(session, Arc::clone(memory));
+        }
+    }
+
     /// A gap is in the journal, in the record named or before it.
     pub(super) fn note_gap(&mut self, sequence: u64, gap: PendingGap) {
         let earlier = self.noted.map(|(_, gap)| gap);

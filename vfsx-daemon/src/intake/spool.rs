@@ -98,6 +98,7 @@ impl ShareIntake {
         if let Some(session) = session {
             let mut state = self.lock();
             if !state.connections.contains_key(&session) && state.awaited.remove(&session).is_some() {
+                state.kept.remove(&session);
                 self.end_session(&mut state, session, SessionEnd::Closed);
                 self.publish_awaited(&state);
             }

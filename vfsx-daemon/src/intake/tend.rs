@@ -51,6 +51,11 @@ impl ShareIntake {
             .collect();
         for session in overdue {
             state.awaited.remove(&session);
+            if let Some(memory) = state.kept.remove(&session)
+                && self.was_killed(session, &memory)
+            {
+                self.note_kill(&mut state);
+            }
             self.end_session(&mut state, session, SessionEnd::NotBack);
         }
         for session in std::mem::take(&mut state.ended) {
@@ -202,7 +207,7 @@ impl ShareIntake {
         );
         let back_by = Instant::now() + COMES_BACK_WITHIN;
         for (session, connected) in std::mem::take(&mut state.connections) {
-            state.keep_waits(&connected.commits);
+            state.keep(session, &connected);
             state.awaited.insert(session, back_by);
         }
         self.publish_awaited(state);

@@ -93,6 +93,8 @@ pub struct Client {
     /// When there was memory for it.
     shared: Option<Shared>,
     held: Held,
+    /// vfsxd reads the memory, as it said on the present connection.
+    memory_taken: bool,
     /// Something has changed that the event loop has to know of.
     stirred: bool,
     /// The present connection has not been given the descriptor of that yet.
@@ -136,6 +138,7 @@ impl Client {
             told: Told::default(),
             shared,
             held: Held::default(),
+            memory_taken: false,
             stirred: true,
             to_pass: false,
             data_wanted: false,
@@ -339,7 +342,8 @@ impl Client {
         match message {
             ToModule::Welcome(welcome) => {
                 self.link.welcome();
-                self.ring.acknowledge(welcome.acknowledged);
+                self.memory_taken = welcome.memory;
+                self.acknowledge(welcome.acknowledged);
                 self.ring.rewind();
                 let level = if self.complained { NOTICE } else { DETAIL };
                 self.complained = false;
@@ -348,7 +352,7 @@ impl Client {
                 self.acknowledged().or(again.then_some(Request::Announce))
             }
             ToModule::Ack { sequence } => {
-                self.ring.acknowledge(sequence);
+                self.acknowledge(sequence);
                 self.acknowledged()
             }
             ToModule::SendNow { token } => Some(Request::SendNow { token }),
@@ -366,6 +370,12 @@ impl Client {
                 None
             }
         }
+    }
+
+    /// vfsxd may also have found them in the outbox.
+    fn acknowledge(&mut self, sequence: u64) {
+        self.ring.acknowledge(sequence);
+        self.held.limit(self.ring.waiting());
     }
 
     fn acknowledged(&mut self) -> Option<Request> {
@@ -512,6 +522,7 @@ impl Client {
         self.ring.rewind();
         self.wire.clear();
         self.held = Held::default();
+        self.memory_taken = false;
         self.empty_outbox();
         // A token belongs to the connection that it came over.
         self.answers.clear();

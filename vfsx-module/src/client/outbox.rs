@@ -16,12 +16,20 @@ pub(super) struct Held {
     until: Option<Instant>,
 }
 
+impl Held {
+    /// Not more than so many are not given to the connection.
+    pub(super) fn limit(&mut self, waiting: usize) {
+        self.events = self.events.min(waiting);
+    }
+}
+
 impl Client {
     /// Whether the next event may stay in the outbox: with what is there it is all that is not in the socket. Never while clients wait for
     /// what becomes of it.
     pub(super) fn may_hold(&self) -> bool {
         !self.config.hold.is_zero()
             && self.link.is_up()
+            && self.memory_taken
             && self.shared.is_some()
             && !self.waits.is_on()
             && self.is_nothing_else_to_send()
@@ -39,10 +47,13 @@ impl Client {
         }
     }
 
-    /// Whether all that is not in the socket is in the outbox, and may stay there.
+    /// Whether all that is not in the socket is in the outbox, and may stay there: until it is due, whether a timer comes then or not.
     pub(super) fn is_held(&self) -> bool {
         let has_room = |shared: &super::Shared| !shared.is_outbox_half_full();
-        self.held.events > 0 && self.is_nothing_else_to_send() && self.shared.as_ref().is_some_and(has_room)
+        self.held.events > 0
+            && self.is_nothing_else_to_send()
+            && self.shared.as_ref().is_some_and(has_room)
+            && self.held.until.is_some_and(|until| Instant::now() < until)
     }
 
     /// When what is held is to be sent: sooner than anything else that a change makes due.

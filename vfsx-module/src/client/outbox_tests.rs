@@ -143,6 +143,51 @@ fn nothing_is_held_where_clients_wait_for_it() {
     assert!(stand.in_outbox().is_empty());
 }
 
+/// vfsxd has read the outbox of an smbd that stood still.
+#[test]
+fn what_was_acknowledged_before_it_was_sent_leaves_no_hole() {
+    let mut stand = stand(Durability::Noted);
+    for n in 1..=5 {
+        stand.note(n);
+    }
+    stand.connection.send(&ToModule::Ack { sequence: 5 });
+    stand.client.readable();
+    for n in 6..=11 {
+        stand.client.note(event(n));
+        let outbox = stand.in_outbox();
+        assert!(outbox.iter().copied().eq(1..=n), "{outbox:?}");
+    }
+}
+
+#[test]
+fn nothing_is_held_for_a_vfsxd_that_does_not_read_the_memory() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let daemon = Daemon::start(dir.path());
+    let config = Config {
+        hold: LONG,
+        ..config(dir.path(), 1 << 20)
+    };
+    let mut client = Client::new(config, host(), hello());
+    let mut connection = daemon.accept();
+    connection.send(&ToModule::Welcome(vfsx_proto::Welcome {
+        acknowledged: 0,
+        memory: false,
+    }));
+    client.flush();
+    client.note(event(1));
+    client.flush();
+    assert_eq!(connection.sequences(1), [1]);
+}
+
+#[test]
+fn what_is_due_is_sent_with_the_next_call_when_no_timer_comes() {
+    let mut stand = stand(Durability::Noted);
+    stand.client.config.hold = Duration::from_nanos(1);
+    stand.note(1);
+    stand.client.flush();
+    assert_eq!(stand.connection.sequences(1), [1]);
+}
+
 #[test]
 fn a_new_connection_is_given_what_the_lost_one_was_not() {
     let mut stand = stand(Durability::Noted);

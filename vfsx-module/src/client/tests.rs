@@ -138,7 +138,8 @@ impl Connection {
     }
 
     pub(crate) fn welcome(&mut self, acknowledged: u64) {
-        self.send(&ToModule::Welcome(Welcome { acknowledged }));
+        let memory = self.memory.is_some();
+        self.send(&ToModule::Welcome(Welcome { acknowledged, memory }));
     }
 
     /// The client sees the end of the connection.

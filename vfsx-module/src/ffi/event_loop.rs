@@ -6,7 +6,10 @@ use super::shares::{self, Share};
 use super::waits;
 use crate::client::ERROR;
 use crate::sys;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// smbd's timers go by the wall clock: one that should have come so long ago waits for a time that was set back, and is set anew.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Ends with [`Watch::end`]; smbd frees the C part with its handle otherwise.
 pub(super) struct Watch {
@@ -56,7 +59,13 @@ pub(super) fn follow(share: &mut Share) {
         share.capture.client_mut().close_ended();
         if let Some(socket) = socket {
             // SAFETY: as above; the socket stays open until it is no longer watched.
-            complain_unless(unsafe { sys::vfsx_shim_watch_socket(watch.raw, socket) });
+            let watched = unsafe { sys::vfsx_shim_watch_socket(watch.raw, socket) };
+            complain_unless(watched);
+            if !watched {
+                // Tried again with the next call.
+                watch.connection = 0;
+                share.capture.client_mut().stir();
+            }
         }
     }
     if watch.wants_room != wants_room {
@@ -66,7 +75,10 @@ pub(super) fn follow(share: &mut Share) {
     }
     // With a timer for what is held, the whole deadline need not be looked for: all else that a call can bring is due later.
     let held_until = share.capture.client().held_until();
-    if held_until.is_some_and(|until| watch.timer.is_some_and(|timer| timer <= until)) {
+    if let (Some(until), Some(timer)) = (held_until, watch.timer)
+        && timer <= until
+        && until.duration_since(timer) < LATE
+    {
         return;
     }
     set_timer(watch, share.capture.deadline());
@@ -75,14 +87,19 @@ pub(super) fn follow(share: &mut Share) {
 /// A timer that comes too early finds nothing to do and is set anew.
 fn set_timer(watch: &mut Watch, deadline: Option<Instant>) {
     let Some(deadline) = deadline else { return };
-    if watch.timer.is_some_and(|timer| timer <= deadline) {
+    let now = Instant::now();
+    if let Some(timer) = watch.timer
+        && timer <= deadline
+        && now.saturating_duration_since(timer) < LATE
+    {
         return;
     }
-    watch.timer = Some(deadline);
-    let wait = deadline.saturating_duration_since(Instant::now());
+    let wait = deadline.saturating_duration_since(now);
     let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
     // SAFETY: `raw` is valid as long as the share is registered.
-    complain_unless(unsafe { sys::vfsx_shim_watch_timer(watch.raw, micros) });
+    let set = unsafe { sys::vfsx_shim_watch_timer(watch.raw, micros) };
+    watch.timer = set.then_some(deadline);
+    complain_unless(set);
 }
 
 fn complain_unless(ok: bool) {

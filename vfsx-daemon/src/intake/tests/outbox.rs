@@ -5,7 +5,8 @@ use super::{Fixture, NORMAL, until};
 use crate::intake::memory::tests::Shared;
 use crate::journal::{Body, GapReason, Record};
 use std::ops::RangeInclusive;
-use vfsx_proto::{Hello, ToDaemon, ToModule};
+use vfsx_proto::ring::Word;
+use vfsx_proto::{Hello, ToDaemon, ToModule, Welcome};
 
 async fn holding(fixture: &Fixture, shared: &Shared) -> Module {
     let mut module = Module::connect_bare(&fixture.socket()).await;
@@ -88,9 +89,12 @@ async fn what_does_not_follow_what_was_read_waits_for_what_is_in_the_socket() {
     let shared = Shared::new(0);
     let mut module = holding(&fixture, &shared).await;
     shared.hold(7, &frames(3..=4));
-    // Looks at it twice.
-    fixture.share.tend();
-    fixture.share.tend();
+    // Looks at it more than once.
+    let looked = std::time::Instant::now();
+    while looked.elapsed() < std::time::Duration::from_secs(1) {
+        fixture.share.tend();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     assert!(events(&fixture.records()).is_empty());
     module.events(1..=2).await;
     until("they are taken", || events(&fixture.records()) == [1, 2, 3, 4]).await;
@@ -109,4 +113,40 @@ async fn memory_that_makes_no_sense_at_the_end_is_a_gap() {
         gaps(&fixture.records()) == [GapReason::SessionHole]
     })
     .await;
+}
+
+/// As when the socket was full: they were in the process's own memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_had_noted_and_nobody_can_find_is_a_gap() {
+    let fixture = Fixture::new(NORMAL);
+    let shared = Shared::new(0);
+    let mut module = holding(&fixture, &shared).await;
+    module.events(1..=2).await;
+    shared.set(Word::Noted, 3);
+    drop(module);
+    session_ended(&fixture).await;
+    assert_eq!(gaps(&fixture.records()), [GapReason::Killed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_hears_whether_its_memory_is_read() {
+    let fixture = Fixture::new(NORMAL);
+    let hello = Hello {
+        ring: Some(0),
+        ..greeting("data", 1)
+    };
+    let welcome = |memory| {
+        ToModule::Welcome(Welcome {
+            acknowledged: 0,
+            memory,
+        })
+    };
+    // As when vfsxd has no descriptor left for it.
+    let mut module = Module::connect(&fixture.socket()).await;
+    module.send(&ToDaemon::Hello(hello.clone())).await;
+    assert_eq!(module.receive().await, welcome(false));
+    let mut module = Module::connect_bare(&fixture.socket()).await;
+    let shared = Shared::new(0);
+    send_with_descriptor(&module.stream, &ToDaemon::Hello(hello), shared.descriptor()).await;
+    assert_eq!(module.receive().await, welcome(true));
 }
