@@ -4,7 +4,6 @@ mod access;
 mod common;
 mod full;
 mod gc;
-mod gc_measure;
 mod gc_race;
 mod objects;
 mod patch;

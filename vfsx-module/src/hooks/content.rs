@@ -66,7 +66,7 @@ impl Going {
 }
 
 impl Capture {
-    /// Before something changes a file's content: if it is the first time on this handle, `Opened` is in the socket before it starts.
+    /// Before something changes a file's content: if it is the first time on this handle, `Opened` is noted before it starts.
     /// `None` when the descriptor is no regular file.
     pub fn writing(
         &mut self,

@@ -36,7 +36,7 @@ use vfsx_proto::{GapReason, NodeRef};
 /// One tree connect.
 ///
 /// Calls nest: `fset_nt_acl` comes back as several ACL and attribute calls. What they note of metadata goes out when the
-/// outermost one ends, for one object once. Names and first writes are sent at once, but for names while data is told.
+/// outermost one ends, for one object once. Names and first writes are noted at once.
 #[derive(Debug)]
 pub struct Capture {
     client: Client,

@@ -148,8 +148,8 @@ impl Capture {
         }
     }
 
-    /// At once, even inside of another call: until it is in the socket, a kill of smbd loses it. While data is told it goes with the rest
-    /// of the call: vfsxd sees when one was cut short.
+    /// At once, even inside of another call: until it is noted, a kill of smbd loses it. Where no outbox keeps it, it is sent, too; but while
+    /// data is told only with the rest of the call: vfsxd sees when one was cut short.
     fn report(&mut self, event: Event) {
         self.client.note(event);
         self.unwaited = true;

@@ -1,4 +1,7 @@
-use super::{Blocks, assert_holds, content, copy_store, fill, key_of, open, pack_path, put, small_packs};
+use super::{
+    Blocks, assert_holds, content, copy_store, fill, key_of, open, open_on_a_disk_that_fails, pack_path, put,
+    small_packs,
+};
 use crate::storage::BlockStore;
 use crate::storage::fs::record::RECORD_HEADER;
 use crate::storage::fs::{FsStore, Options};
@@ -204,14 +207,7 @@ fn nothing_is_acknowledged_or_indexed_before_it_is_durable_also_across_packs() {
 fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_unsynced_is_believed() {
     let folder = tempfile::tempdir().unwrap();
     let broken = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&broken);
-    let disk = Hooked::new(&folder.path().join("packs"), move |_, file| {
-        match seen.load(Ordering::SeqCst) {
-            true => Err(std::io::Error::other("the disk says no")),
-            false => file.sync_data(),
-        }
-    });
-    let store = FsStore::open_with(folder.path(), &small_packs(), disk).unwrap();
+    let store = open_on_a_disk_that_fails(folder.path(), &broken);
     let blocks = fill(&store, 0..5, 100);
     broken.store(true, Ordering::SeqCst);
     let lost = put(&store, &content(200, 100));

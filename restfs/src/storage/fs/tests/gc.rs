@@ -1,12 +1,13 @@
 //! Collections: what is needed stays whatever happens, what is not goes for good.
 
 use super::full::SmallDisk;
-use super::{Blocks, assert_holds, content, copy_store, fill, key_of, open, pack_path, put, small_packs};
+use super::{
+    Blocks, assert_holds, content, copy_store, fill, key_of, open, open_on_a_disk_that_fails, pack_path, put,
+};
 use crate::storage::fs::gc::FsCollection;
 use crate::storage::fs::record::{FILE_HEADER, RECORD_HEADER};
 use crate::storage::fs::{FsStore, Options};
 use crate::storage::{BlockStore, CollectOptions, Collection, StoreError, Swept};
-use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::model::{BlockKey, Compression};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -508,14 +509,7 @@ fn one_collection_at_a_time() {
 fn a_failed_sync_in_the_middle_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let broken = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&broken);
-    let disk = Hooked::new(&folder.path().join("packs"), move |_, file| {
-        match seen.load(Ordering::SeqCst) {
-            true => Err(std::io::Error::other("the disk says no")),
-            false => file.sync_data(),
-        }
-    });
-    let store = FsStore::open_with(folder.path(), &small_packs(), disk).unwrap();
+    let store = open_on_a_disk_that_fails(folder.path(), &broken);
     let (kept, _) = split(&fill(&store, 0..90, 300), |n| n.is_multiple_of(3));
     let fail = broken.clone();
     let stage = move |stage: &'static str| fail.store(stage == "copied", Ordering::SeqCst);

@@ -11,10 +11,13 @@ mod scrub;
 use super::{FsStore, Options};
 use crate::storage::{BlockStore, StoreError};
 use bytes::Bytes;
+use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::model::{BlockKey, Compression};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 type Blocks = BTreeMap<BlockKey, Vec<u8>>;
 
@@ -33,6 +36,18 @@ fn content(number: u32, length: usize) -> Vec<u8> {
     }
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes
+}
+
+/// Syncs of packs fail as long as it is `broken`.
+fn open_on_a_disk_that_fails(folder: &Path, broken: &Arc<AtomicBool>) -> FsStore {
+    let broken = Arc::clone(broken);
+    let disk = Hooked::new(&folder.join("packs"), move |_, file| {
+        match broken.load(Ordering::SeqCst) {
+            true => Err(std::io::Error::other("the disk says no")),
+            false => file.sync_data(),
+        }
+    });
+    FsStore::open_with(folder, &small_packs(), disk).unwrap()
 }
 
 fn small_packs() -> Options {
