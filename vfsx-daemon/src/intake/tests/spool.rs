@@ -8,11 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use vfsx_proto::{ToDaemon, encode, preamble};
 
-/// As the module writes it; `end`: with the frame that says that it is whole.
-fn spool(fixture: &Fixture, n: u8, events: RangeInclusive<u64>, end: bool) -> PathBuf {
-    let dir = fixture.directory.path().join("spool/data");
-    fs::create_dir_all(&dir).expect("makes");
-    let path = dir.join(hex::encode(session(n).0));
+/// What the module writes; `end`: with the frame that says that it is whole.
+fn file(n: u8, events: RangeInclusive<u64>, end: bool) -> Vec<u8> {
     let mut bytes = preamble().to_vec();
     let mut put = |message: ToDaemon| encode(&message, &mut bytes).expect("encodes");
     put(ToDaemon::Hello(greeting("data", n)));
@@ -22,8 +19,22 @@ fn spool(fixture: &Fixture, n: u8, events: RangeInclusive<u64>, end: bool) -> Pa
     if end {
         put(ToDaemon::Sent { token: *events.end() });
     }
-    fs::write(&path, bytes).expect("writes");
+    bytes
+}
+
+/// As the module does it: whole and in its place at once.
+fn leave(fixture: &Fixture, n: u8, file: &[u8]) -> PathBuf {
+    let path = place(fixture, n);
+    let new = path.with_extension("new");
+    fs::write(&new, file).expect("writes");
+    fs::rename(&new, &path).expect("moves");
     path
+}
+
+fn place(fixture: &Fixture, n: u8) -> PathBuf {
+    let dir = fixture.directory.path().join("spool/data");
+    fs::create_dir_all(&dir).expect("makes");
+    dir.join(hex::encode(session(n).0))
 }
 
 fn story(records: &[Record]) -> Vec<String> {
@@ -47,11 +58,11 @@ async fn the_rest_of_a_session_is_taken_in_once_and_in_order_and_ends_it() {
     module.acknowledged(3).await;
     let fixture = fixture.kill_and_restart(NORMAL);
     // The acknowledgement of 3 was not heard.
-    let path = spool(&fixture, 1, 3..=2_500, true);
+    let path = leave(&fixture, 1, &file(1, 3..=2_500, true));
     until("the file is dealt with", || !path.exists()).await;
     until("the session has ended", || fixture.share.sessions() == (0, 0)).await;
     // Left there by a vfsxd that was killed before it could remove it.
-    let again = spool(&fixture, 1, 3..=2_500, true);
+    let again = leave(&fixture, 1, &file(1, 3..=2_500, true));
     until("the file is dealt with again", || !again.exists()).await;
     let mut expected: Vec<_> = ["start".to_owned()].into();
     expected.extend((1..=2_500).map(|n| n.to_string()));
@@ -64,7 +75,7 @@ async fn the_rest_of_a_session_is_taken_in_once_and_in_order_and_ends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_the_journal_has_forgotten_is_a_session_all_the_same() {
     let fixture = Fixture::new(NORMAL);
-    let path = spool(&fixture, 2, 1..=2, true);
+    let path = leave(&fixture, 2, &file(2, 1..=2, true));
     until("the file is dealt with", || !path.exists()).await;
     until("the session has ended", || fixture.share.sessions() == (0, 0)).await;
     assert_eq!(story(&fixture.records()), ["start", "1", "2", "end"]);
@@ -76,7 +87,7 @@ async fn what_is_not_synced_stays_in_the_spool() {
         syncing: false,
         ..NORMAL
     });
-    let path = spool(&fixture, 1, 1..=2, true);
+    let path = leave(&fixture, 1, &file(1, 1..=2, true));
     let session = Session::from(session(1));
     until("it is written", || fixture.journal.written(session) == 2).await;
     assert!(path.exists());
@@ -88,13 +99,13 @@ async fn what_is_not_synced_stays_in_the_spool() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_whose_process_still_writes_waits_for_its_end() {
     let fixture = Fixture::new(NORMAL);
-    let dir = fixture.directory.path().join("spool/data");
-    fs::create_dir_all(&dir).expect("makes");
-    let path = dir.join("ab".repeat(16));
-    let process = fs::File::create(&path).expect("makes");
+    let path = place(&fixture, 4);
+    let new = path.with_extension("new");
+    fs::write(&new, file(4, 1..=1, true)).expect("writes");
+    let process = fs::File::open(&new).expect("opens");
     process.try_lock().expect("locks");
-    let whole = spool(&fixture, 3, 1..=1, true);
-    fs::write(&path, fs::read(&whole).expect("reads")).expect("writes");
+    fs::rename(&new, &path).expect("moves");
+    let whole = leave(&fixture, 3, &file(3, 1..=1, true));
     tokio::task::block_in_place(|| fixture.share.tend());
     until("the other file is dealt with", || !whole.exists()).await;
     assert!(path.exists());
@@ -107,12 +118,11 @@ async fn a_file_whose_process_still_writes_waits_for_its_end() {
 async fn a_torn_or_foreign_file_is_a_gap_and_what_can_be_read_of_it_counts() {
     for torn in [true, false] {
         let fixture = Fixture::new(NORMAL);
-        let path = spool(&fixture, 1, 1..=2, !torn);
+        let mut bytes = file(1, 1..=2, !torn);
         if !torn {
-            let mut bytes = fs::read(&path).expect("reads");
             bytes[4] ^= 0x40;
-            fs::write(&path, bytes).expect("writes");
         }
+        let path = leave(&fixture, 1, &bytes);
         until("the file is dealt with", || !path.exists()).await;
         let gap = format!("gap: {}", GapReason::Unknown.text());
         until("the gap is noted", || story(&fixture.records()).contains(&gap)).await;
