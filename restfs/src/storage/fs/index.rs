@@ -172,19 +172,25 @@ impl Index {
     /// Keeps in mind that the pack's file goes. On disk when it returns, with everything before: an index that has lost the
     /// last transactions would still have blocks there.
     pub(super) fn pack_leaves(&self, pack: u64) -> Result<(), StoreError> {
-        let connection = lock(&self.writer);
-        let run = || {
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            let kept = connection.execute("INSERT OR REPLACE INTO leaving VALUES(?1)", [signed(pack)]);
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            kept
-        };
-        self.checked(run()).map(|_| ())
+        self.durably(|| {
+            let kept =
+                lock(&self.writer).execute("INSERT OR REPLACE INTO leaving VALUES(?1)", [signed(pack)]);
+            self.checked(kept).map(|_| ())
+        })
     }
 
-    /// Its file is gone.
+    /// Its file is gone. On disk when it returns: who finds it leaving removes what has its name.
     pub(super) fn pack_left(&self, pack: u64) -> Result<(), StoreError> {
-        self.update(|update| update.pack_left(pack))
+        self.durably(|| self.update(|update| update.pack_left(pack)))
+    }
+
+    /// What is committed in `work` is on disk behind it, with everything before.
+    fn durably(&self, work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let set = |level| self.checked(lock(&self.writer).pragma_update(None, "synchronous", level));
+        set("FULL")?;
+        let done = work();
+        set("NORMAL")?;
+        done
     }
 
     /// Keeps in mind across restarts that the record at `at` is no good. `None`: it has none.

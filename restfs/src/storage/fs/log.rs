@@ -223,12 +223,13 @@ impl Log {
             return self.synced_to(offset, position, result);
         }
         self.synced_to(offset, position, result)?;
-        let pack = writer.pack + 1;
+        let pack = writer.next;
         let file = self
             .packs
             .create(pack)
             .map_err(|e| self.failed_writing(e, pack))?;
         writer.pack = pack;
+        writer.next = pack + 1;
         writer.file = file;
         writer.offset = FILE_HEADER as u64;
         lock(&self.gate).offset = writer.offset;

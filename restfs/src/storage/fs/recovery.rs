@@ -12,6 +12,7 @@ use restfs_lib::disk::StorageFile;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Damaged places that are listed; each is in the log.
 pub(super) const MAX_DAMAGES: usize = 1000;
@@ -22,7 +23,8 @@ const FIRST_PACK: u64 = 1;
 /// something was written behind it.
 pub(super) fn recover(packs: &Packs, index: &Index) -> Result<(End, Recovery), StoreError> {
     let mut recovery = Recovery::default();
-    for pack in index.leaving()? {
+    let leaving = index.leaving()?;
+    for &pack in &leaving {
         // A collection was cut off between the index and the file.
         packs.remove(pack).map_err(|source| StoreError::Io {
             what: format!("removing pack {pack}"),
@@ -52,9 +54,13 @@ pub(super) fn recover(packs: &Packs, index: &Index) -> Result<(End, Recovery), S
         indexed_part(index, *pack, &*file, marks.get(pack), &mut recovery)?;
         packs.close(*pack);
     }
+    // A stub has no record, so its number is as good as new. One between it and the pack before it may be that of a pack that
+    // was collected.
+    let unused = stubs.last().copied();
+    let used = numbers.last().copied().max(leaving.into_iter().max());
+    let next = unused.max(used.map(|pack| pack + 1)).unwrap_or(FIRST_PACK);
     let Some((&newest, sealed)) = numbers.split_last() else {
-        let first = stubs.last().copied().unwrap_or(FIRST_PACK);
-        return Ok((create(packs, first)?, recovery));
+        return Ok((create(packs, next)?, recovery));
     };
     for pack in sealed {
         let file = packs.for_reading(*pack).map_err(|e| reading(*pack, e))?;
@@ -66,7 +72,13 @@ pub(super) fn recover(packs: &Packs, index: &Index) -> Result<(End, Recovery), S
             })?;
         }
     }
-    let end = recover_newest(packs, index, newest, marks.get(&newest), &mut recovery)?;
+    let (file, offset) = recover_newest(packs, index, newest, marks.get(&newest), &mut recovery)?;
+    let end = End {
+        pack: newest,
+        file,
+        offset,
+        next,
+    };
     Ok((end, recovery))
 }
 
@@ -103,7 +115,7 @@ fn recover_newest(
     pack: u64,
     mark: Option<&u64>,
     recovery: &mut Recovery,
-) -> Result<End, StoreError> {
+) -> Result<(Arc<dyn StorageFile>, u64), StoreError> {
     let file = packs.for_appending(pack).map_err(|e| reading(pack, e))?;
     let from = indexed_part(index, pack, &*file, mark, recovery)?;
     let failed = |e| pack::failed(|| format!("repairing the end of pack {pack}"), packs.folder(), e);
@@ -127,11 +139,7 @@ fn recover_newest(
             .and_then(|()| file.sync_data())
             .map_err(failed)?;
     }
-    Ok(End {
-        pack,
-        file,
-        offset: end,
-    })
+    Ok((file, end))
 }
 
 /// How many of the last packs have no record.
@@ -301,6 +309,7 @@ fn create(packs: &Packs, pack: u64) -> Result<End, StoreError> {
         pack,
         file,
         offset: FILE_HEADER as u64,
+        next: pack + 1,
     })
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Writer {
     pub(super) pack: u64,
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
+    /// Number of the pack after this one.
+    pub(super) next: u64,
     /// Bytes appended since the start, over all packs.
     pub(super) position: u64,
     /// A write failed and what it left could not be removed yet.
@@ -41,6 +43,8 @@ pub(super) struct End {
     pub(super) pack: u64,
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
+    /// Number of the pack after this one: higher than any that was ever used, whatever became of its pack.
+    pub(super) next: u64,
 }
 
 /// A record but for its header's checksum, which depends on its place. Made without holding a lock.
@@ -89,6 +93,7 @@ impl Writer {
             pack: end.pack,
             file: end.file,
             offset: end.offset,
+            next: end.next,
             position: 0,
             rest_to_cut: false,
             queue: VecDeque::new(),

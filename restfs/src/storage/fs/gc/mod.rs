@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 const MOST_MEMORY: usize = 256 * 1024 * 1024;
 const LEAST_MEMORY: usize = 1024 * 1024;
 /// Rows of the index read at once.
-const PAGE: usize = 4096;
+const PAGE: usize = if cfg!(test) { 7 } else { 4096 };
 /// Left free beside what is copied, for the index and its log.
 const MARGIN: u64 = 16 * 1024 * 1024;
 
@@ -83,9 +83,10 @@ impl FsCollection {
             }
         }
         shared.log.flush()?;
+        // What is in packs below is in the index behind this.
+        let end = shared.log.durable();
         shared.enter_recent()?;
         let blocks = shared.index.totals()?.blocks;
-        let end = shared.log.durable();
         let would_leave = options.dry_run && is_old && end.offset > FILE_HEADER as u64;
         let horizon = end.pack + u64::from(would_leave);
         Ok(Self {

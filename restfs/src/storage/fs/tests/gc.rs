@@ -163,6 +163,44 @@ fn a_crash_at_any_step_loses_nothing_and_leaves_nothing_for_good() {
     }
 }
 
+/// The start after the crash ends the collection; a power cut may take the index back to before that, while what was stored
+/// since is on disk.
+#[test]
+fn a_pack_made_after_a_collection_is_never_taken_for_one_that_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let kept = fill(&store, 0..20, 300);
+    // So that nothing is copied, and the pack of the collection stays empty.
+    store.shared.log.leave_pack().unwrap();
+    fill(&store, 20..120, 300);
+    store.shared.enter_recent().unwrap();
+    let crashes: Arc<Mutex<Vec<Crashed>>> = Arc::default();
+    let (noted, source) = (crashes.clone(), folder.path().to_owned());
+    let stage = move |stage: &'static str| {
+        if stage == "removed" {
+            let folder = tempfile::tempdir().unwrap();
+            copy_store(&source, folder.path());
+            noted.lock().unwrap().push(Crashed { stage, folder });
+        }
+    };
+    let collection = FsCollection::begin(&store.shared, ALL, Box::new(stage)).unwrap();
+    run(Box::new(collection), &kept);
+    let crashes = std::mem::take(&mut *crashes.lock().unwrap());
+    assert!(crashes.len() > 3);
+    for Crashed { stage, folder } in crashes {
+        let before = tempfile::tempdir().unwrap();
+        copy_index(folder.path(), before.path());
+        let store = open(folder.path());
+        let new = fill(&store, 1000..1200, 300);
+        drop(store);
+        copy_index(before.path(), folder.path());
+        let store = open(folder.path());
+        assert_eq!(store.recovery().damages, [], "{stage}");
+        assert_holds(&store, &kept);
+        assert_holds(&store, &new);
+    }
+}
+
 /// A source asks which blocks are missing and is told that one is here; then it is to be here when its commit names it.
 #[test]
 fn a_block_that_somebody_was_told_is_here_stays_though_nothing_needs_it() {
