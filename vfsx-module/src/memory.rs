@@ -72,7 +72,21 @@ impl Memory {
         if offset.checked_add(length).is_none_or(|end| end > self.size) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.reserve_file(HEADER + offset, length)
+        self.reserve_file(HEADER + offset, length)?;
+        self.populate(HEADER + offset, length);
+        Ok(())
+    }
+
+    /// Maps all pages at once, not one by one as they are written. Kernels before 5.14 cannot, and need longer.
+    fn populate(&self, offset: u64, length: u64) {
+        let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
+            return;
+        };
+        // SAFETY: whole pages of the mapping: `reserve` has looked.
+        unsafe {
+            let start = self.base.as_ptr().add(offset);
+            libc::madvise(start.cast(), length, libc::MADV_POPULATE_WRITE);
+        }
     }
 
     /// Makes sure that the outbox has memory.

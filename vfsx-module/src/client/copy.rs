@@ -107,10 +107,10 @@ impl Client {
         self.ring_memory()?.put(data)
     }
 
-    /// The event that tells of data is kept: until it is acknowledged, so is the data.
+    /// The newest event tells of data: until it is acknowledged, the data is kept.
     pub fn announced(&mut self, place: InRing, length: usize) {
         if let Some(shared) = &mut self.shared {
-            shared.announced(place, length as u64);
+            shared.announced(place, length as u64, self.ring.last());
         }
     }
 
@@ -134,7 +134,7 @@ impl Client {
 
     pub(super) fn free_data(&mut self) {
         if let Some(shared) = &mut self.shared {
-            shared.free(self.ring.data_freed());
+            shared.free(self.ring.acknowledged());
         }
     }
 

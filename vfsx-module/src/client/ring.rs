@@ -26,8 +26,6 @@ struct Entry {
     time_ns: i64,
     /// The same moment on a clock that nobody sets: `CLOCK_MONOTONIC`.
     kept_ns: u64,
-    /// Of a write with its data: the data's end in the session's data ring.
-    data_end: u64,
     frame: Place,
 }
 
@@ -42,8 +40,6 @@ pub(super) struct Ring {
     last: u64,
     /// Entries before this index were given to the present connection.
     given: usize,
-    /// End of the data of the newest write that left.
-    data_freed: u64,
     /// One moment on both clocks, so that one look is enough for both.
     clocks: (Instant, u64),
     /// Where a frame is made: its length is known only then.
@@ -59,7 +55,6 @@ impl Ring {
             limit,
             last: 0,
             given: 0,
-            data_freed: 0,
             clocks: (Instant::now(), os::monotonic_ns()),
             draft: Vec::new(),
         }
@@ -82,7 +77,6 @@ impl Ring {
             sequence,
             time_ns,
             kept_ns: now_ns,
-            data_end: data_end(event),
             frame: self.frames.push(&self.draft),
         });
         self.draft.shrink_to(DRAFT);
@@ -95,7 +89,6 @@ impl Ring {
             && entry.sequence <= sequence
         {
             self.bytes -= entry.frame.length() + ENTRY_OVERHEAD;
-            self.data_freed = self.data_freed.max(entry.data_end);
             self.entries.pop_front();
             self.given = self.given.saturating_sub(1);
         }
@@ -172,25 +165,9 @@ impl Ring {
         self.bytes <= self.limit / 4
     }
 
-    /// Data of writes up to here is acknowledged.
-    pub(super) fn data_freed(&self) -> u64 {
-        self.data_freed
-    }
-
     fn instant(&self, monotonic_ns: u64) -> Instant {
         let (instant, ns) = self.clocks;
         instant + Duration::from_nanos(monotonic_ns.saturating_sub(ns))
-    }
-}
-
-fn data_end(event: &Event) -> u64 {
-    match event {
-        Event::Write {
-            length,
-            data: Some(place),
-            ..
-        } => place.position.saturating_add(*length),
-        _ => 0,
     }
 }
 

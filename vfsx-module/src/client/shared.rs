@@ -4,11 +4,11 @@ use super::space::Space;
 use crate::memory::Memory;
 use std::io;
 use std::time::{Duration, Instant};
-use vfsx_proto::InRing;
 use vfsx_proto::ring::{Filled, OUTBOX, Word};
+use vfsx_proto::{InRing, MAX_WRITE};
 
-/// Memory is taken and reserved in steps: by the system call, not by the page.
-const STEP: u64 = 1024 * 1024;
+/// Memory is taken in steps: by the system call, not by the page. One holds the data of the largest event.
+const STEP: u64 = MAX_WRITE as u64;
 /// Memory in which nothing was put for so long is given back: most clients write now and then.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(10);
 
@@ -34,10 +34,9 @@ impl Shared {
     pub(super) fn new(size: u64) -> io::Result<Self> {
         Ok(Self {
             memory: Memory::new(size)?,
-            // Never asked when there is no ring.
-            space: Space::new(size.max(1)),
+            space: Space::new(size, STEP),
             size,
-            reserved: vec![false; usize::try_from(size.div_ceil(STEP)).unwrap_or(0)],
+            reserved: vec![false; usize::try_from(size / STEP).unwrap_or(0)],
             used: None,
             outbox: Filled::default(),
             has_outbox: false,
@@ -114,17 +113,19 @@ impl Shared {
     pub(super) fn put(&mut self, data: &[u8]) -> Option<InRing> {
         let length = data.len() as u64;
         let position = self.space.find(length)?;
-        self.reserve(position, length)?;
+        self.reserve(position)?;
         let checksum = self.memory.put(position, data)?;
         Some(InRing { position, checksum })
     }
 
-    pub(super) fn announced(&mut self, place: InRing, length: u64) {
-        self.space.take(place.position, length);
+    /// By the event of that sequence.
+    pub(super) fn announced(&mut self, place: InRing, length: u64, sequence: u64) {
+        self.space.take(place.position, length, sequence);
     }
 
-    pub(super) fn free(&mut self, up_to: u64) {
-        self.space.free(up_to);
+    /// Data of events up to this one is needed no more.
+    pub(super) fn free(&mut self, acknowledged: u64) {
+        self.space.free(acknowledged);
     }
 
     /// When [`Shared::give_back`] may have something to do.
@@ -145,19 +146,13 @@ impl Shared {
         }
     }
 
-    fn reserve(&mut self, position: u64, length: u64) -> Option<()> {
+    /// The step of that position gets its memory.
+    fn reserve(&mut self, position: u64) -> Option<()> {
         self.used = Some(Instant::now());
-        let first = position / STEP;
-        let last = position.saturating_add(length.saturating_sub(1)) / STEP;
-        for step in first..=last {
-            // The ring's size is a multiple of the step's.
-            let step = step % (self.size / STEP).max(1);
-            let reserved = self.reserved.get_mut(usize::try_from(step).ok()?)?;
-            if !*reserved {
-                let start = step * STEP;
-                self.memory.reserve(start, STEP.min(self.size - start)).ok()?;
-                *reserved = true;
-            }
+        let reserved = self.reserved.get_mut(usize::try_from(position / STEP).ok()?)?;
+        if !*reserved {
+            self.memory.reserve(position / STEP * STEP, STEP).ok()?;
+            *reserved = true;
         }
         Some(())
     }

@@ -1,48 +1,76 @@
 //! Where in the data ring the next bytes go, so that none are overwritten that vfsxd may still read. Pure.
+//!
+//! The ring is divided into steps, and the one that became free last is filled next: what is on its way stays in few of them, and
+//! so in the processor's caches.
 
-/// Positions are counted on around the ring: `freed <= position <= freed + size`.
+use std::collections::VecDeque;
+
 #[derive(Debug)]
 pub(super) struct Space {
-    size: u64,
-    position: u64,
-    /// Everything before was acknowledged.
-    freed: u64,
+    step: u64,
+    /// Starts of the steps that hold nothing; the next one to be filled is the last.
+    free: Vec<u64>,
+    filling: Option<Step>,
+    /// In the order in which they were filled.
+    full: VecDeque<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    start: u64,
+    used: u64,
+    /// The newest event that tells of bytes in it.
+    last: u64,
 }
 
 impl Space {
-    /// `size` is not 0.
-    pub(super) fn new(size: u64) -> Self {
+    pub(super) fn new(size: u64, step: u64) -> Self {
         Self {
-            size,
-            position: 0,
-            freed: 0,
+            step,
+            free: (0..size / step).rev().map(|n| n * step).collect(),
+            filling: None,
+            full: VecDeque::new(),
         }
     }
 
-    /// Where so many bytes may go next. `None`: there is no room.
+    /// Where so many bytes may go next, all in one step. `None`: there is no room.
     pub(super) fn find(&self, length: u64) -> Option<u64> {
-        if self.is_empty() {
-            // From the start: of a client that writes little most of the ring never takes memory.
-            return (length <= self.size).then(|| self.position.next_multiple_of(self.size));
+        match &self.filling {
+            Some(step) if length <= self.step - step.used => Some(step.start + step.used),
+            _ if length > self.step => None,
+            _ => self.free.last().copied(),
         }
-        (length <= self.size - (self.position - self.freed)).then_some(self.position)
     }
 
-    /// The next bytes were put where they were found to have room, and announced.
-    pub(super) fn take(&mut self, position: u64, length: u64) {
-        if self.is_empty() {
-            self.freed = position;
+    /// The next bytes were put where they were found to have room, and the event of that sequence tells of them.
+    pub(super) fn take(&mut self, position: u64, length: u64, sequence: u64) {
+        if self.free.last() == Some(&position) {
+            self.free.pop();
+            let next = Step {
+                start: position,
+                used: 0,
+                last: 0,
+            };
+            self.full.extend(self.filling.replace(next));
         }
-        self.position = position + length;
+        if let Some(step) = &mut self.filling {
+            step.used += length;
+            step.last = sequence;
+        }
     }
 
-    /// Data up to here was acknowledged.
-    pub(super) fn free(&mut self, up_to: u64) {
-        self.freed = self.freed.max(up_to.min(self.position));
+    /// Events up to this one were acknowledged.
+    pub(super) fn free(&mut self, acknowledged: u64) {
+        while let Some(step) = self.full.pop_front_if(|step| step.last <= acknowledged) {
+            self.free.push(step.start);
+        }
+        if let Some(step) = self.filling.as_mut().filter(|step| step.last <= acknowledged) {
+            step.used = 0;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.freed == self.position
+        self.full.is_empty() && self.filling.as_ref().is_none_or(|step| step.used == 0)
     }
 }
 
@@ -50,45 +78,54 @@ impl Space {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::VecDeque;
+
+    struct Put {
+        sequence: u64,
+        place: std::ops::Range<usize>,
+    }
 
     proptest! {
         /// A ring of bytes in which every announced write has its own number.
         #[test]
-        fn nothing_unacknowledged_is_overwritten_and_room_that_is_there_is_found(
-            size in 1usize..60, steps in prop::collection::vec((any::<bool>(), 1usize..30), 0..200)
+        fn nothing_unacknowledged_is_overwritten_and_steps_that_are_free_are_found(
+            step in 1usize..20, count in 1usize..5, puts in prop::collection::vec((any::<bool>(), 1usize..25), 0..200)
         ) {
-            let mut space = Space::new(size as u64);
-            let mut bytes = vec![0u32; size];
-            let mut unacknowledged: VecDeque<(u64, usize, u32)> = VecDeque::new();
-            let mut number = 0;
-            for (puts, n) in steps {
+            let mut space = Space::new((step * count) as u64, step as u64);
+            let mut bytes = vec![0; step * count];
+            let mut unacknowledged: VecDeque<Put> = VecDeque::new();
+            let mut sequence = 0;
+            for (puts, n) in puts {
                 if puts {
-                    let used: usize = unacknowledged.iter().map(|(_, length, _)| length).sum();
+                    let used: std::collections::BTreeSet<_> = unacknowledged.iter().map(|put| put.place.start / step).collect();
                     let found = space.find(n as u64);
-                    prop_assert_eq!(found.is_some(), used + n <= size);
+                    prop_assert!(found.is_some() || n > step || used.len() == count);
                     let Some(position) = found else { continue };
-                    prop_assert!(used > 0 || position % size as u64 == 0, "from the start");
-                    number += 1;
-                    for at in position as usize..position as usize + n {
-                        bytes[at % size] = number;
-                    }
-                    space.take(position, n as u64);
-                    unacknowledged.push_back((position, n, number));
+                    let place = position as usize..position as usize + n;
+                    prop_assert_eq!(place.start / step, (place.end - 1) / step, "in one step");
+                    sequence += 1;
+                    bytes[place.clone()].fill(sequence);
+                    space.take(position, n as u64, sequence);
+                    unacknowledged.push_back(Put { sequence, place });
                 } else {
-                    for _ in 0..n.min(3) {
-                        if let Some((position, length, _)) = unacknowledged.pop_front() {
-                            space.free(position + length as u64);
-                        }
-                    }
+                    let acknowledged = unacknowledged.drain(..n.min(3).min(unacknowledged.len())).last();
+                    space.free(acknowledged.map_or(0, |put| put.sequence));
                 }
-                for (position, length, number) in &unacknowledged {
-                    for at in *position as usize..*position as usize + length {
-                        prop_assert_eq!(bytes[at % size], *number, "overwritten");
-                    }
+                for put in &unacknowledged {
+                    prop_assert!(bytes[put.place.clone()].iter().all(|byte| *byte == put.sequence), "overwritten");
                 }
                 prop_assert_eq!(space.is_empty(), unacknowledged.is_empty());
             }
+        }
+    }
+
+    #[test]
+    fn a_client_of_whom_little_is_on_its_way_stays_in_the_first_steps() {
+        let mut space = Space::new(100 * 8, 8);
+        for sequence in 1..1_000 {
+            let position = space.find(3).expect("has room");
+            assert!(position < 3 * 8, "{position}");
+            space.take(position, 3, sequence);
+            space.free(sequence.saturating_sub(4));
         }
     }
 }

@@ -609,13 +609,13 @@ fn memory_of_an_idle_session_is_given_back_and_taken_again() {
     let going = share.send_write(&file, None, 0, &[1; 4096]);
     share.end_write(going, Span::at(0, 4096), true);
     let used = |share: &Share| share.memory().file.metadata().expect("stat").blocks() * 512;
-    assert!(used(&share) >= MIN_DATA_RING as u64);
+    assert!(used(&share) >= MAX_WRITE as u64);
     share.call(|capture| capture.tick(Instant::now() + Duration::from_secs(60)));
-    assert!(used(&share) >= MIN_DATA_RING as u64, "it is not acknowledged");
+    assert!(used(&share) >= MAX_WRITE as u64, "it is not acknowledged");
     share.acknowledge(2);
     let deadline = share.capture.deadline().expect("idle some time");
     share.call(|capture| capture.tick(deadline));
-    assert!(used(&share) < MIN_DATA_RING as u64);
+    assert!(used(&share) < MAX_WRITE as u64);
     assert_eq!(share.capture.deadline(), None);
     share.connection.events(2);
     share.send_write(&file, Some(going), 0, b"again");
