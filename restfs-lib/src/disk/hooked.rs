@@ -1,4 +1,4 @@
-//! A real directory whose syncs of files a test does itself.
+//! A real directory whose syncs of files a test does itself, and whose reads it may refuse.
 
 use super::{Directory, Storage, StorageFile};
 use std::io;
@@ -9,15 +9,20 @@ use std::time::SystemTime;
 /// Gets the file and its name; what it returns is what came of the sync.
 pub type OnSync = dyn Fn(&str, &dyn StorageFile) -> io::Result<()> + Send + Sync;
 
+/// Gets the file's name, the place and the length of a read.
+pub type OnRead = dyn Fn(&str, u64, usize) -> io::Result<()> + Send + Sync;
+
 pub struct Hooked {
     directory: Directory,
     on_sync: Arc<OnSync>,
+    on_read: Arc<OnRead>,
 }
 
 struct Open {
     name: String,
     file: Arc<dyn StorageFile>,
     on_sync: Arc<OnSync>,
+    on_read: Arc<OnRead>,
 }
 
 impl Hooked {
@@ -28,6 +33,19 @@ impl Hooked {
         Arc::new(Self {
             directory: Directory::at(path),
             on_sync: Arc::new(on_sync),
+            on_read: Arc::new(|_, _, _| Ok(())),
+        })
+    }
+
+    /// Syncs are real ones.
+    pub fn with_reads(
+        path: &Path,
+        on_read: impl Fn(&str, u64, usize) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            directory: Directory::at(path),
+            on_sync: Arc::new(|_, file| file.sync_data()),
+            on_read: Arc::new(on_read),
         })
     }
 
@@ -36,6 +54,7 @@ impl Hooked {
             name: name.to_owned(),
             file,
             on_sync: Arc::clone(&self.on_sync),
+            on_read: Arc::clone(&self.on_read),
         })
     }
 }
@@ -88,6 +107,7 @@ impl StorageFile for Open {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        (self.on_read)(&self.name, offset, buffer.len())?;
         self.file.read_at(buffer, offset)
     }
 

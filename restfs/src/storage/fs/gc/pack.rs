@@ -47,6 +47,7 @@ pub(super) fn sweep(
         told,
         foreign: false,
         ended: false,
+        in_batch: false,
     };
     sweep.run()
 }
@@ -65,6 +66,8 @@ struct Sweep<'a> {
     /// It has records of a kind that this version does not know.
     foreign: bool,
     ended: bool,
+    /// More is done than reading the pack through.
+    in_batch: bool,
 }
 
 impl Sweep<'_> {
@@ -76,7 +79,15 @@ impl Sweep<'_> {
         {
             return Ok(true);
         }
-        self.records()?;
+        if let Err(error) = self.records() {
+            if self.in_batch || !matches!(error, StoreError::Io { .. }) {
+                return Err(error);
+            }
+            // Nothing goes of what cannot be read to its end; the other packs can.
+            tracing::error!("pack {} stays: {error}", self.planned.pack);
+            self.swept.packs_damaged += 1;
+            return Ok(true);
+        }
         if self.ended {
             return Ok(false);
         }
@@ -138,13 +149,20 @@ impl Sweep<'_> {
     }
 
     fn batch(&mut self, batch: &[Entry]) -> Result<(), StoreError> {
+        self.in_batch = true;
         let shared = self.collection.shared.clone();
         let mut current = Vec::new();
         for (key, at) in batch {
-            // Others were replaced, or are there twice.
-            if shared.find(*key)? == Some(*at) {
+            let found = shared.find(*key)?;
+            if found == Some(*at) {
                 current.push((*key, *at));
+            } else if self.collection.is_needed(key)
+                && (found.is_none() || lock(&shared.damaged).contains(key))
+            {
+                // The index does not know it, or only one that is no good: nothing is given up on its word alone.
+                self.rescue(*key, *at, found.is_some())?;
             }
+            // Others were replaced, or are there twice.
         }
         let (mut needed, dead): (Vec<Entry>, Vec<Entry>) = current
             .into_iter()
@@ -161,6 +179,7 @@ impl Sweep<'_> {
             }
         }
         self.tell();
+        self.in_batch = false;
         Ok(())
     }
 
@@ -192,7 +211,40 @@ impl Sweep<'_> {
 
     /// Writes a needed block anew. One that is damaged stays where it is.
     fn copy(&mut self, key: BlockKey, at: Location) -> Result<(), StoreError> {
-        let shared = self.collection.shared.clone();
+        match self.read(key, at)? {
+            Ok((header, bytes)) => {
+                self.write(header, &bytes, true)?;
+                self.moved += 1;
+                self.copied(at)
+            }
+            Err(reason) => {
+                self.collection.shared.note_damage(key, at, &reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a needed block anew that the index does not have here. `known`: it has one that is no good.
+    fn rescue(&mut self, key: BlockKey, at: Location, known: bool) -> Result<(), StoreError> {
+        let Ok((header, bytes)) = self.read(key, at)? else {
+            return Ok(());
+        };
+        self.write(header, &bytes, known)?;
+        lock(&self.collection.shared.damaged).remove(&key);
+        tracing::warn!(
+            "block {}, which is needed, was found in pack {} though not by the index",
+            hex::encode(key.0),
+            at.pack
+        );
+        self.copied(at)
+    }
+
+    /// A record, or what is wrong with it.
+    fn read(
+        &self,
+        key: BlockKey,
+        at: Location,
+    ) -> Result<Result<(RecordHeader, Vec<u8>), String>, StoreError> {
         let mut bytes = vec![0; RECORD_HEADER + at.stored as usize];
         let read = self.file.read_exact_at(&mut bytes, at.offset);
         let header = bytes
@@ -202,18 +254,23 @@ impl Sweep<'_> {
             .map_err(ReadError::from)
             .and_then(|()| decode_record(key, at, bytes.clone()));
         match (checked, header) {
-            (Ok(_), Some(header)) => {
-                let record = Record::copied(header, &bytes[RECORD_HEADER..]);
-                shared.log.append(&record, true)?;
-            }
-            (Err(ReadError::Damaged(reason)), _) => {
-                shared.note_damage(key, at, &reason);
-                return Ok(());
-            }
-            (Err(ReadError::Io(error)), _) => return Err(reading(at.pack, error)),
-            (Ok(_), None) => return Ok(()),
+            (Ok(_), Some(header)) => Ok(Ok((header, bytes))),
+            (Ok(_), None) => Ok(Err("no header".to_owned())),
+            (Err(ReadError::Damaged(reason)), _) => Ok(Err(reason)),
+            (Err(ReadError::Io(error)), _) => Err(reading(at.pack, error)),
         }
-        self.moved += 1;
+    }
+
+    fn write(&self, header: RecordHeader, bytes: &[u8], again: bool) -> Result<(), StoreError> {
+        let payload = bytes.get(RECORD_HEADER..).unwrap_or_default();
+        self.collection
+            .shared
+            .log
+            .append(&Record::copied(header, payload), again)
+    }
+
+    fn copied(&mut self, at: Location) -> Result<(), StoreError> {
+        let shared = self.collection.shared.clone();
         self.swept.copied_bytes += super::record_length(&at);
         self.swept.disk_bytes += 2 * super::record_length(&at);
         (self.collection.stage)("copied");

@@ -3,11 +3,13 @@
 use super::full::SmallDisk;
 use super::{
     Blocks, assert_holds, content, copy_store, fill, key_of, open, open_on_a_disk_that_fails, pack_path, put,
+    small_packs,
 };
 use crate::storage::fs::gc::FsCollection;
 use crate::storage::fs::record::{FILE_HEADER, RECORD_HEADER};
 use crate::storage::fs::{FsStore, Options};
 use crate::storage::{BlockStore, CollectOptions, Collection, StoreError, Swept};
+use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::model::{BlockKey, Compression};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -389,6 +391,69 @@ fn a_pack_stays_when_the_index_has_a_block_there_that_reading_does_not_find() {
     let store = open(folder.path());
     assert!(matches!(store.get(*key), Err(StoreError::Corrupt { .. })));
     assert_eq!(store.missing(&[*key]).unwrap(), [*key]);
+}
+
+/// The index has no checksums: what it does not know it may have lost.
+#[test]
+fn a_needed_block_that_the_index_has_lost_or_knows_a_bad_record_of_is_found_in_the_packs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (kept, _) = split(&fill(&store, 0..60, 300), |n| n.is_multiple_of(4));
+    store.shared.enter_recent().unwrap();
+    let find = |key: &BlockKey| store.shared.find(*key).unwrap().unwrap();
+    let keys: Vec<_> = kept.keys().copied().collect();
+    let lost = keys[0];
+    let at = find(&lost);
+    store
+        .shared
+        .index
+        .update(|update| update.remove(lost, at))
+        .unwrap();
+    // A newer record that takes the place of a good one, and is no good.
+    let replaced = keys[1];
+    assert!(store.shared.remember_damage(replaced, None));
+    put(&store, &kept[&replaced]);
+    store.flush().unwrap();
+    store.shared.enter_recent().unwrap();
+    let at = find(&replaced);
+    let path = pack_path(folder.path(), at.pack);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(b"?", at.offset + RECORD_HEADER as u64 + 2)
+        .unwrap();
+    assert!(store.get(replaced).is_err());
+    assert_eq!(store.missing(&keys).unwrap(), keys[..2]);
+    collect(&store, &kept);
+    assert_holds(&store, &kept);
+    assert_eq!(store.stats().unwrap().damaged_blocks, 0);
+    assert_eq!(store.stats().unwrap().blocks, kept.len() as u64);
+    drop(store);
+    let store = open(folder.path());
+    assert_holds(&store, &kept);
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_to_its_end_stays_and_the_others_are_collected() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad: Arc<Mutex<String>> = Arc::default();
+    let asked = bad.clone();
+    let disk = Hooked::with_reads(&folder.path().join("packs"), move |name, _, length| {
+        match name == *asked.lock().unwrap() && length != FILE_HEADER {
+            true => Err(std::io::Error::from_raw_os_error(5)),
+            false => Ok(()),
+        }
+    });
+    let store = FsStore::open_with(folder.path(), &small_packs(), disk).unwrap();
+    let (kept, _) = split(&fill(&store, 0..120, 300), |n| n.is_multiple_of(4));
+    let packs = store.stats().unwrap().packs;
+    *bad.lock().unwrap() = "00000001.pack".to_owned();
+    let swept = collect(&store, &kept);
+    assert_eq!((swept.packs_damaged, swept.packs_removed), (1, packs - 1));
+    assert!(pack_path(folder.path(), 1).exists());
+    *bad.lock().unwrap() = String::new();
+    assert_holds(&store, &kept);
+    collect(&store, &kept);
+    assert_holds(&store, &kept);
+    assert_only(&store, &kept);
 }
 
 /// Damage of a block that nothing needs is nobody's concern any more.
