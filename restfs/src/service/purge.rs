@@ -1,7 +1,7 @@
 //! `bucket.purge`: recovery points below one are given up, and what only they needed is removed on the side.
 
 use super::access::{check_point, find_bucket};
-use super::point::{find_point, parse, time};
+use super::point::{PointText, find_point, parse, time};
 use super::{Service, now_ns};
 use crate::auth::{Identity, Need};
 use restfs_lib::kv::KvRead;
@@ -9,8 +9,9 @@ use restfs_lib::model::BucketId;
 use restfs_lib::tree::bucket::Bucket;
 use restfs_lib::tree::commit;
 use restfs_lib::tree::purge::{self, Floor, Found, Limits, Place};
-use restfs_lib::wire::RpcError;
 use restfs_lib::wire::method::{BucketPurgeParams, BucketPurgeResult};
+use restfs_lib::wire::{Code, RpcError};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const LIMITS: Limits = Limits {
 };
 /// Rows looked at to say what would go, in one read transaction behind which the write-ahead log grows.
 const COUNTED: usize = 5_000_000;
+/// Commits looked at together.
+const PAGE: usize = 500;
 /// Until a sweep that broke off is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -29,12 +32,13 @@ pub(super) async fn purge(
     identity: Arc<Identity>,
     params: BucketPurgeParams,
 ) -> Result<BucketPurgeResult, RpcError> {
-    let at = parse(&params.before, now_ns())?;
+    // What is no point or time at all is told first.
+    parse(&params.before, now_ns())?;
     if params.dry_run {
         let count = move |service: &Service| {
             service.metadata.read(|kv| {
                 let bucket = find_bucket(kv, &identity, Need::Administer, &params.bucket)?;
-                let mut planned = plan(kv, &bucket, find_point(kv, &bucket, at)?)?;
+                let mut planned = plan(kv, &bucket, &params.before)?;
                 let (rows, more) = match planned.points {
                     0 => (0, false),
                     _ => purge::count(kv, bucket.id, planned.floor, COUNTED)?,
@@ -49,7 +53,7 @@ pub(super) async fn purge(
         .metadata
         .write(move |txn| {
             let bucket = find_bucket(txn, &identity, Need::Administer, &params.bucket)?;
-            let planned = plan(txn, &bucket, find_point(txn, &bucket, at)?)?;
+            let planned = plan(txn, &bucket, &params.before)?;
             if planned.points > 0 {
                 purge::raise(txn, bucket.id, planned.floor)?;
             }
@@ -60,24 +64,63 @@ pub(super) async fn purge(
     Ok(done)
 }
 
-/// What raising the floor to this point means. `None`: to one that is older than all.
-fn plan(kv: &dyn KvRead, bucket: &Bucket, point: Option<u64>) -> Result<BucketPurgeResult, RpcError> {
-    let now = purge::oldest(kv, bucket.id)?;
-    let floor = match point {
+/// What the floor would be raised to.
+fn plan(kv: &dyn KvRead, bucket: &Bucket, before: &str) -> Result<BucketPurgeResult, RpcError> {
+    let oldest = purge::oldest(kv, bucket.id)?;
+    let floor = match find_point(kv, bucket, meant(kv, bucket, before)?)? {
         // One that was purged already asks for nothing more.
-        Some(point @ 1..) if point < now => now,
-        Some(point) => point,
-        None => now,
+        Some(point @ 1..) if point < oldest => oldest,
+        Some(point) => {
+            check_point(kv, bucket, point)?;
+            newest_whole(kv, bucket, oldest..=point)?.unwrap_or(oldest)
+        }
+        // All are newer.
+        None => oldest,
     };
     check_point(kv, bucket, floor)?;
     let commit = commit::get(kv, bucket.id, floor)?;
     Ok(BucketPurgeResult {
         floor,
         time: time(commit.map_or(0, |commit| commit.info.time_ns)),
-        points: floor - now,
+        points: floor - oldest,
         rows: None,
         more: false,
     })
+}
+
+/// An age counts back from the newest point: neither a clock that is ahead nor a source that is gone makes history old. A
+/// time to come is a mistake.
+fn meant(kv: &dyn KvRead, bucket: &Bucket, before: &str) -> Result<PointText, RpcError> {
+    let now = now_ns();
+    let newest = commit::get(kv, bucket.id, bucket.head)?;
+    let newest = newest.map_or(now, |commit| commit.info.time_ns.min(now));
+    let at = parse(before, newest)?;
+    match at {
+        PointText::Time(ns) if ns > now => Err(RpcError::new(
+            Code::Invalid,
+            format!("{before} is in the future: everything but the newest point would be purged"),
+        )),
+        at => Ok(at),
+    }
+}
+
+/// Between the parts of a resync is no state that the source ever had: such a point must not be all that is left.
+fn newest_whole(
+    kv: &dyn KvRead,
+    bucket: &Bucket,
+    points: RangeInclusive<u64>,
+) -> Result<Option<u64>, RpcError> {
+    let mut newest = *points.end();
+    loop {
+        let page = commit::list(kv, bucket.id, *points.start()..=newest, PAGE)?;
+        if let Some(whole) = page.iter().find(|commit| !commit.info.resync) {
+            return Ok(Some(whole.point));
+        }
+        match page.last() {
+            Some(last) if last.point > *points.start() => newest = last.point - 1,
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// Removes what purged points alone needed, of all buckets.

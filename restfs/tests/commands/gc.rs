@@ -148,6 +148,59 @@ fn a_purge_and_a_collection_give_space_back_with_and_without_a_server() {
     assert_eq!(wrong.status.code(), Some(2));
 }
 
+/// As an admin may put it back after a failure of the disk, while what it lacks may still turn up.
+#[test]
+fn a_collection_that_was_cut_off_does_not_go_on_by_metadata_of_an_earlier_time() {
+    const METADATA: [&str; 4] = ["metadata.db", "metadata.db-wal", "metadata.db-shm", "commits"];
+    let place = Place::configured();
+    let config = fs::read_to_string(place.path("restfs.toml")).unwrap();
+    fs::write(
+        place.path("restfs.toml"),
+        format!("{config}\n[gc]\ngrace_minutes = 0\n"),
+    )
+    .unwrap();
+    let put_away = |from: &str, to: &str| {
+        fs::create_dir_all(place.path(to)).unwrap();
+        for name in METADATA {
+            let from = place.path(from).join(name);
+            if from.exists() {
+                fs::rename(from, place.path(to).join(name)).unwrap();
+            }
+        }
+    };
+    place.ok(&["bucket", "create", "b"]);
+    let mut server = place.serve();
+    overwrite(&place, 1..3);
+    assert_eq!(server.stop(), Some(0));
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([place.path("data"), place.path("copy")])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut server = place.serve();
+    overwrite(&place, 3..6);
+    assert_eq!(server.stop(), Some(0));
+
+    put_away("data", "newer");
+    put_away("copy", "data");
+    let state = place.path("data/gc.json");
+    let mut cut_off: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    cut_off["begun"] = true.into();
+    fs::write(&state, cut_off.to_string()).unwrap();
+    let mut server = place.serve();
+    until(&place, &["--json", "gc", "--status"], |now| {
+        let state: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+        now["running"].is_null() && state["begun"] == false
+    });
+    assert_points(&place, 1..=2);
+    assert_eq!(server.stop(), Some(0));
+
+    put_away("data", "older");
+    put_away("newer", "data");
+    let _server = place.serve();
+    assert_points(&place, 1..=5);
+}
+
 #[test]
 fn a_server_that_is_killed_in_a_collection_or_a_purge_has_lost_nothing_and_ends_it_later() {
     let place = Place::configured();

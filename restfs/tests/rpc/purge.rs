@@ -5,7 +5,7 @@ use crate::common::*;
 use crate::gc::{collect, gc};
 use crate::rebuild::{Dice, lose_database, make_bucket, random_ops, show_tree};
 use restfs::data_dir::DataDir;
-use restfs_lib::client::Client;
+use restfs_lib::client::{Client, Commit};
 use restfs_lib::model::{ObjectId, Op};
 use restfs_lib::wire::Code;
 use restfs_lib::wire::method::*;
@@ -323,4 +323,58 @@ async fn whatever_is_purged_and_collected_kept_points_stay_what_they_were() {
     assert_eq!(admin.server_info().await.unwrap().blocks, 0);
     drop(admin);
     site.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_of_a_resync_is_never_all_that_a_purge_leaves() {
+    let site = Site::start().await;
+    site.bucket().await;
+    let mut admin = site.admin().await;
+    for last in 1..=3 {
+        let ops = if last == 1 { vec![root()] } else { vec![] };
+        admin.commit(BUCKET, &commit(1, last, last, ops)).await.unwrap();
+    }
+    for _ in 4..=6 {
+        let part = Commit {
+            resync: true,
+            ..commit(1, 0, 9, vec![])
+        };
+        admin.commit(BUCKET, &part).await.unwrap();
+    }
+    for (before, floor, purged) in [("5", 3, 2), ("latest", 3, 0), ("6", 3, 0)] {
+        let done = purge(&admin, BUCKET, before).await;
+        assert_eq!((done.floor, done.points), (floor, purged), "{before}");
+    }
+    admin.commit(BUCKET, &commit(1, 10, 10, vec![])).await.unwrap();
+    let done = purge(&admin, BUCKET, "latest").await;
+    assert_eq!((done.floor, done.points), (7, 4));
+}
+
+/// The tests' points are years old: by the clock of the site all would be.
+#[tokio::test]
+async fn an_age_counts_back_from_the_newest_point_and_a_time_to_come_is_refused() {
+    let site = Site::start().await;
+    site.bucket().await;
+    let mut admin = site.admin().await;
+    let times: Vec<i64> = (0..4).map(|day| 1_700_000_000 + day * 86_400).collect();
+    for (number, seconds) in times.iter().enumerate() {
+        let last = number as u64 + 1;
+        let ops = if last == 1 { vec![root()] } else { vec![] };
+        let commit = Commit {
+            time_ns: seconds * 1_000_000_000,
+            ..commit(1, last, last, ops)
+        };
+        admin.commit(BUCKET, &commit).await.unwrap();
+    }
+    let done = purge(&admin, BUCKET, "-25h").await;
+    assert_eq!((done.floor, done.points), (2, 1));
+    let done = purge(&admin, BUCKET, "-1w").await;
+    assert_eq!((done.floor, done.points), (2, 0));
+    let refused = admin
+        .call::<BucketPurge>(&params(BUCKET, "2999-01-01T00:00:00Z"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Invalid));
+    assert!(refused.to_string().contains("is in the future"), "{refused}");
+    assert_eq!(points(&admin, BUCKET).await, [4, 3, 2]);
 }

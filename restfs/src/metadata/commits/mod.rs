@@ -32,7 +32,7 @@ pub use rebuild::{Rebuilt, rebuild};
 pub use start::open;
 #[cfg(test)]
 pub(crate) use start::{Place, open_at};
-pub use store::LoggedKv;
+pub use store::{LoggedKv, Reached};
 
 /// In the data directory.
 pub const FOLDER: &str = "commits";

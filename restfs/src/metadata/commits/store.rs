@@ -8,6 +8,7 @@ use super::rows::Encoder;
 use super::writer::Writer;
 use restfs_lib::disk::Storage;
 use restfs_lib::kv::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, SqliteKv};
+use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -49,6 +50,21 @@ impl Mark {
     }
 }
 
+/// How far a metadata store is: of two with the same log the one with the higher number is newer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// In hexadecimal.
+    log: String,
+    sequence: u64,
+}
+
+impl Reached {
+    /// This one has all that the other has.
+    pub fn follows(&self, other: &Self) -> bool {
+        self.log == other.log && self.sequence >= other.sequence
+    }
+}
+
 pub struct LoggedKv {
     inner: SqliteKv,
     /// Directory of its file.
@@ -69,6 +85,20 @@ impl LoggedKv {
     /// Whether what is read is what a restart finds: after some failures the log has a transaction that the database has not.
     pub fn is_whole(&self) -> Result<(), LogError> {
         self.log().writable()
+    }
+
+    /// Up to where the database has which log.
+    pub fn reached(&self) -> Result<Reached, KvError> {
+        let mark = Mark::read(&*self.inner.read()?)?;
+        let none = Mark {
+            log: [0; 16],
+            sequence: 0,
+        };
+        let Mark { log, sequence } = mark.unwrap_or(none);
+        Ok(Reached {
+            log: hex::encode(log),
+            sequence,
+        })
     }
 
     /// Writes all rows as of now as an image, then removes what of the log is older. Others read and write meanwhile.

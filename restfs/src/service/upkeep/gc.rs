@@ -3,6 +3,7 @@
 use super::scrub::{ns, time};
 use super::{Asked, Upkeep};
 use crate::auth::{Identity, Need};
+use crate::metadata::commits::Reached;
 use crate::service::{Service, now_ns};
 use crate::storage::{CollectOptions, Collection, Swept, Weighed};
 use restfs_lib::model::BucketId;
@@ -57,6 +58,9 @@ pub(super) struct State {
     /// One was begun, and has come to no end yet.
     begun: bool,
     last: Option<GcReport>,
+    /// How far the metadata was when it was last looked at.
+    #[serde(default)]
+    metadata: Option<Reached>,
     #[serde(skip)]
     planned: Option<GcReport>,
     #[serde(skip)]
@@ -119,6 +123,28 @@ impl Service {
         }
     }
 
+    /// At a start, and now and then. Metadata that is older than it was, from a copy that somebody put back, names less than what
+    /// may still turn up: nothing is collected by it until somebody asks, or the time has passed once more.
+    pub(super) fn note_metadata(&self) {
+        let reached = match self.upkeep.commits.reached() {
+            Ok(reached) => reached,
+            Err(error) => return tracing::warn!("looking how far the metadata is: {error}"),
+        };
+        let mut state = self.upkeep.gc.state();
+        let before = state.metadata.replace(reached.clone());
+        if before.as_ref() == Some(&reached) {
+            return;
+        }
+        if before.is_some_and(|before| !reached.follows(&before)) {
+            tracing::warn!(
+                "the metadata is older than it was, or another: no block is collected by itself for as long as between two collections"
+            );
+            (state.begun, state.since_ns) = (false, now_ns());
+        }
+        drop(state);
+        self.upkeep.gc.write();
+    }
+
     /// Whether there is to be a collection now: somebody asked, one was cut off, or it is time.
     pub(super) fn is_gc_due(&self) -> bool {
         if self.upkeep.signal().gc.is_some() {
@@ -132,7 +158,8 @@ impl Service {
         let Some(every) = every.map(|every| i64::try_from(every.as_nanos()).unwrap_or(i64::MAX)) else {
             return false;
         };
-        if state.since_ns == 0 {
+        // A clock that was ahead must not keep it from being due for as long as it was.
+        if state.since_ns == 0 || state.since_ns > now_ns() {
             state.since_ns = now_ns();
             drop(state);
             self.upkeep.gc.write();

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How often the thread looks whether there is something to do.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often it is asked whether the commit log is long enough for an image, and whether there is space for the next start.
+/// How often it is asked whether the commit log is long enough for an image, and whether there is space for the next start, and noted
+/// how far the metadata is.
 const IMAGE_LOOK: Duration = Duration::from_secs(600);
 /// Logs shorter than this are left as they are.
 const IMAGE_FROM: u64 = 64 * 1024 * 1024;
@@ -151,6 +152,7 @@ impl Service {
         {
             tracing::error!("the upkeep thread panicked");
         }
+        self.note_metadata();
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -193,6 +195,7 @@ fn run(upkeep: &Upkeep, service: &Weak<Service>) {
     let mut known_damages = 0;
     if let Some(service) = service.upgrade() {
         service.space.keep_for_start();
+        service.note_metadata();
     }
     loop {
         let Some(service) = service.upgrade() else { return };
@@ -218,6 +221,7 @@ fn run(upkeep: &Upkeep, service: &Weak<Service>) {
             looked = Instant::now();
             service.shorten_log(purged);
             service.space.keep_for_start();
+            service.note_metadata();
         }
         drop(service);
         upkeep.rest(LOOK);
