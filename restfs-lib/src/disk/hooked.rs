@@ -92,6 +92,10 @@ impl Storage for Hooked {
         self.directory.sync_dir()
     }
 
+    fn free(&self) -> io::Result<u64> {
+        self.directory.free()
+    }
+
     fn describe(&self, name: &str) -> String {
         self.directory.describe(name)
     }

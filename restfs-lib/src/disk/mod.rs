@@ -30,6 +30,8 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that others than root can still write to the file system.
+    fn free(&self) -> io::Result<u64>;
     /// Where this is, for error texts.
     fn describe(&self, name: &str) -> String;
 }

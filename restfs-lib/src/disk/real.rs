@@ -81,6 +81,11 @@ impl Storage for Directory {
         File::open(&self.path)?.sync_all()
     }
 
+    fn free(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn describe(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
     }

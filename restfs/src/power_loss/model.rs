@@ -1,7 +1,8 @@
 //! What a site must have: the work that is done on it, and what of it was acknowledged.
 
-use super::site::Site;
+use super::site::{Site, State};
 use restfs_lib::content::hash_block;
+use restfs_lib::disk::faulty::Loss;
 use restfs_lib::model::{BlockKey, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, Time};
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::{Compression, ObjectAt};
@@ -32,6 +33,10 @@ struct Bucket {
     commits: Vec<CommitParams>,
     acknowledged: u64,
     made: bool,
+    /// Points below may have been purged.
+    floor: u64,
+    /// What the newest commit names.
+    pending: Vec<Vec<u8>>,
 }
 
 impl Model {
@@ -67,8 +72,11 @@ impl Model {
         for name in &names {
             let bucket = &self.buckets[name];
             if bucket.commits.len() as u64 == bucket.acknowledged {
-                self.prepare(site, name, round);
+                self.prepare(name, round);
             }
+            // Of one that was refused they may have been collected since.
+            let pending = self.buckets[name].pending.clone();
+            self.put(site, &pending);
             due.push(self.buckets[name].next());
         }
         match &due[..] {
@@ -92,10 +100,35 @@ impl Model {
                 self.refused |= site.write_image().is_err();
             }
         }
+        if round % 4 == 3 {
+            self.collect(site);
+        }
     }
 
-    /// Makes the bucket's next commit, and puts its blocks.
-    fn prepare(&mut self, site: &Site, name: &'static str, round: u64) {
+    /// Purges all but the last two points, and collects.
+    fn collect(&mut self, site: &Site) {
+        for name in BUCKETS {
+            let bucket = self.buckets.get_mut(name).unwrap();
+            if bucket.acknowledged < 3 {
+                continue;
+            }
+            bucket.floor = bucket.acknowledged - 1;
+            let purge = BucketPurgeParams {
+                bucket: name.to_owned(),
+                before: bucket.floor.to_string(),
+                dry_run: false,
+            };
+            if let Err(error) = site.call::<BucketPurge>(&purge) {
+                self.note_error(&error);
+            }
+        }
+        if let Err(error) = site.collect() {
+            self.note_error(&error);
+        }
+    }
+
+    /// Makes the bucket's next commit.
+    fn prepare(&mut self, name: &'static str, round: u64) {
         let bucket = self.buckets.get_mut(name).unwrap();
         let sequence = bucket.commits.len() as u64 + 1;
         let mut files = bucket.states.last().unwrap().clone();
@@ -125,7 +158,7 @@ impl Model {
         }
         bucket.states.push(files);
         bucket.commits.push(commit(name, sequence, ops));
-        self.put(site, &new);
+        bucket.pending = new;
     }
 
     fn put(&mut self, site: &Site, contents: &[Vec<u8>]) {
@@ -193,7 +226,7 @@ impl Model {
         }
     }
 
-    /// Compares, sends again what was not acknowledged, restarts and compares once more.
+    /// Compares, sends again what was not acknowledged, restarts and compares once more; then the power is lost once more.
     pub(super) fn check(mut self, mut site: Site, context: &str) {
         if let Err(error) = site.start() {
             let acknowledged = self
@@ -226,6 +259,12 @@ impl Model {
             .unwrap_or_else(|e| panic!("{context}: the second start: {e}"));
         for name in BUCKETS {
             self.buckets[name].check(&site, name, &format!("{context}, started again"));
+        }
+        let mut site = site.after_power_loss(Loss::All, State::Synced);
+        let context = format!("{context}, then once more");
+        site.start().unwrap_or_else(|e| panic!("{context}: {e}"));
+        for name in BUCKETS {
+            self.buckets[name].check(&site, name, &context);
         }
     }
 
@@ -279,7 +318,7 @@ impl Bucket {
             head,
             "{context}: half a commit"
         );
-        for point in (1..=head).rev() {
+        for point in (self.floor.max(1)..=head).rev() {
             let found = read_all(site, name, point, context);
             assert!(
                 found == self.states[point as usize],

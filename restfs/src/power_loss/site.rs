@@ -62,7 +62,10 @@ impl Site {
         Self {
             scratch: scratch.unwrap(),
             disk,
-            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap(),
             may_rebuild: false,
             running: None,
         }
@@ -124,6 +127,13 @@ impl Site {
     pub(super) fn write_image(&self) -> Result<(), String> {
         let kv = &self.running.as_ref().unwrap().kv;
         kv.write_image().map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Removes what purged points alone needed, then the blocks that nothing needs.
+    pub(super) fn collect(&self) -> Result<(), RpcError> {
+        let service = &self.running.as_ref().unwrap().service;
+        self.runtime.block_on(service.sweep_purged())?;
+        service.collect_now()
     }
 
     pub(super) fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, RpcError> {

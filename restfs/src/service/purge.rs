@@ -123,6 +123,14 @@ fn newest_whole(
     }
 }
 
+#[cfg(test)]
+impl Service {
+    /// Once, without another try.
+    pub(crate) async fn sweep_purged(self: &Arc<Self>) -> Result<(), RpcError> {
+        sweep(self).await
+    }
+}
+
 /// Removes what purged points alone needed, of all buckets.
 pub(super) async fn finish(service: Weak<Service>) {
     loop {

@@ -181,6 +181,10 @@ impl Storage for Memory {
         Ok(())
     }
 
+    fn free(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn describe(&self, name: &str) -> String {
         name.to_owned()
     }

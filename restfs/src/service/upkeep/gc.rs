@@ -200,6 +200,17 @@ impl Service {
         signal.gc_running = signal.gc.is_some();
     }
 
+    /// All that nothing needs, however young, without the thread.
+    #[cfg(test)]
+    pub(crate) fn collect_now(&self) -> Result<(), RpcError> {
+        let asked = AskedGc {
+            rate: Some(0),
+            grace: Duration::ZERO,
+            dry_run: false,
+        };
+        self.gc_to_end(asked).map(|_| ())
+    }
+
     /// `None`: it was told to end.
     fn gc_to_end(&self, asked: AskedGc) -> Result<Option<GcReport>, RpcError> {
         let started_ns = now_ns();

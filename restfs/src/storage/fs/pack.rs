@@ -94,6 +94,10 @@ impl Packs {
         }
     }
 
+    pub(super) fn free(&self) -> io::Result<u64> {
+        self.files.free()
+    }
+
     /// Removes a pack for good; one that is gone is no error.
     pub(super) fn remove(&self, pack: u64) -> io::Result<()> {
         match self.files.remove(&name(pack)) {

@@ -173,8 +173,7 @@ impl FsCollection {
         if planned.weight.needed == 0 {
             return Ok(true);
         }
-        let found = rustix::fs::statvfs(self.shared.packs.folder()).map_err(|e| self.listing(e.into()))?;
-        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        let free = self.shared.packs.free().map_err(|e| self.listing(e))?;
         Ok(free >= planned.weight.needed + MARGIN)
     }
 }
