@@ -25,6 +25,7 @@ const LAB_PACKAGES: &[&str] = &[
     "samba-common-bin",
     "samba-vfs-modules",
     "smbclient",
+    "systemd",
     "util-linux",
     "xfsprogs",
 ];
