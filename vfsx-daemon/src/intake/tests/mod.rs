@@ -9,6 +9,7 @@ mod outbox;
 mod session;
 mod socket;
 mod spool;
+mod spool_properties;
 
 use super::{Intake, Left, ShareIntake};
 use crate::journal::{Journal, Options, Record, SyncThread};
