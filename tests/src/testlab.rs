@@ -20,7 +20,7 @@ pub const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 const END_SERVERS: &str = r#"
 for process in /proc/[0-9]*; do
     case "$(cat "$process/comm" 2>/dev/null)" in
-        smbd*|samba*|rpcd_*|cleanupd|lpqd|vfsxd|restfs) ;;
+        smbd*|samba*|rpcd_*|cleanupd|lpqd|vfsxd|restfs|systemd-socket*) ;;
         *) continue ;;
     esac
     if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF "$LAB/"; then kill -9 "${process#/proc/}"; fi

@@ -122,6 +122,46 @@ fn restfs_takes_the_example_configuration() {
     );
 }
 
+/// `FILE`: `TEST`, `TEST`; a file without a folder, and `faults`, are among the end to end suites.
+#[test]
+fn every_test_that_the_fault_table_names_is_in_the_file_that_it_names() {
+    let page = read("docs/faults.md");
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let mut file = "no file";
+        // Between quotes: every second piece.
+        for word in row.split('`').skip(1).step_by(2) {
+            if word == "faults" || word.ends_with(".rs") {
+                file = word;
+            } else if word.matches('_').count() >= 3 {
+                let test = format!("fn {word}(");
+                let is_there = sources(file).iter().any(|text| text.contains(&test));
+                assert!(is_there, "{word} is not in {file}: {row}");
+                named += 1;
+            }
+        }
+    }
+    assert!(
+        named > 15,
+        "the tests are not found in the table any more: {named}"
+    );
+}
+
+fn sources(file: &str) -> Vec<String> {
+    let path = match file {
+        "faults" => "tests/tests/faults".to_owned(),
+        file if file.contains('/') => file.to_owned(),
+        file => format!("tests/tests/{file}"),
+    };
+    match fs::read_dir(root().join(&path)) {
+        Ok(entries) => entries
+            .flatten()
+            .map(|entry| fs::read_to_string(entry.path()).expect("a source"))
+            .collect(),
+        Err(_) => vec![read(&path)],
+    }
+}
+
 #[test]
 fn links_in_the_documentation_lead_somewhere() {
     let mut pages = vec![PathBuf::from("README.md")];

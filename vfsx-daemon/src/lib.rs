@@ -5,6 +5,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod draw;
 pub mod engine;
 #[doc(hidden)]
 pub mod fuzzing;

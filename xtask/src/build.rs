@@ -25,6 +25,7 @@ const LAB_PACKAGES: &[&str] = &[
     "samba-common-bin",
     "samba-vfs-modules",
     "smbclient",
+    "systemd",
     "util-linux",
     "xfsprogs",
 ];
@@ -84,6 +85,14 @@ pub fn cargo(arguments: &[&str]) -> Result<()> {
 pub fn command() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What cargo told this program of itself. Build scripts that look at it (ring's) would run again, and all that depends on them be
+    // compiled again, whenever cargo is run by hand and by this program in turns.
+    for name in std::env::vars_os().map(|(name, _)| name) {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -13,6 +13,11 @@ const SECONDS: u64 = 180;
 const ONE_INPUT: u64 = 10;
 /// Memory of the process in MiB: the target's own bound, checked for each input, is lower.
 const RSS_MIB: u64 = 2048;
+/// Memory that the decoders' buffers had goes to the next input, in bytes of a buffer and of all: to map each anew takes most of the time.
+const KEPT: [(&str, &str); 2] = [
+    ("MALLOC_MMAP_THRESHOLD_", "16777216"),
+    ("MALLOC_TRIM_THRESHOLD_", "67108864"),
+];
 /// What libFuzzer itself is built with, and the linker.
 const PACKAGES: &[&str] = &["g++"];
 
@@ -153,6 +158,8 @@ fn build_program() -> Result<PathBuf> {
         ])
         .arg("--target-dir")
         .arg(&target)
+        // Unoptimized, what fills a buffer byte by byte takes most of the time. Assertions and checks of overflow stay on.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
         .env(
             "RUSTC_WORKSPACE_WRAPPER",
             build::root().join("fuzz").join("coverage.sh"),
@@ -201,6 +208,7 @@ fn program_for(program: &Path, target: &Target) -> Command {
     command
         .env("VFSX_FUZZ_TARGET", &target.name)
         .env("RUST_BACKTRACE", "1")
+        .envs(KEPT)
         .arg(format!("-timeout={ONE_INPUT}"))
         .arg(format!("-rss_limit_mb={RSS_MIB}"));
     command

@@ -89,7 +89,7 @@ impl Target {
         }
 
         let packaging = build::root().join("packaging");
-        for unit in ["vfsxd.service", "restfs.service"] {
+        for unit in ["vfsxd.service", "vfsxd.socket", "restfs.service"] {
             let text = fs::read_to_string(packaging.join(unit))?;
             let text = text.replace("@PREFIX@", &self.prefix.display().to_string());
             self.write(

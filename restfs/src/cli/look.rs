@@ -300,7 +300,7 @@ fn points(commits: &[CommitInfo]) -> String {
         };
         vec![
             c.point.to_string(),
-            output::time(c.time),
+            output::point_time(c.time),
             state.to_owned(),
             c.ops.to_string(),
             c.objects.to_string(),
@@ -334,7 +334,7 @@ fn revisions(revisions: &[Revision]) -> String {
         .collect();
         vec![
             r.point.to_string(),
-            output::time(r.time),
+            output::point_time(r.time),
             size,
             changed.join(", "),
         ]

@@ -99,6 +99,14 @@ pub(super) fn time(Time(seconds, nanoseconds): Time) -> String {
     }
 }
 
+/// The time of a recovery point, exact: as a POINT it leads there, and a rounded one to the point before.
+pub(super) fn point_time(Time(seconds, nanoseconds): Time) -> String {
+    match jiff::Timestamp::new(seconds, i32::try_from(nanoseconds).unwrap_or(0)) {
+        Ok(time) => format!("{time:.9}"),
+        Err(_) => format!("{seconds} s"),
+    }
+}
+
 /// As `ls -l` shows it.
 pub(super) fn mode(object: &Object) -> String {
     let kind = match object.kind {
@@ -148,6 +156,13 @@ mod tests {
     #[test]
     fn names_cannot_write_over_the_terminal() {
         assert_eq!(name(b"a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+
+    #[test]
+    fn the_time_of_a_point_is_told_to_the_nanosecond() {
+        assert_eq!(point_time(Time(0, 1)), "1970-01-01T00:00:00.000000001Z");
+        assert_eq!(point_time(Time(-1, 0)), "1969-12-31T23:59:59.000000000Z");
+        assert_eq!(point_time(Time(i64::MIN, 0)), format!("{} s", i64::MIN));
     }
 
     #[test]

@@ -77,5 +77,9 @@ fn planned(bucket: &str, result: &BucketPurgeResult) -> String {
 }
 
 fn oldest(result: &BucketPurgeResult) -> String {
-    format!("{} of {} is the oldest", result.floor, output::time(result.time))
+    format!(
+        "{} of {} is the oldest",
+        result.floor,
+        output::point_time(result.time)
+    )
 }

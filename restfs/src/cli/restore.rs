@@ -73,7 +73,7 @@ impl Restore {
         }
         let report = Report {
             point: point.point,
-            time: output::time(point.time),
+            time: output::point_time(point.time),
             exact: point.exact,
             summary,
         };

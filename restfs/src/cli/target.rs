@@ -80,6 +80,35 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_put_together_comes_apart_again(
+            bucket in "[a-zA-Z0-9._-]{1,20}",
+            point in prop::option::of("[0-9]{1,10}|-[0-9]{1,4}[smhdw]|2026-11-20T14:00:00(\\.[0-9]{1,9})?([+-][0-9]{2}:[0-9]{2}|Z)"),
+            path in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        ) {
+            let path = path.map(|path| [b"/", &path[..]].concat());
+            let mut text = bucket.clone().into_bytes();
+            if let Some(point) = &point {
+                text.extend([b"@", point.as_bytes()].concat());
+            }
+            if let Some(path) = &path {
+                text.extend([b":", &path[..]].concat());
+            }
+            prop_assert_eq!(parse(&text), Some((bucket, point, path)));
+        }
+
+        #[test]
+        fn any_bytes_are_a_target_or_none(bytes: Vec<u8>) {
+            if let Ok(target) = Target::parse(OsStr::from_bytes(&bytes)) {
+                prop_assert!(!target.bucket.is_empty() && !target.bucket.contains([':', '@']));
+                prop_assert!(target.point != Some(String::new()));
+                prop_assert!(target.path.is_none_or(|path| path.starts_with(b"/")));
+            }
+        }
+    }
 
     fn parse(text: &[u8]) -> Option<(String, Option<String>, Option<Vec<u8>>)> {
         let target = Target::parse(OsStr::from_bytes(text)).ok()?;

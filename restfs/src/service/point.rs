@@ -159,8 +159,45 @@ fn seconds(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const NOW: i64 = 1_800_000_000_000_000_000;
+
+    proptest! {
+        #[test]
+        fn a_number_is_the_point_of_that_number(number: u64) {
+            prop_assert_eq!(parse(&number.to_string(), NOW).ok(), Some(PointText::Number(number)));
+        }
+
+        /// However it is written: with any part of a second, and with the offset of any place.
+        #[test]
+        fn a_time_is_the_same_moment_everywhere(ns: i64, digits in 0u8..=9, minutes in -25 * 60..=25 * 60i32) {
+            let ns = ns - ns.rem_euclid(10i64.pow(9 - u32::from(digits)));
+            let time = jiff::Timestamp::from_nanosecond(ns.into()).expect("a year of records");
+            let place = jiff::tz::Offset::from_seconds(minutes * 60).expect("a day and an hour at most");
+            for text in [format!("{time:.*}", digits.into()), format!("{:.*}", digits.into(), time.display_with_offset(place))] {
+                prop_assert_eq!(parse(&text, NOW).ok(), Some(PointText::Time(ns)), "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_time_ago_is_counted_from_now(now: i64, number in 0..i64::MAX, shift in 0u32..63, unit in 0usize..5) {
+            let (number, (unit, seconds)) = (number >> shift, [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800)][unit]);
+            let expected = number.checked_mul(seconds).map(|seconds| {
+                // What is longer ago than the clock can say is at its beginning.
+                let ago = (i128::from(seconds) * 1_000_000_000).min(i64::MAX.into());
+                PointText::Time((i128::from(now) - ago).max(i64::MIN.into()) as i64)
+            });
+            prop_assert_eq!(parse(&format!("-{number}{unit}"), now).ok(), expected);
+        }
+
+        #[test]
+        fn any_text_is_a_point_or_an_error_that_is_short(text in ".{0,80}", now: i64) {
+            if let Err(error) = parse(&text, now) {
+                prop_assert!(error.message.contains("is no point") && error.message.len() < 1024);
+            }
+        }
+    }
 
     #[test]
     fn points_are_read_as_people_write_them() {

@@ -15,6 +15,45 @@ pub(crate) fn apply(place: &Place, edits: Vec<restfs_lib::wire::method::Edit>) {
     });
 }
 
+/// What somebody copies from the log is the point of that line, and not the one before.
+#[test]
+fn a_time_as_the_log_shows_it_leads_to_its_point() {
+    use restfs_lib::wire::Content;
+    use restfs_lib::wire::method::Edit;
+    use restfs_lib::wire::values::ObjectAt;
+    let place = Place::configured();
+    place.ok(&["bucket", "create", "b"]);
+    let _server = place.serve();
+    let create = Edit::Create {
+        path: "/f".into(),
+        mode: 0o600,
+    };
+    apply(&place, vec![create]);
+    for point in 2..=9 {
+        let write = Edit::Write {
+            object: ObjectAt::path("/f"),
+            offset: 0,
+            content: Content(point.to_string().into_bytes().into()),
+        };
+        apply(&place, vec![write]);
+    }
+    for log in [place.ok(&["log", "b"]), place.ok(&["log", "b:/f"])] {
+        let lines = log.lines().skip(1).map(|line| line.split_whitespace());
+        let shown: Vec<_> = lines
+            .filter_map(|mut words| Some((words.next()?, words.next()?)))
+            .filter(|(point, _)| *point != "1")
+            .collect();
+        assert_eq!(shown.len(), 8, "{log}");
+        for (point, time) in shown {
+            assert_eq!(
+                place.ok(&["cat", &format!("b@{time}:/f")]),
+                point,
+                "{time} in {log}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_was_written_comes_back_from_here_and_from_afar() {
     use restfs_lib::wire::Content;

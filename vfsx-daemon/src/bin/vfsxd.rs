@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use restfs_lib::client::may_be_logged;
 use restfs_lib::manager::{self, Watchdog};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use vfsx_daemon::cli::vfsxd::Arguments;
 use vfsx_daemon::config::Config;
 use vfsx_daemon::control::ControlServer;
 use vfsx_daemon::engine::Engine;
+use vfsx_daemon::intake;
 use vfsx_daemon::metrics::MetricsServer;
 
 fn main() -> ExitCode {
@@ -52,11 +54,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         tracing::warn!("{warning}");
     }
     prepare_process();
+    // Before there are threads: it takes what it finds out of the environment.
+    let handed_over = intake::handed_over(&config.socket)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(arguments, config))
+    runtime.block_on(serve(arguments, config, handed_over))
 }
 
 fn start_log(arguments: &Arguments, config: &Config) -> Result<()> {
@@ -95,12 +99,12 @@ fn prepare_process() {
     }
 }
 
-async fn serve(arguments: &Arguments, mut config: Config) -> Result<()> {
+async fn serve(arguments: &Arguments, mut config: Config, handed_over: Option<UnixListener>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut reload = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
 
-    let engine = Engine::start(&config).await?;
+    let engine = Engine::start(&config, handed_over).await?;
     let control = ControlServer::start(&config.control, engine.shares())?;
     let metrics = match config.metrics {
         Some(address) => Some(MetricsServer::start(address, engine.shares()).await?),

@@ -4,17 +4,21 @@ use super::units::{Bytes, Interval, Rate, Span};
 use super::{DEFAULT_CONTROL, Mode};
 use serde::Deserialize;
 use std::path::PathBuf;
+use toml::Spanned;
+
+/// Where in the file, and what is wrong there.
+pub(super) type Wrong = (Option<usize>, String);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) state_dir: Option<PathBuf>,
-    pub(super) socket: Option<PathBuf>,
-    pub(super) control: Option<PathBuf>,
-    pub(super) allow_uids: Option<Vec<u32>>,
-    pub(super) journal_max: Option<Bytes>,
-    pub(super) changes_max: Option<u64>,
-    pub(super) age: Option<Span>,
+    pub(super) state_dir: Option<Spanned<PathBuf>>,
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) control: Option<Spanned<PathBuf>>,
+    pub(super) allow_uids: Option<Spanned<Vec<u32>>>,
+    pub(super) journal_max: Option<Spanned<Bytes>>,
+    pub(super) changes_max: Option<Spanned<u64>>,
+    pub(super) age: Option<Spanned<Span>>,
     pub(super) log: Option<String>,
     pub(super) metrics: Option<std::net::SocketAddr>,
     #[serde(default)]
@@ -30,23 +34,23 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VerifyEntry {
-    pub(super) every: Option<Interval>,
-    pub(super) deep_every: Option<Interval>,
+    pub(super) every: Option<Spanned<Interval>>,
+    pub(super) deep_every: Option<Spanned<Interval>>,
     pub(super) rate: Option<Rate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReconcileEntry {
-    pub(super) after_gap: Option<Interval>,
-    pub(super) every: Option<Interval>,
+    pub(super) after_gap: Option<Spanned<Interval>>,
+    pub(super) every: Option<Spanned<Interval>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShareEntry {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
+    pub(super) name: Spanned<String>,
+    pub(super) path: Spanned<PathBuf>,
     #[serde(default)]
     pub(super) mode: Mode,
     #[serde(default)]
@@ -56,29 +60,28 @@ pub(super) struct ShareEntry {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SiteEntry {
-    pub(super) name: String,
-    pub(super) url: String,
+    pub(super) name: Spanned<String>,
+    pub(super) url: Spanned<String>,
     pub(super) bucket: Option<String>,
-    pub(super) token_file: Option<PathBuf>,
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) fingerprint: Option<String>,
+    pub(super) token_file: Option<Spanned<PathBuf>>,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    pub(super) fingerprint: Option<Spanned<String>>,
     pub(super) limit: Option<Rate>,
-    pub(super) shares: Option<Vec<String>>,
+    pub(super) shares: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) insecure: bool,
 }
 
-impl File {
-    pub(super) fn control(&self) -> PathBuf {
-        self.control.clone().unwrap_or_else(|| DEFAULT_CONTROL.into())
-    }
+/// The error is one line.
+pub(super) fn parse(text: &str) -> Result<File, Wrong> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map(|span| span.start);
+        (at, error.message().trim().replace('\n', " "))
+    })
 }
 
-/// The error has its line, and is one line.
-pub(super) fn parse(text: &str) -> Result<File, (usize, String)> {
-    toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-        (line, error.message().trim().replace('\n', " "))
-    })
+/// Only where the control socket is.
+pub(super) fn control(text: &str) -> Result<PathBuf, Wrong> {
+    let control = parse(text)?.control;
+    Ok(control.map_or_else(|| DEFAULT_CONTROL.into(), Spanned::into_inner))
 }

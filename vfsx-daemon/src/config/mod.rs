@@ -7,10 +7,13 @@ mod units;
 mod validate;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use units::{UnitError, parse_bytes, parse_duration, parse_interval, parse_rate};
 
+use file::Wrong;
 use restfs_lib::client::{Trust, Url};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -143,45 +146,56 @@ pub enum ConfigError {
     #[error("configuration {path}: cannot be read: {why}")]
     Unreadable { path: String, why: String },
     #[error("configuration {path} line {line}: {why}")]
-    Syntax { path: String, line: usize, why: String },
+    Line { path: String, line: usize, why: String },
+    /// Something is missing.
     #[error("configuration {path}: {why}")]
-    Invalid { path: String, why: String },
+    Whole { path: String, why: String },
 }
 
 impl Config {
     /// Reads and checks the file. Looks at the paths it names, connects to nothing.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
-            path: shown.clone(),
-            why: e.to_string(),
-        })?;
-        let file = file::parse(&text).map_err(|(line, why)| ConfigError::Syntax {
-            path: shown.clone(),
-            line,
-            why,
-        })?;
-        validate::resolve(file).map_err(|why| ConfigError::Invalid { path: shown, why })
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+        Self::parse(&text).map_err(|wrong| in_file(path, &text, wrong))
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        validate::resolve(file::parse(text)?)
     }
 }
 
 /// Only where the control socket is, for `vfsxctl`: the rest may be invalid or unreadable to the caller.
 pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
-    let shown = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => file::parse(&text)
-            .map(|file| file.control())
-            .map_err(|(line, why)| ConfigError::Syntax {
-                path: shown,
-                line,
-                why,
-            }),
+        Ok(text) => file::control(&text).map_err(|wrong| in_file(path, &text, wrong)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) => {
             Ok(PathBuf::from(DEFAULT_CONTROL))
         }
-        Err(e) => Err(ConfigError::Unreadable {
-            path: shown,
-            why: e.to_string(),
-        }),
+        Err(e) => Err(unreadable(path, &e)),
     }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError::Unreadable {
+        path: path.display().to_string(),
+        why: error.to_string(),
+    }
+}
+
+fn in_file(path: &Path, text: &str, (at, why): Wrong) -> ConfigError {
+    let path = path.display().to_string();
+    // What the file says is in the text.
+    let why = why.replace(char::is_control, " ");
+    match at {
+        Some(at) => ConfigError::Line {
+            path,
+            line: line_of(text, at),
+            why,
+        },
+        None => ConfigError::Whole { path, why },
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

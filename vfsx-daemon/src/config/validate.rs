@@ -1,10 +1,10 @@
 //! From what is written to what can be started with. Every refusal names the entry and what helps.
 
-use super::file::{File, ReconcileEntry, ShareEntry, SiteEntry, VerifyEntry};
-use super::units::Interval;
+use super::file::{File, ReconcileEntry, ShareEntry, SiteEntry, VerifyEntry, Wrong};
+use super::units::{Bytes, Interval, Span};
 use super::{
-    Config, DEFAULT_AFTER_GAP, DEFAULT_AGE, DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_VERIFY_EVERY,
-    DEFAULT_VERIFY_RATE, Reconcile, Share, Site, Verify,
+    Config, DEFAULT_AFTER_GAP, DEFAULT_AGE, DEFAULT_CONTROL, DEFAULT_SOCKET, DEFAULT_STATE_DIR,
+    DEFAULT_VERIFY_EVERY, DEFAULT_VERIFY_RATE, Reconcile, Share, Site, Verify,
 };
 use crate::journal;
 use restfs_lib::client::{Trust, Url};
@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use toml::Spanned;
 
 /// Below this a journal has no room for the bursts it is there for.
 const JOURNAL_MIN: u64 = 16 << 20;
@@ -28,30 +29,24 @@ const NAME_MAX: usize = 200;
 const TOKEN_MAX: u64 = 4096;
 const ROOT: u32 = 0;
 
-pub(super) fn resolve(file: File) -> Result<Config, String> {
+pub(super) fn resolve(file: File) -> Result<Config, Wrong> {
     let mut warnings = Vec::new();
-    let control = file.control();
     let mut config = Config {
-        state_dir: absolute(
-            "state_dir",
-            file.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
-        )?,
-        socket: absolute("socket", file.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
-        control: absolute("control", control)?,
-        allow_uids: file.allow_uids.unwrap_or_else(|| vec![ROOT]),
-        changes_max: file.changes_max.unwrap_or(DEFAULT_CHANGES),
-        journal_max: file
-            .journal_max
-            .map_or(journal::Options::DEFAULT_MAX_BYTES, |b| b.0),
-        age: file.age.map_or(DEFAULT_AGE, |s| s.0),
-        log: file.log,
+        state_dir: absolute("state_dir", &file.state_dir, DEFAULT_STATE_DIR)?,
+        socket: absolute("socket", &file.socket, DEFAULT_SOCKET)?,
+        control: absolute("control", &file.control, DEFAULT_CONTROL)?,
+        allow_uids: value(&file.allow_uids, || vec![ROOT]),
+        changes_max: value(&file.changes_max, || DEFAULT_CHANGES),
+        journal_max: value(&file.journal_max, || Bytes(journal::Options::DEFAULT_MAX_BYTES)).0,
+        age: value(&file.age, || Span(DEFAULT_AGE)).0,
+        log: file.log.clone(),
         metrics: file.metrics,
         verify: verify(&file.verify)?,
         shares: Vec::new(),
         sites: Vec::new(),
         warnings: Vec::new(),
     };
-    limits(&config)?;
+    limits(&file, &config)?;
     let by_default = Reconcile {
         after_gap: Some(DEFAULT_AFTER_GAP),
         every: None,
@@ -62,76 +57,110 @@ pub(super) fn resolve(file: File) -> Result<Config, String> {
         config.shares.push(share);
     }
     if config.shares.is_empty() {
-        return Err("there is no share; add [[share]] with name and path".into());
+        return Err((None, "there is no share; add [[share]] with name and path".into()));
     }
     for entry in file.sites {
+        let at = entry.name.span().start;
         let site = site(entry, &config, &mut warnings)?;
         config.sites.push(site);
+        same_bucket_twice(&config).map_err(|why| (Some(at), why))?;
     }
     warn_about_shares_without_site(&config, &mut warnings);
-    same_bucket_twice(&config)?;
     config.warnings = warnings;
     Ok(config)
 }
 
-fn verify(entry: &VerifyEntry) -> Result<Verify, String> {
+/// Where it is in the file.
+fn place<T>(given: &Option<Spanned<T>>) -> Option<usize> {
+    given.as_ref().map(|given| given.span().start)
+}
+
+fn value<T: Clone>(given: &Option<Spanned<T>>, default: impl FnOnce() -> T) -> T {
+    given
+        .as_ref()
+        .map_or_else(default, |given| given.get_ref().clone())
+}
+
+fn verify(entry: &VerifyEntry) -> Result<Verify, Wrong> {
     Ok(Verify {
-        every: interval("verify: every", entry.every, Some(DEFAULT_VERIFY_EVERY))?,
-        deep_every: interval("verify: deep_every", entry.deep_every, None)?,
+        every: interval("verify: every", &entry.every, Some(DEFAULT_VERIFY_EVERY))?,
+        deep_every: interval("verify: deep_every", &entry.deep_every, None)?,
         rate: entry.rate.map_or(Some(DEFAULT_VERIFY_RATE), |rate| rate.0),
     })
 }
 
-fn reconcile(what: &str, entry: &ReconcileEntry, default: Reconcile) -> Result<Reconcile, String> {
+fn reconcile(what: &str, entry: &ReconcileEntry, default: Reconcile) -> Result<Reconcile, Wrong> {
     Ok(Reconcile {
-        after_gap: interval(&format!("{what}: after_gap"), entry.after_gap, default.after_gap)?,
-        every: interval(&format!("{what}: every"), entry.every, default.every)?,
+        after_gap: interval(&format!("{what}: after_gap"), &entry.after_gap, default.after_gap)?,
+        every: interval(&format!("{what}: every"), &entry.every, default.every)?,
     })
 }
 
 fn interval(
     what: &str,
-    given: Option<Interval>,
+    given: &Option<Spanned<Interval>>,
     default: Option<Duration>,
-) -> Result<Option<Duration>, String> {
-    match given.map_or(default, |interval| interval.0) {
-        Some(time) if time < LEAST => Err(format!(
-            "{what} is {time:?}; it must be at least 1s, or \"never\""
-        )),
+) -> Result<Option<Duration>, Wrong> {
+    match value(given, || Interval(default)).0 {
+        Some(time) if time < LEAST => {
+            let why = format!("{what} is {time:?}; it must be at least 1s, or \"never\"");
+            Err((place(given), why))
+        }
         time => Ok(time),
     }
 }
 
-fn limits(config: &Config) -> Result<(), String> {
+fn limits(file: &File, config: &Config) -> Result<(), Wrong> {
+    let refuse = |at, why: String| Err((at, why));
     if config.socket == config.control {
-        return Err("socket and control are the same path; give each its own".into());
+        let at = place(&file.control).or(place(&file.socket));
+        return refuse(
+            at,
+            "socket and control are the same path; give each its own".into(),
+        );
     }
     if config.journal_max < JOURNAL_MIN {
-        return Err(format!(
+        let why = format!(
             "journal_max is {} bytes; it must be at least {JOURNAL_MIN}",
             config.journal_max
-        ));
+        );
+        return refuse(place(&file.journal_max), why);
     }
     if config.changes_max < CHANGES_MIN {
-        return Err(format!(
+        let why = format!(
             "changes_max is {}; it must be at least {CHANGES_MIN}",
             config.changes_max
-        ));
+        );
+        return refuse(place(&file.changes_max), why);
     }
     if !AGE_RANGE.contains(&config.age) {
-        return Err(format!("age is {:?}; it must be between 50ms and 1h", config.age));
+        let why = format!("age is {:?}; it must be between 50ms and 1h", config.age);
+        return refuse(place(&file.age), why);
     }
     if config.allow_uids.is_empty() {
-        return Err("allow_uids is empty, so no smbd could connect; leave it out for root only".into());
+        let why = "allow_uids is empty, so no smbd could connect; leave it out for root only";
+        return refuse(place(&file.allow_uids), why.into());
     }
     Ok(())
 }
 
-fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {
+fn absolute(key: &str, given: &Option<Spanned<PathBuf>>, default: &str) -> Result<PathBuf, Wrong> {
+    let path = value(given, || default.into());
     if path.is_absolute() {
         Ok(path)
     } else {
-        Err(format!("{key} {} is not absolute", path.display()))
+        Err((place(given), format!("{key} {} is not absolute", path.display())))
+    }
+}
+
+/// A path of an entry; also where it is.
+fn named(what: &str, key: &str, path: &Spanned<PathBuf>) -> Result<(PathBuf, Option<usize>), Wrong> {
+    let at = Some(path.span().start);
+    let path = path.get_ref();
+    if path.is_absolute() {
+        Ok((path.clone(), at))
+    } else {
+        Err((at, format!("{what}: {key} {} is not absolute", path.display())))
     }
 }
 
@@ -148,27 +177,26 @@ fn name(kind: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn share(entry: ShareEntry, config: &Config, by_default: Reconcile) -> Result<Share, String> {
-    name("share", &entry.name)?;
-    let what = format!("share {}", entry.name);
-    if config
-        .shares
-        .iter()
-        .any(|s| s.name.eq_ignore_ascii_case(&entry.name))
-    {
-        return Err(format!(
-            "{what} is there twice; Samba does not tell names apart by case"
-        ));
+fn share(entry: ShareEntry, config: &Config, by_default: Reconcile) -> Result<Share, Wrong> {
+    let at = Some(entry.name.span().start);
+    let share = entry.name.into_inner();
+    name("share", &share).map_err(|why| (at, why))?;
+    let what = format!("share {share}");
+    if config.shares.iter().any(|s| s.name.eq_ignore_ascii_case(&share)) {
+        let why = format!("{what} is there twice; Samba does not tell names apart by case");
+        return Err((at, why));
     }
-    let given = absolute(&format!("{what}: path"), entry.path)?;
+    let (given, at) = named(&what, "path", &entry.path)?;
     let path = given.canonicalize().map_err(|e| {
-        format!(
-            "{what}: path {}: {e}; create it or correct the path",
-            given.display()
+        let path = given.display();
+        (
+            at,
+            format!("{what}: path {path}: {e}; create it or correct the path"),
         )
     })?;
     if !path.is_dir() {
-        return Err(format!("{what}: path {} is not a directory", path.display()));
+        let why = format!("{what}: path {} is not a directory", path.display());
+        return Err((at, why));
     }
     let state = config
         .state_dir
@@ -176,90 +204,104 @@ fn share(entry: ShareEntry, config: &Config, by_default: Reconcile) -> Result<Sh
         .unwrap_or_else(|_| config.state_dir.clone());
     if state.starts_with(&path) {
         // Each change of the state would be a change of the share.
-        return Err(format!(
+        let why = format!(
             "{what}: state_dir {} lies in it; put the state outside of all shares",
             state.display()
-        ));
+        );
+        return Err((at, why));
     }
-    let reconcile = reconcile(&format!("{what}: reconcile"), &entry.reconcile, by_default)?;
     Ok(Share {
-        reconcile,
-        name: entry.name,
+        reconcile: reconcile(&format!("{what}: reconcile"), &entry.reconcile, by_default)?,
+        name: share,
         path,
         mode: entry.mode,
     })
 }
 
-fn site(entry: SiteEntry, config: &Config, warnings: &mut Vec<String>) -> Result<Site, String> {
-    name("site", &entry.name)?;
-    let what = format!("site {}", entry.name);
-    if config.sites.iter().any(|s| s.name == entry.name) {
-        return Err(format!("{what} is there twice; give each site its own name"));
+fn site(entry: SiteEntry, config: &Config, warnings: &mut Vec<String>) -> Result<Site, Wrong> {
+    let at = Some(entry.name.span().start);
+    let site = entry.name.get_ref().clone();
+    name("site", &site).map_err(|why| (at, why))?;
+    let what = format!("site {site}");
+    if config.sites.iter().any(|s| s.name == site) {
+        return Err((at, format!("{what} is there twice; give each site its own name")));
     }
     for share in entry.shares.iter().flatten() {
-        if !config.shares.iter().any(|s| &s.name == share) {
-            return Err(format!(
-                "{what}: there is no share {share}; add it as [[share]] or remove it here"
-            ));
+        if !config.shares.iter().any(|s| s.name == *share.get_ref()) {
+            let why = format!(
+                "{what}: there is no share {}; add it as [[share]] or remove it here",
+                share.get_ref()
+            );
+            return Err((Some(share.span().start), why));
         }
     }
-    let url: Url = entry.url.parse().map_err(|e| format!("{what}: {e}"))?;
+    let url: Url = entry
+        .url
+        .get_ref()
+        .parse()
+        .map_err(|e| (Some(entry.url.span().start), format!("{what}: {e}")))?;
     let trust = trust(&what, &entry, &url)?;
     let token = match &entry.token_file {
         Some(path) => Some(token(&what, path, warnings)?),
         None if matches!(url, Url::Unix(_)) => None,
         None => {
-            return Err(format!(
-                "{what}: token_file is missing; make one with `restfs token create`"
-            ));
+            let why = format!("{what}: token_file is missing; make one with `restfs token create`");
+            return Err((at, why));
         }
     };
+    let shares = entry.shares;
     Ok(Site {
-        name: entry.name,
+        name: site,
         url,
         token,
         trust,
         bucket: entry.bucket,
         limit: entry.limit.and_then(|rate| rate.0),
-        shares: entry.shares,
+        shares: shares.map(|shares| shares.into_iter().map(Spanned::into_inner).collect()),
     })
 }
 
-fn trust(what: &str, entry: &SiteEntry, url: &Url) -> Result<Trust, String> {
+fn trust(what: &str, entry: &SiteEntry, url: &Url) -> Result<Trust, Wrong> {
+    let at = Some(entry.url.span().start);
     match (url, &entry.ca_file, &entry.fingerprint) {
-        (_, Some(_), Some(_)) => Err(format!("{what}: ca_file and fingerprint exclude each other")),
-        (Url::Tcp { tls: true, .. }, None, None) => Err(format!(
-            "{what}: wss:// needs ca_file or fingerprint to know the server by"
-        )),
-        (Url::Tcp { tls: true, .. }, Some(path), None) => ca_file(what, path),
-        (Url::Tcp { tls: true, .. }, None, Some(text)) => {
-            Trust::from_fingerprint(text).map_err(|e| format!("{what}: {e}"))
+        (_, Some(ca_file), Some(_)) => {
+            let why = format!("{what}: ca_file and fingerprint exclude each other");
+            Err((Some(ca_file.span().start), why))
         }
-        (_, Some(_), None) | (_, None, Some(_)) => Err(format!(
-            "{what}: ca_file and fingerprint are for wss:// only; this URL would not use them"
-        )),
+        (Url::Tcp { tls: true, .. }, None, None) => {
+            let why = format!("{what}: wss:// needs ca_file or fingerprint to know the server by");
+            Err((at, why))
+        }
+        (Url::Tcp { tls: true, .. }, Some(path), None) => ca_file(what, path),
+        (Url::Tcp { tls: true, .. }, None, Some(text)) => Trust::from_fingerprint(text.get_ref())
+            .map_err(|e| (Some(text.span().start), format!("{what}: {e}"))),
+        (_, Some(_), None) | (_, None, Some(_)) => {
+            let why =
+                format!("{what}: ca_file and fingerprint are for wss:// only; this URL would not use them");
+            Err((place(&entry.ca_file).or(place(&entry.fingerprint)), why))
+        }
         (Url::Tcp { tls: false, host, .. }, None, None) if !is_loopback(host) && !entry.insecure => {
-            Err(format!(
+            let why = format!(
                 "{what}: ws:// would send content and token in the clear; use wss://, or set insecure = true"
-            ))
+            );
+            Err((at, why))
         }
         _ => Ok(Trust::Nobody),
     }
 }
 
-fn ca_file(what: &str, path: &Path) -> Result<Trust, String> {
-    let path = absolute(&format!("{what}: ca_file"), path.to_owned())?;
+fn ca_file(what: &str, path: &Spanned<PathBuf>) -> Result<Trust, Wrong> {
+    let (path, at) = named(what, "ca_file", path)?;
     let text = std::fs::read_to_string(&path).map_err(|e| {
-        format!(
-            "{what}: ca_file {}: {e}; copy it from the recovery site",
-            path.display()
+        let path = path.display();
+        (
+            at,
+            format!("{what}: ca_file {path}: {e}; copy it from the recovery site"),
         )
     })?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(format!(
-            "{what}: ca_file {} holds no PEM certificate",
-            path.display()
-        ));
+        let why = format!("{what}: ca_file {} holds no PEM certificate", path.display());
+        return Err((at, why));
     }
     Ok(Trust::CaFile(path))
 }
@@ -268,13 +310,18 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn token(what: &str, path: &Path, warnings: &mut Vec<String>) -> Result<String, String> {
-    let path = absolute(&format!("{what}: token_file"), path.to_owned())?;
+fn token(what: &str, path: &Spanned<PathBuf>, warnings: &mut Vec<String>) -> Result<String, Wrong> {
+    let (path, at) = named(what, "token_file", path)?;
+    let token = read_token(what, &path, warnings);
+    token.map_err(|why| (at, why))
+}
+
+fn read_token(what: &str, path: &Path, warnings: &mut Vec<String>) -> Result<String, String> {
     let shown = path.display();
     let fail = |e: std::io::Error| {
         format!("{what}: token_file {shown}: {e}; write the output of `restfs token create` into it")
     };
-    let metadata = std::fs::metadata(&path).map_err(fail)?;
+    let metadata = std::fs::metadata(path).map_err(fail)?;
     if metadata.len() > TOKEN_MAX {
         return Err(format!(
             "{what}: token_file {shown} has more than {TOKEN_MAX} bytes; it holds one line"
@@ -285,7 +332,7 @@ fn token(what: &str, path: &Path, warnings: &mut Vec<String>) -> Result<String, 
             "{what}: token_file {shown} can be read by others; chmod 600 it"
         ));
     }
-    let text = std::fs::read_to_string(&path).map_err(fail)?;
+    let text = std::fs::read_to_string(path).map_err(fail)?;
     match text.trim() {
         "" => Err(format!("{what}: token_file {shown} is empty")),
         token if token.contains(char::is_whitespace) => Err(format!(

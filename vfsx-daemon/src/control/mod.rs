@@ -6,5 +6,8 @@ mod commands;
 mod protocol;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use protocol::{Done, Progress, Reply, Request};
 pub use server::ControlServer;

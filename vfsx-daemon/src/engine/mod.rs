@@ -34,6 +34,7 @@ use crate::status::StatusReport;
 use boot::Boot;
 use restfs_lib::client::Endpoint;
 use std::num::NonZeroU64;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -74,7 +75,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    /// `handed_over`: what the service manager listens on for modules, if it does ([`crate::intake::handed_over`]).
+    pub async fn start(config: &Config, handed_over: Option<UnixListener>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir)?;
         let (boot, lost_since) = Boot::look(&config.state_dir).map_err(StartError::Boot)?;
         let mut shares = Vec::new();
@@ -102,7 +104,7 @@ impl Engine {
             tracing::error!(%error, "the boot that vfsxd runs on cannot be noted");
         }
         let boot = Arc::new(boot);
-        let intake = Intake::start(&config.socket, &config.allow_uids, intakes)?;
+        let intake = Intake::start(&config.socket, handed_over, &config.allow_uids, intakes)?;
         let mut upkeep = JoinSet::new();
         for share in &shares {
             share.start(intake.barriers())?;

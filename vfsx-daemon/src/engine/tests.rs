@@ -44,7 +44,7 @@ impl Fixture {
             text.replace("DIR", &path.display().to_string()),
         )
         .expect("writes");
-        let engine = Engine::start(&load(path)).await.expect("starts");
+        let engine = Engine::start(&load(path), None).await.expect("starts");
         Self { directory, engine }
     }
 
@@ -59,7 +59,7 @@ impl Fixture {
             tokio::task::block_in_place(|| share.catalog().stop());
         }
         drop(engine);
-        let engine = Engine::start(&load(directory.path()))
+        let engine = Engine::start(&load(directory.path()), None)
             .await
             .expect("starts again");
         Self { directory, engine }
@@ -305,7 +305,9 @@ async fn a_stop_of_the_machine_is_a_gap_and_a_clean_stop_is_none() {
     let Fixture { directory, engine } = fixture;
     engine.stop().await;
     assert!(!directory.path().join("state/boot").exists(), "a clean stop");
-    let engine = Engine::start(&load(directory.path())).await.expect("starts");
+    let engine = Engine::start(&load(directory.path()), None)
+        .await
+        .expect("starts");
     let fixture = Fixture { directory, engine };
     assert_eq!(fixture.report().await.gap, None);
 }

@@ -4,6 +4,7 @@
 //! Reading from a module never waits for anything but the append to the journal, and when that fails the events are
 //! read and dropped: a slow or broken disk here never blocks smbd.
 
+mod activation;
 mod arrivals;
 mod barrier;
 mod capture;
@@ -28,6 +29,7 @@ mod written;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use activation::{ActivationError, handed_over};
 pub use barrier::BarrierError;
 pub use capture::{CaptureMode, Demand};
 pub use commits::DurabilityFacts;
@@ -39,6 +41,7 @@ pub use socket::{BindError, bind};
 use connection::Door;
 use handshakes::Handshakes;
 use std::io;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,21 +65,30 @@ const ONLY_ROOT: u32 = 0;
 /// modules.
 pub struct Intake {
     barriers: Barriers,
+    /// Nobody listens there after this.
+    is_ours: bool,
     tasks: JoinSet<()>,
     /// `None` while it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl Intake {
-    /// Listens at `path`. On a thread of its own: see [`pace`].
-    pub fn start(path: &Path, allow_uids: &[u32], shares: Vec<Arc<ShareIntake>>) -> Result<Self, BindError> {
+    /// Listens at `path`, or takes over the socket there that somebody else has opened and keeps ([`handed_over`]). On a thread of
+    /// its own: see [`pace`].
+    pub fn start(
+        path: &Path,
+        handed_over: Option<StdListener>,
+        allow_uids: &[u32],
+        shares: Vec<Arc<ShareIntake>>,
+    ) -> Result<Self, BindError> {
         // The peer's user is checked on each connection; the mode only keeps others from trying.
         let mode = if allow_uids.iter().all(|uid| *uid == ONLY_ROOT) {
             0o600
         } else {
             0o666
         };
-        let listener = bind(path, mode)?;
+        let is_ours = handed_over.is_none();
+        let listener = handed_over.map_or_else(|| bind(path, mode), Ok)?;
         let runtime = pace::runtime().map_err(|source| BindError::Io {
             path: path.display().to_string(),
             what: "start a thread for it",
@@ -107,6 +119,7 @@ impl Intake {
         drop(entered);
         Ok(Self {
             barriers,
+            is_ours,
             tasks,
             runtime: Some(runtime),
         })
@@ -119,8 +132,10 @@ impl Intake {
     /// Takes no more connections and closes all.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-        // Nobody listens there any more; a file left behind would be taken for stale.
-        let _ = std::fs::remove_file(&self.barriers.path);
+        if self.is_ours {
+            // Nobody listens there any more; a file left behind would be taken for stale.
+            let _ = std::fs::remove_file(&self.barriers.path);
+        }
     }
 }
 

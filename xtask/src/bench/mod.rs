@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the benchmarks, each beside its peers in the same run.
 
+mod gc;
 mod module;
 mod process;
 mod rpc;
@@ -35,6 +36,8 @@ pub struct Arguments {
 enum Benchmark {
     /// Requests of many clients at a RestFS server, beside redis.
     Rpc,
+    /// Collections of blocks that nothing needs any more, beside clients that write.
+    Gc,
     /// What the module costs a share, beside one without and one with full_audit.
     Module,
 }
@@ -45,6 +48,8 @@ struct Figures {
     /// Its fields stand at the top.
     #[serde(flatten)]
     rpc: Option<rpc::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gc: Option<gc::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<module::Report>,
 }
@@ -67,6 +72,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let figures = Figures {
         rpc: wants(Benchmark::Rpc)
             .then(|| rpc::run(arguments.quick, profile))
+            .transpose()?,
+        gc: wants(Benchmark::Gc)
+            .then(|| gc::run(arguments.quick, profile))
             .transpose()?,
         module: wants(Benchmark::Module)
             .then(|| module::run(arguments.quick, profile))

@@ -122,6 +122,7 @@ fn restfs(scratch: &Path, requests: u32, profile: Profile) -> Result<Row> {
     let text = output(
         Command::new(programs.join("restfs-bench"))
             .args([
+                "requests",
                 "--json",
                 "--url",
                 &format!("ws://127.0.0.1:{port}"),

@@ -16,4 +16,6 @@ pub(super) use since::SinceRow;
 pub(super) use table::{Row, delete, get, page, put, range};
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod outbox;
 mod session;
 mod socket;
 mod spool;
+mod spool_properties;
 
 use super::{Intake, Left, ShareIntake};
 use crate::journal::{Journal, Options, Record, SyncThread};
@@ -72,7 +73,8 @@ impl Fixture {
             .then(|| SyncThread::start(&journal).expect("starts"));
         let share = ShareIntake::new("data", journal.clone(), path, left(path), true).expect("opens");
         let allow = [settings.allow];
-        let intake = Intake::start(&path.join("socket"), &allow, vec![Arc::clone(&share)]).expect("listens");
+        let intake =
+            Intake::start(&path.join("socket"), None, &allow, vec![Arc::clone(&share)]).expect("listens");
         Self {
             directory,
             journal,

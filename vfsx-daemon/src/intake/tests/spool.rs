@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use vfsx_proto::{ToDaemon, encode, preamble};
 
 /// What the module writes; `end`: with the frame that says that it is whole.
-fn file(n: u8, events: RangeInclusive<u64>, end: bool) -> Vec<u8> {
+pub(super) fn file(n: u8, events: RangeInclusive<u64>, end: bool) -> Vec<u8> {
     let mut bytes = preamble().to_vec();
     let mut put = |message: ToDaemon| encode(&message, &mut bytes).expect("encodes");
     put(ToDaemon::Hello(greeting("data", n)));
@@ -23,7 +23,7 @@ fn file(n: u8, events: RangeInclusive<u64>, end: bool) -> Vec<u8> {
 }
 
 /// As the module does it: whole and in its place at once.
-fn leave(fixture: &Fixture, n: u8, file: &[u8]) -> PathBuf {
+pub(super) fn leave(fixture: &Fixture, n: u8, file: &[u8]) -> PathBuf {
     let path = place(fixture, n);
     let new = path.with_extension("new");
     fs::write(&new, file).expect("writes");
@@ -37,7 +37,7 @@ fn place(fixture: &Fixture, n: u8) -> PathBuf {
     dir.join(hex::encode(session(n).0))
 }
 
-fn story(records: &[Record]) -> Vec<String> {
+pub(super) fn story(records: &[Record]) -> Vec<String> {
     let tell = |r: &Record| match &r.body {
         Body::SessionStarted { .. } => "start".to_owned(),
         Body::SessionEnded { how } => {

@@ -1,17 +1,14 @@
-//! `restfs-bench`: requests per second of the RPC interface under many clients.
+//! Requests per second of the RPC interface under many clients.
 //!
 //! The load of the 2012 RestFS benchmark and of `redis-benchmark -t set,get`: each client has a connection of its own
 //! and one request under way; first every request sets an attribute of an object, then every request gets one.
 
-use anyhow::{Context, Result, bail};
+use crate::server::Server;
+use anyhow::{Result, bail};
 use bytes::Bytes;
-use clap::Parser;
 use hdrhistogram::Histogram;
-use restfs_lib::client::{Client, Endpoint, Trust};
-use restfs_lib::wire::Encoding;
+use restfs_lib::client::Client;
 use restfs_lib::wire::values::ObjectAt;
-use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,23 +16,11 @@ use std::time::{Duration, Instant};
 /// Longest time one request may take in the histogram: beyond it the client has given up long ago.
 const SLOWEST: Duration = Duration::from_secs(600);
 
-#[derive(Parser)]
-#[command(version, about = "Requests per second of RestFS' RPC interface")]
-struct Arguments {
-    /// Server: ws://HOST:PORT, wss://HOST:PORT or unix:///PATH
-    #[arg(long)]
-    url: String,
-    /// File with the token of a writer
-    #[arg(long)]
-    token_file: Option<PathBuf>,
-    /// Certificate to trust with wss://
-    #[arg(long)]
-    ca_file: Option<PathBuf>,
-    /// Bucket whose root object gets the attributes
-    #[arg(long)]
-    bucket: String,
-    #[arg(long, default_value = "bson")]
-    encoding: Encoding,
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Its bucket's root object gets the attributes
+    #[command(flatten)]
+    server: Server,
     /// Connections, each with one request under way
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     clients: u64,
@@ -78,19 +63,8 @@ enum Kind {
     Get,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: &Arguments) -> Result<()> {
-    let clients = connect(arguments).await?;
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    let clients = arguments.server.connect(arguments.clients).await?;
     let set = phase(arguments, &clients, Kind::Set).await?;
     let get = phase(arguments, &clients, Kind::Get).await?;
     let report = Report {
@@ -117,24 +91,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn connect(arguments: &Arguments) -> Result<Vec<Client>> {
-    let mut endpoint = Endpoint::new(&arguments.url)?;
-    endpoint.encoding = arguments.encoding;
-    if let Some(path) = &arguments.token_file {
-        let token =
-            std::fs::read_to_string(path).with_context(|| format!("read token file {}", path.display()))?;
-        endpoint = endpoint.with_token(token.trim());
-    }
-    if let Some(path) = &arguments.ca_file {
-        endpoint.trust = Trust::CaFile(path.clone());
-    }
-    let mut clients = Vec::new();
-    for _ in 0..arguments.clients {
-        clients.push(Client::connect(&endpoint).await?);
-    }
-    Ok(clients)
-}
-
 async fn phase(arguments: &Arguments, clients: &[Client], kind: Kind) -> Result<Figures> {
     let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
@@ -142,7 +98,7 @@ async fn phase(arguments: &Arguments, clients: &[Client], kind: Kind) -> Result<
     for client in clients {
         let work = Work {
             client: client.clone(),
-            bucket: arguments.bucket.clone(),
+            bucket: arguments.server.bucket.clone(),
             kind,
             value: Bytes::from(vec![b'x'; usize::try_from(arguments.size)?]),
             keys: arguments.keys.min(arguments.requests),
