@@ -57,6 +57,10 @@ fn answer(message: &ToDaemon, acknowledge: bool) -> Option<ToModule> {
             sequence: event.sequence,
         }),
         ToDaemon::Await { sequence } if acknowledge => Some(ToModule::Committed { sequence: *sequence }),
-        ToDaemon::Events(_) | ToDaemon::Sent { .. } | ToDaemon::Await { .. } | ToDaemon::Waits(_) => None,
+        ToDaemon::Events(_)
+        | ToDaemon::Sent { .. }
+        | ToDaemon::Await { .. }
+        | ToDaemon::Waits(_)
+        | ToDaemon::AckNow => None,
     }
 }

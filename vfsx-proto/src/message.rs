@@ -129,6 +129,8 @@ pub enum ToDaemon {
         sequence: u64,
     },
     Waits(Waits),
+    /// The module waits for acknowledgements from now on: they are not to be held back.
+    AckNow,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -109,6 +109,7 @@ fn messages_of_the_module() {
         last_fallback_ns: 1,
     };
     check(&ToDaemon::Waits(waits), "04 ac02 02 02");
+    check(&ToDaemon::AckNow, "05");
 }
 
 #[test]

@@ -170,6 +170,7 @@ fn message() -> impl Strategy<Value = ToDaemon> {
         vec(stamped, 0..5).prop_map(ToDaemon::Events),
         any::<u64>().prop_map(|token| ToDaemon::Sent { token }),
         any::<u64>().prop_map(|sequence| ToDaemon::Await { sequence }),
+        Just(ToDaemon::AckNow),
         any::<(u64, u64, i64)>().prop_map(|(calls, fallbacks, last_fallback_ns)| {
             ToDaemon::Waits(Waits {
                 calls,

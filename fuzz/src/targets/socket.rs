@@ -102,6 +102,7 @@ fn to_daemon() -> Vec<ToDaemon> {
         ToDaemon::Sent { token: 300 },
         ToDaemon::Await { sequence: 3 },
         ToDaemon::Waits(Waits::default()),
+        ToDaemon::AckNow,
     ]
 }
 

@@ -1,5 +1,6 @@
 //! One connection of a module.
 
+use super::acks::Acks;
 use super::handshakes::Handshake;
 use super::memory::Memory;
 use super::receive::{Reader, ReceiveError};
@@ -13,8 +14,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::watch;
-use vfsx_proto::{FrameError, Hello, PreambleError, Refusal, ToDaemon, ToModule, Welcome};
+use tokio::sync::{Notify, watch};
+use vfsx_proto::{Durability, FrameError, Hello, PreambleError, Refusal, ToDaemon, ToModule, Welcome};
 
 /// A module says who it is as soon as it is connected.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -53,6 +54,8 @@ impl ConnectionError {
 struct Greeted {
     session: Session,
     memory: Option<Arc<Memory>>,
+    /// Nobody waits for what it is told.
+    rests: bool,
 }
 
 /// What a connection needs of the intake.
@@ -76,10 +79,11 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
         }
     };
     drop(handshake);
-    let Greeted { session, memory } = greeted;
+    let Greeted { session, memory, .. } = greeted;
     let mut written = Written::new(session, memory);
+    let waits = Arc::clone(&writer.waits);
     let outcome = tokio::select! {
-        outcome = take_events(&mut reader, &share, (session, id), &mut written) => outcome,
+        outcome = take_events(&mut reader, &share, (session, id), &mut written, &waits) => outcome,
         () = writer.run() => Ok(()),
     };
     // Nothing when it was superseded, or when the share made everyone connect anew.
@@ -135,8 +139,11 @@ async fn greet(
     };
     let (greeted, registration) = register(share, hello, reader.descriptor(), id);
     let memory = greeted.memory.is_some();
+    let rests = greeted.rests;
     let writer = Writer {
         write,
+        acks: Acks::new(rests, 0),
+        waits: Arc::default(),
         registration,
         memory,
     };
@@ -172,7 +179,13 @@ fn register(
         memory: memory.clone(),
     };
     let registration = blocking(|| share.register(session, id, arrival));
-    (Greeted { session, memory }, registration)
+    let rests = durability == Durability::Noted && registration.copy.is_none();
+    let greeted = Greeted {
+        session,
+        memory,
+        rests,
+    };
+    (greeted, registration)
 }
 
 async fn refuse(write: &mut OwnedWriteHalf, refusal: Refusal) -> ConnectionError {
@@ -189,6 +202,7 @@ async fn take_events(
     share: &ShareIntake,
     (session, id): (Session, u64),
     written: &mut Written,
+    waits_for_acks: &Notify,
 ) -> Result<(), ConnectionError> {
     loop {
         let mut events = Vec::new();
@@ -199,6 +213,7 @@ async fn take_events(
                 ToDaemon::Events(more) => events.extend(more),
                 ToDaemon::Sent { token } => tokens.push(token),
                 ToDaemon::Await { sequence } => awaited = awaited.max(Some(sequence)),
+                ToDaemon::AckNow => waits_for_acks.notify_one(),
                 ToDaemon::Waits(waits) => share.note_waits(session, id, waits),
                 ToDaemon::Hello(_) => return Err(ConnectionError::SecondHello),
             }
@@ -223,6 +238,9 @@ async fn take_events(
 struct Writer {
     write: OwnedWriteHalf,
     registration: Registration,
+    acks: Acks,
+    /// The module waits for acknowledgements.
+    waits: Arc<Notify>,
     /// The session's memory is read.
     memory: bool,
 }
@@ -242,12 +260,28 @@ impl Writer {
         let memory = self.memory;
         let welcome = Welcome { acknowledged, memory };
         send(&mut self.write, &ToModule::Welcome(welcome)).await?;
+        self.acks.told(acknowledged);
+        // Something is acknowledged that is not told yet.
+        let mut untold = false;
         loop {
+            let newest = *self.registration.acknowledged.borrow();
             let message = tokio::select! {
                 changed = self.registration.acknowledged.changed() => match changed {
-                    Ok(()) => ToModule::Ack { sequence: *self.registration.acknowledged.borrow_and_update() },
+                    Ok(()) => {
+                        untold = true;
+                        continue;
+                    }
                     Err(_) => return Ok(()),
                 },
+                () = tokio::time::sleep_until(self.acks.due(newest).into()), if untold => {
+                    untold = false;
+                    self.acks.told(newest);
+                    ToModule::Ack { sequence: newest }
+                }
+                () = self.waits.notified() => {
+                    self.acks.rest_no_more();
+                    continue;
+                }
                 changed = self.registration.committed.changed() => match changed {
                     Ok(()) => ToModule::Committed { sequence: *self.registration.committed.borrow_and_update() },
                     Err(_) => return Ok(()),

@@ -4,6 +4,7 @@
 //! Reading from a module never waits for anything but the append to the journal, and when that fails the events are
 //! read and dropped: a slow or broken disk here never blocks smbd.
 
+mod acks;
 mod activation;
 mod arrivals;
 mod barrier;

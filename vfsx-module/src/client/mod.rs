@@ -309,6 +309,7 @@ impl Client {
     pub fn finish(&mut self, limit: Duration, keep_open: bool) {
         let deadline = Instant::now() + limit;
         self.give_up_waits();
+        let mut asked_by = None;
         if self.link.socket().is_none() && !self.is_settled() {
             self.connect();
         }
@@ -320,6 +321,7 @@ impl Client {
             }
             // A `Welcome` or an acknowledgement that just came may have made more to send: vfsxd waits for it.
             self.send();
+            self.ask_to_acknowledge(&mut asked_by);
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(socket) = self.link.socket() else { break };
             if self.is_settled() && self.wire.is_empty() || left.is_zero() {
@@ -335,6 +337,17 @@ impl Client {
         {
             std::mem::forget(socket);
         }
+    }
+
+    /// Once by each connection: vfsxd tells who waits for nothing only now and then.
+    fn ask_to_acknowledge(&mut self, asked_by: &mut Option<u64>) {
+        if !self.link.is_up() || self.is_settled() || *asked_by == Some(self.connection) {
+            return;
+        }
+        *asked_by = Some(self.connection);
+        // Cannot fail: it has no content.
+        let _ = encode(&ToDaemon::AckNow, &mut self.wire);
+        self.send();
     }
 
     fn take(&mut self, message: ToModule) -> Option<Request> {

@@ -167,12 +167,13 @@ impl Connection {
         }
     }
 
-    /// The next `n` events.
+    /// The next `n` events, at the end of a session too.
     pub(crate) fn events(&mut self, n: usize) -> Vec<Stamped> {
         let mut all = Vec::new();
         while all.len() < n {
             match self.message() {
                 ToDaemon::Events(events) => all.extend(events),
+                ToDaemon::AckNow => {}
                 other => panic!("not an event: {other:?}"),
             }
         }
