@@ -329,7 +329,7 @@ async fn whatever_is_purged_and_collected_kept_points_stay_what_they_were() {
 async fn a_part_of_a_resync_is_never_all_that_a_purge_leaves() {
     let site = Site::start().await;
     site.bucket().await;
-    let mut admin = site.admin().await;
+    let admin = site.admin().await;
     for last in 1..=3 {
         let ops = if last == 1 { vec![root()] } else { vec![] };
         admin.commit(BUCKET, &commit(1, last, last, ops)).await.unwrap();
@@ -355,7 +355,7 @@ async fn a_part_of_a_resync_is_never_all_that_a_purge_leaves() {
 async fn an_age_counts_back_from_the_newest_point_and_a_time_to_come_is_refused() {
     let site = Site::start().await;
     site.bucket().await;
-    let mut admin = site.admin().await;
+    let admin = site.admin().await;
     let times: Vec<i64> = (0..4).map(|day| 1_700_000_000 + day * 86_400).collect();
     for (number, seconds) in times.iter().enumerate() {
         let last = number as u64 + 1;

@@ -61,9 +61,8 @@ impl Space {
 
     /// Events up to this one were acknowledged.
     pub(super) fn free(&mut self, acknowledged: u64) {
-        while let Some(step) = self.full.pop_front_if(|step| step.last <= acknowledged) {
-            self.free.push(step.start);
-        }
+        let done = self.full.partition_point(|step| step.last <= acknowledged);
+        self.free.extend(self.full.drain(..done).map(|step| step.start));
         if let Some(step) = self.filling.as_mut().filter(|step| step.last <= acknowledged) {
             step.used = 0;
         }
@@ -107,7 +106,7 @@ mod tests {
                     space.take(position, n as u64, sequence);
                     unacknowledged.push_back(Put { sequence, place });
                 } else {
-                    let acknowledged = unacknowledged.drain(..n.min(3).min(unacknowledged.len())).last();
+                    let acknowledged = unacknowledged.drain(..n.min(3).min(unacknowledged.len())).next_back();
                     space.free(acknowledged.map_or(0, |put| put.sequence));
                 }
                 for put in &unacknowledged {
