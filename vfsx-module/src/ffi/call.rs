@@ -75,12 +75,15 @@ impl Call {
 
     /// Ends the call with `work`. After a panic in it, it ends all the same.
     fn end_with(self, work: impl FnOnce(&mut Capture)) {
-        let done = shares::with(self.key, |share| {
+        let mut left = false;
+        shares::with(self.key, |share| {
             work(&mut share.capture);
+            left = true;
             share.capture.leave();
             event_loop::follow(share);
         });
-        if done.is_some() {
+        // Once, whatever panics.
+        if left {
             std::mem::forget(self);
         }
     }
