@@ -79,7 +79,7 @@ fn a_stop_of_the_machine_is_a_gap_that_closes_itself_and_a_kill_of_vfsxd_is_none
             let status = lab.status()?;
             ensure!(
                 status.pointer("/gap/reason").and_then(Value::as_str)
-                    == Some("the machine stopped while vfsxd was running"),
+                    == Some("the machine stopped, and not all that was changed before is known"),
                 "no gap: {status}"
             );
             gap_is_closed(lab)?;

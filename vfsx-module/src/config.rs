@@ -32,7 +32,7 @@ pub const MAX_WAIT_LIMIT: Duration = Duration::from_secs(20);
 /// Read once at tree connect: smbd frees its own copies when it reads `smb.conf` again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `vfsx:socket`: where vfsxd listens.
+    /// `vfsx:socket`: where vfsxd listens. Beside it, `gaps/SHARE/live/` takes the flags of events that are in memory alone.
     pub socket: PathBuf,
     /// `vfsx:state`: below it, `gaps/SHARE/` takes the flags of lost events.
     pub state: PathBuf,

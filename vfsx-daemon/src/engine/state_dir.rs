@@ -51,10 +51,13 @@ impl StateDir {
         })
     }
 
-    /// Where modules leave files for vfsxd.
-    pub fn left(&self) -> Left {
+    /// Where modules leave files for a vfsxd that listens at `socket`.
+    pub fn left(&self, socket: &Path) -> Left {
+        let beside = socket.parent().unwrap_or(Path::new("/"));
         Left {
             gaps: self.path.join("gaps"),
+            // Not on a disk: a module's main thread writes them.
+            standing: beside.join("gaps"),
             spool: self.path.join("spool"),
         }
     }

@@ -29,6 +29,8 @@ const QUESTIONS_MAX: usize = 64;
 pub struct Left {
     /// Flags: changes were lost.
     pub gaps: PathBuf,
+    /// Flags: changes are in the memory of a process, and lost when it is killed.
+    pub standing: PathBuf,
     /// Events that nobody has taken.
     pub spool: PathBuf,
 }
@@ -37,8 +39,7 @@ pub struct Left {
 pub struct ShareIntake {
     pub(super) name: String,
     pub(super) journal: Journal,
-    pub(super) gaps: PathBuf,
-    pub(super) spool: PathBuf,
+    pub(super) left: Left,
     state: Mutex<State>,
     /// Sessions that are expected back.
     pub(super) awaited: watch::Sender<usize>,
@@ -141,8 +142,7 @@ impl ShareIntake {
             .collect();
         Ok(Arc::new(Self {
             name: name.to_owned(),
-            gaps: left.gaps,
-            spool: left.spool,
+            left,
             awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
             exclude: watch::channel(Exclude::default()).0,
@@ -341,12 +341,20 @@ impl ShareIntake {
         memory.has_ring() && memory.is_in_call() || untold && !self.has_left_file(session)
     }
 
+    /// Then that file tells what has become of the rest: a standing flag, too, is looked at once its process has ended.
     fn has_left_file(&self, session: Session) -> bool {
         let left = |directory| {
             let files = flags::session_files(directory, &self.name).unwrap_or_default();
             files.iter().any(|path| flags::session(path) == Some(session))
         };
-        left(&self.spool) || left(&self.gaps)
+        let standing = || flags::standing(&self.left.standing, &self.name).unwrap_or_default();
+        left(&self.left.spool) || left(&self.left.gaps) || standing().contains(&Some(session))
+    }
+
+    /// No session is connected or expected, and none is known to hold changes that nobody has.
+    pub fn is_quiet(&self) -> bool {
+        self.sessions() == (0, 0)
+            && flags::standing(&self.left.standing, &self.name).is_ok_and(|flags| flags.is_empty())
     }
 
     /// A process was killed in the middle of a call: what that had done already, nobody has noted.

@@ -40,7 +40,7 @@ enum SpoolError {
 impl ShareIntake {
     pub(super) fn take_spool(&self) {
         let until = Instant::now() + PATIENCE;
-        let files = match flags::session_files(&self.spool, &self.name) {
+        let files = match flags::session_files(&self.left.spool, &self.name) {
             Ok(files) => files,
             Err(error) => {
                 self.complain(&mut self.lock(), "the spool cannot be read", &error);

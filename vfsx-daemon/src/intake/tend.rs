@@ -93,7 +93,7 @@ impl ShareIntake {
     }
 
     fn take_flags(&self, undecided: &mut Undecided, now: Instant) {
-        let flags = match flags::read(&self.gaps, &self.name) {
+        let flags = match flags::read(&self.left.gaps, &self.left.standing, &self.name) {
             Ok(flags) => flags,
             Err(error) => {
                 self.complain(&mut self.lock(), "gap flags cannot be read", &error);

@@ -48,10 +48,11 @@ impl Client {
     }
 
     fn raise(&mut self, lost: Lost, now: Instant) {
-        let (path, pid) = (self.flag_path(), self.hello.pid);
+        let (share, pid) = (&self.hello.share, self.hello.pid);
+        let path = flag::standing_path(&self.config.socket, share, self.hello.session);
         // A failure is told at the end of the session, when it matters; until then it is tried again.
         let standing = &mut self.standing;
-        (self.host.as_root)(&mut || *standing = Standing::raise(&path, lost, pid).ok());
+        (self.host.as_root)(&mut || *standing = Standing::raise(&path, lost, pid, None).ok());
         self.raise_again = Some(now + STANDING_AFTER);
     }
 

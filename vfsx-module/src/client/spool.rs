@@ -3,7 +3,7 @@
 //! `STATE/spool/SHARE/SESSION` holds the bytes that the module would have sent: preamble, Hello, and a frame for each event. The last
 //! frame, a `Sent` with the newest event's sequence, says that nothing is missing.
 
-use super::flag::session_file;
+use super::flag;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use vfsx_proto::{Hello, ToDaemon, encode, preamble};
 
 pub(super) fn path(state: &Path, hello: &Hello) -> PathBuf {
-    session_file(state, "spool", &hello.share, hello.session)
+    let directory = state.join("spool").join(flag::directory(&hello.share));
+    directory.join(flag::hex(hello.session))
 }
 
 /// Writes the file so that vfsxd sees it whole or not at all, also after a loss of power. vfsxd does not take it as long as the file that

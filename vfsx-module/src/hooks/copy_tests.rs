@@ -534,7 +534,7 @@ fn after_a_restart_of_vfsxd_events_come_again_and_their_data_are_still_there() {
 #[test]
 fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything() {
     let scratch = tempfile::tempdir().expect("scratch directory");
-    let live = scratch.path().join("state/gaps/data/live").join("07".repeat(16));
+    let live = scratch.path().join("gaps/data/live").join("07".repeat(16));
     let mut config = config(scratch.path(), 1 << 20);
     copy(&mut config);
     let mut capture = Capture::new(Client::new(config.clone(), host(), hello()));
@@ -592,7 +592,7 @@ fn a_connection_that_ends_with_changes_under_way_leaves_a_flag_before_it_is_clos
     let live = share
         .scratch
         .path()
-        .join("state/gaps/data/live")
+        .join("gaps/data/live")
         .join("07".repeat(16));
     let file = share.file("f");
     share.send_write(&file, None, 0, b"data");
