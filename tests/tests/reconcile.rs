@@ -28,7 +28,10 @@ fn gap_is_closed(lab: &TestLab) -> Result<Value> {
 #[test]
 fn a_gap_of_an_absent_vfsxd_closes_itself_and_the_site_equals_the_share() {
     with_lab(
-        |options| options.reconcile = Some(SOON.into()),
+        |options| {
+            options.reconcile = Some(SOON.into());
+            options.samba.share.push("vfsx:spool = no".into());
+        },
         |lab| {
             lab.source_tree(300, 10)?.copy_in(lab, "data")?;
             lab.settle()?;

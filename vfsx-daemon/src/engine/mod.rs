@@ -76,6 +76,8 @@ pub struct Engine {
 impl Engine {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir)?;
+        let names: Vec<_> = config.shares.iter().map(|share| share.name.as_str()).collect();
+        state_dir.prepare(&names)?;
         let (boot, lost_since) = Boot::look(&config.state_dir).map_err(StartError::Boot)?;
         let mut shares = Vec::new();
         for share in &config.shares {

@@ -1,6 +1,6 @@
 //! The state directory, owned by one vfsxd.
 
-use crate::intake::Left;
+use crate::intake::{Left, prepare_spool};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -60,6 +60,15 @@ impl StateDir {
             standing: beside.join("gaps"),
             spool: self.path.join("spool"),
         }
+    }
+
+    /// Makes the directories that modules write to, and removes those of shares that are gone.
+    pub fn prepare(&self, shares: &[&str]) -> Result<(), StateDirError> {
+        let spool = self.path.join("spool");
+        prepare_spool(&spool, shares).map_err(|source| StateDirError::Io {
+            path: spool.display().to_string(),
+            source,
+        })
     }
 
     /// The directory of a share, made where it is missing.

@@ -129,8 +129,18 @@ fn is_being_written(entry: &fs::DirEntry) -> bool {
     unfinished && age.is_ok_and(|age| age < WRITTEN_WITHIN)
 }
 
+/// What a session may have begun to write.
+pub(super) fn unfinished(directory: &Path, share: &str, session: Session) -> Vec<PathBuf> {
+    let name = format!("{}.{UNFINISHED}", hex::encode(session.0));
+    let directories = directories(directory, share).unwrap_or_default();
+    directories
+        .into_iter()
+        .map(|directory| directory.join(&name))
+        .collect()
+}
+
 /// Samba does not tell share names apart by case.
-fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
+pub(super) fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(gaps) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -276,7 +286,9 @@ mod tests {
         let most = MAX_BYTES as usize;
         let reason = |text: &str| {
             fs::write(directory.join("aa"), text).expect("writes");
-            read(scratch.path(), scratch.path(), "data").expect("reads")[0].gap.reason
+            read(scratch.path(), scratch.path(), "data").expect("reads")[0]
+                .gap
+                .reason
         };
         assert_eq!(reason(&format!("{line:most$}")), GapReason::RingFull);
         assert_eq!(reason(&format!("{line:0$}", most + 1)), GapReason::Unknown);
@@ -296,7 +308,11 @@ mod tests {
         .expect("writes");
         let process = fs::File::open(live.join("aa")).expect("opens");
         process.try_lock().expect("locks");
-        assert!(read(scratch.path(), scratch.path(), "data").expect("reads").is_empty());
+        assert!(
+            read(scratch.path(), scratch.path(), "data")
+                .expect("reads")
+                .is_empty()
+        );
         drop(process);
         let found = read(scratch.path(), scratch.path(), "data").expect("reads");
         assert_eq!(found.len(), 1);

@@ -54,6 +54,8 @@ pub struct ShareIntake {
     pub(super) copy_changes: AtomicU64,
     /// One `tend` at a time, or a flag would be noted twice.
     pub(super) tending: Mutex<Undecided>,
+    /// One spool file at a time: two connections of a session, and a tending, may want the same.
+    pub(super) spooling: Mutex<()>,
 }
 
 pub(super) struct State {
@@ -112,6 +114,18 @@ pub(super) struct Registration {
     pub(super) copy: Option<watch::Receiver<bool>>,
 }
 
+impl Registration {
+    /// Of a connection whose session has another one.
+    fn ended(copy: Option<watch::Receiver<bool>>) -> Self {
+        Self {
+            acknowledged: watch::channel(0).1,
+            ask: mpsc::channel(1).1,
+            committed: watch::channel(0).1,
+            copy,
+        }
+    }
+}
+
 /// What a connection says of its session.
 pub(super) struct Arrival {
     pub(super) durability: Durability,
@@ -150,6 +164,7 @@ impl ShareIntake {
             copy: watch::channel(false).0,
             copy_changes: AtomicU64::new(0),
             tending: Mutex::default(),
+            spooling: Mutex::default(),
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
                 awaited,
@@ -232,7 +247,8 @@ impl ShareIntake {
         self.raise(&mut self.lock(), PendingGap { since_ns, reason });
     }
 
-    /// A connection says which session it is. An older connection of the session is closed.
+    /// A connection says which session it is. An older connection of the session is closed; so is this one, when it was the older, and it took
+    /// longer to take in what the session had spooled.
     pub(super) fn register(&self, session: Session, id: u64, arrival: Arrival) -> Registration {
         let Arrival {
             durability,
@@ -242,6 +258,9 @@ impl ShareIntake {
         let with_ring = memory.as_ref().is_some_and(|memory| memory.has_ring());
         let copy = with_ring.then(|| self.told_copy());
         let mut state = self.lock();
+        if state.connections.get(&session).is_some_and(|newer| newer.id > id) {
+            return Registration::ended(copy);
+        }
         state.awaited.remove(&session);
         state.kept.remove(&session);
         state.ended.remove(&session);

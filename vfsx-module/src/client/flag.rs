@@ -97,10 +97,7 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
 /// The socket's directory is for whoever may connect.
 fn make_runtime_directory(path: &Path) -> io::Result<()> {
     if let Some(beside) = path.ancestors().nth(3) {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(beside)?;
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(beside)?;
     }
     make_directory(path)
 }
