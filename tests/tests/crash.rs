@@ -1,6 +1,7 @@
 //! Something is killed in the middle of a copy: nothing is lost, nothing is scanned again.
 
 use anyhow::{Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
@@ -65,18 +66,131 @@ fn a_client_that_leaves_while_vfsxd_is_down_costs_neither_a_gap_nor_a_scan() {
             session.random_writes(open, 20, 4096, 1 << 20, 2)?;
             session.put("new", b"nobody is listening")?;
             drop(session);
-            let spool = lab.dir().join("vfsxd/spool/data");
-            let spooled = || std::fs::read_dir(&spool).is_ok_and(|mut files| files.next().is_some());
-            wait::until(
-                "a spool file",
-                READY_LIMIT,
-                || spooled().then_some(()),
-                || lab.smbd.log_tail(),
-            )?;
+            until("a spool file", || spooled(lab) > 0)?;
             lab.vfsxd.start()?;
             lab.settle()?;
-            ensure!(!spooled(), "the spool file is still there");
+            ensure!(spooled(lab) == 0, "the spool file is still there");
             lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+#[test]
+fn a_client_that_comes_and_goes_while_vfsxd_is_down_costs_neither_a_gap_nor_a_scan() {
+    with_lab(
+        |_| {},
+        |lab| {
+            lab.settle()?;
+            lab.vfsxd.stop()?;
+            let mut session = Session::connect(lab, "data")?;
+            session.put("new", b"no vfsxd has ever heard of this session")?;
+            drop(session);
+            until("a spool file", || spooled(lab) > 0)?;
+            lab.vfsxd.start()?;
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+/// The least that smb.conf can ask for.
+const SMALL_RING: u64 = 512 << 10;
+
+/// A client makes several times more changes than one session can keep in memory. Long names make long events.
+fn overflow(lab: &TestLab, session: &mut Session, what: &str) -> Result<()> {
+    let mut made = 0;
+    while spooled(lab) < 3 * SMALL_RING {
+        ensure!(made < 10_000, "{} bytes in the spool", spooled(lab));
+        for _ in 0..20 {
+            let name = format!("{what} {made:0200}");
+            let file = session.create(&name, "create")?;
+            session.fill(file, 0, 100, made)?;
+            if made.is_multiple_of(3) {
+                session.rename_open(file, &format!("{name} renamed"), false)?;
+            }
+            session.close(file)?;
+            made += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes in the spool of share `data`.
+fn spooled(lab: &TestLab) -> u64 {
+    let files = fs::read_dir(lab.dir().join("vfsxd/spool/data"));
+    let lengths = files.into_iter().flatten().flatten();
+    lengths.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+#[test]
+fn more_changes_than_memory_holds_while_vfsxd_is_down_cost_neither_a_gap_nor_a_scan() {
+    with_lab(
+        |options| options.samba.share.push(format!("vfsx:ring size = {SMALL_RING}")),
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            session.put("before", b"vfsxd knows of this session")?;
+            lab.settle()?;
+            lab.vfsxd.stop()?;
+            overflow(lab, &mut session, "stopped")?;
+            lab.vfsxd.start()?;
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")?;
+            until("the spool is empty", || spooled(lab) == 0)?;
+
+            // The file is the next absence's as if there had been none.
+            lab.vfsxd.kill9()?;
+            overflow(lab, &mut session, "killed")?;
+            drop(session);
+            until("the client's process ends", || {
+                lab.smbd.children("smbd").is_empty()
+            })?;
+            lab.vfsxd.start()?;
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")?;
+            ensure!(spooled(lab) == 0, "the spool file is still there");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn an_smbd_process_killed_with_changes_on_disk_and_in_memory_is_a_gap_that_heals() {
+    with_lab(
+        |options| {
+            options.samba.share.push(format!("vfsx:ring size = {SMALL_RING}"));
+            options.reconcile = Some("after_gap = \"1s\"".into());
+        },
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            lab.settle()?;
+            lab.vfsxd.stop()?;
+            overflow(lab, &mut session, "file")?;
+            // Not smbd as a whole: its children end by themselves, if there is time, when their parent is gone.
+            let [process] = lab.smbd.children("smbd")[..] else {
+                bail!("not one client");
+            };
+            kill(process, Signal::SIGKILL)?;
+            until("the client's process ends", || {
+                lab.smbd.children("smbd").is_empty()
+            })?;
+            drop(session);
+            lab.vfsxd.start()?;
+            let last_gap = || {
+                let status = lab.status().ok()?;
+                let closed = status
+                    .pointer("/reconcile/last_gap")
+                    .is_some_and(Value::is_object);
+                (closed && status.get("gap") == Some(&Value::Null)).then_some(())
+            };
+            wait::until("a gap that has been closed", READY_LIMIT, last_gap, || {
+                format!("{:?}", lab.status())
+            })?;
+            lab.settle()?;
+            ensure!(spooled(lab) == 0, "the spool file is still there");
             lab.check_replica("site1")
         },
     );

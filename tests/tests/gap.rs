@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[test]
 fn clients_work_on_without_vfsxd_and_a_sync_closes_the_gap() {
     with_lab(
-        |_| {},
+        |options| options.samba.share.push("vfsx:spool = no".into()),
         |lab| {
             lab.source_tree(300, 10)?.copy_in(lab, "data")?;
             lab.settle()?;

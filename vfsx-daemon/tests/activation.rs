@@ -120,6 +120,7 @@ fn greet(scratch: &Scratch) -> UnixStream {
         durability: Durability::Noted,
         exclude: Exclude::default(),
         ring: None,
+        spooled: 0,
     };
     vfsx_proto::encode(&ToDaemon::Hello(hello), &mut bytes).expect("is short");
     stream.write_all(&bytes).expect("there is room");

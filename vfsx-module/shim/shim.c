@@ -5,6 +5,12 @@
 #include "lib/util/tevent_unix.h"
 #include "lib/util/tevent_ntstatus.h"
 
+/* The keeper's thread keeps root's rights while smbd's main thread takes those of a client: without this, a change would be one of all
+ * threads, and wait for one that hangs. */
+#if !defined(HAVE_LINUX_THREAD_CREDENTIALS) && !defined(USE_LINUX_THREAD_CREDENTIALS)
+#error "this Samba does not give each thread credentials of its own"
+#endif
+
 /* Defined in Rust. */
 extern void vfsx_rs_socket_ready(uint64_t key, bool readable, bool writable);
 extern void vfsx_rs_timer(uint64_t key);

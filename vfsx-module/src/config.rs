@@ -9,6 +9,8 @@ pub const DEFAULT_SOCKET: &str = "/run/vfsx/vfsxd.sock";
 pub const DEFAULT_STATE: &str = "/var/lib/vfsx";
 /// Enough for some 200,000 events, many minutes of a busy client while vfsxd is restarted.
 pub const DEFAULT_RING: usize = 16 * 1024 * 1024;
+/// Some hours of a busy client while vfsxd is away. What is longer is no faster taken in than the share is compared.
+pub const DEFAULT_SPOOL_MAX: u64 = 256 * 1024 * 1024;
 /// A single event may be as large as a frame.
 pub const MIN_RING: usize = 512 * 1024;
 
@@ -32,12 +34,15 @@ pub const MAX_WAIT_LIMIT: Duration = Duration::from_secs(20);
 /// Read once at tree connect: smbd frees its own copies when it reads `smb.conf` again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `vfsx:socket`: where vfsxd listens.
+    /// `vfsx:socket`: where vfsxd listens. Beside it, `gaps/SHARE/live/` takes the flags of events that are in memory alone.
     pub socket: PathBuf,
     /// `vfsx:state`: below it, `gaps/SHARE/` takes the flags of lost events.
     pub state: PathBuf,
-    /// `vfsx:spool`: events of a session that ends while vfsxd is away go to `spool/SHARE/` below the state directory.
+    /// `vfsx:spool`: events that have no room in memory while vfsxd is away, and those of a session that ends, go to `spool/SHARE/` below
+    /// the state directory.
     pub spool: bool,
+    /// `vfsx:spool max`: bytes of them that a session may leave there.
+    pub spool_max: u64,
     /// `vfsx:ring size`: bytes of unacknowledged events kept for a vfsxd that is away. Memory is taken as it fills.
     pub ring: usize,
     /// `vfsx:mode`: what vfsxd is told of written content.
@@ -58,6 +63,7 @@ impl Default for Config {
             socket: DEFAULT_SOCKET.into(),
             state: DEFAULT_STATE.into(),
             spool: true,
+            spool_max: DEFAULT_SPOOL_MAX,
             ring: DEFAULT_RING,
             mode: Mode::Map,
             data_ring: DEFAULT_DATA_RING,

@@ -243,6 +243,50 @@ pub fn random() -> io::Result<[u8; 16]> {
     }
 }
 
+/// Of a file system, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Space {
+    pub size: u64,
+    /// For users other than root.
+    pub free: u64,
+}
+
+/// Of the file system that the file is on.
+pub fn space(file: &impl AsRawFd) -> io::Result<Space> {
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `stat` is writable and of the type the call fills.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zeroes is a valid value, and the call succeeded.
+    let stat = unsafe { stat.assume_init() };
+    Ok(Space {
+        size: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// Threads that `work` starts take no signals: those are for smbd's own.
+pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both are writable; the first is filled before it is read, the second by the call. Cannot fail with these arguments.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let result = work();
+    // SAFETY: filled above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    result
+}
+
+/// smbd's own thread, which alone may call it.
+pub fn is_main_thread() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
 pub fn effective_uid() -> u32 {
     // SAFETY: cannot fail.
     unsafe { libc::geteuid() }

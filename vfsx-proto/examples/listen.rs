@@ -49,8 +49,8 @@ fn serve(mut connection: UnixStream, acknowledge: bool) -> Result<(), AnyError> 
 
 fn answer(message: &ToDaemon, acknowledge: bool) -> Option<ToModule> {
     match message {
-        ToDaemon::Hello(_) => Some(ToModule::Welcome(Welcome {
-            acknowledged: 0,
+        ToDaemon::Hello(hello) => Some(ToModule::Welcome(Welcome {
+            acknowledged: hello.spooled,
             memory: false,
         })),
         ToDaemon::Events(events) if acknowledge => events.last().map(|event| ToModule::Ack {

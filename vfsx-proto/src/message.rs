@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of a connection in each direction, followed by [`PROTOCOL_VERSION`] in little-endian, before any frame.
 pub const MAGIC: [u8; 4] = *b"VFSX";
 /// Raised with every change of an encoding. Both ends must have the same one.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 6;
 
@@ -58,6 +58,9 @@ pub struct Hello {
     /// Of the memory whose descriptor comes with this connection's first bytes ([`crate::ring`]): bytes of its ring of written data, 0 when
     /// the session tells ranges only. `None`: no memory comes.
     pub ring: Option<u64>,
+    /// Up to this one events are in the session's spool file alone, and are to be taken in from there before the `Welcome`, which acknowledges
+    /// them; 0: none is there.
+    pub spooled: u64,
 }
 
 /// Names that are not replicated, as the share's configuration says when the tree connect begins.

@@ -63,9 +63,9 @@ fn check_event(event: Event, bytes: &str) {
 
 #[test]
 fn preamble_bytes() {
-    assert_eq!(preamble(), *b"VFSX\x04\x00");
-    assert_eq!(check_preamble(b"VFSX\x04\x00"), Ok(()));
-    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x03\x00", 3), (b"VFSX\x00\x02", 512)] {
+    assert_eq!(preamble(), *b"VFSX\x05\x00");
+    assert_eq!(check_preamble(b"VFSX\x05\x00"), Ok(()));
+    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x04\x00", 4), (b"VFSX\x00\x02", 512)] {
         assert_eq!(check_preamble(version), Err(PreambleError::Version { peer }));
     }
     assert_eq!(check_preamble(b"HTTP/1"), Err(PreambleError::NotVfsx));
@@ -91,11 +91,12 @@ fn messages_of_the_module() {
                 read_ns: -2,
             },
             ring: Some(128),
+            spooled: 300,
         };
         check(
             &ToDaemon::Hello(hello),
             &format!(
-                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03 018001",
+                "00 {} 0464617461 ac02 04342e3137 03302e31 {byte} 032f2a2f 01 03 018001 ac02",
                 "ee".repeat(16)
             ),
         );

@@ -186,10 +186,10 @@ fn message() -> impl Strategy<Value = ToDaemon> {
             ".*",
             durability(),
             exclude(),
-            any::<Option<u64>>()
+            any::<(Option<u64>, u64)>()
         )
             .prop_map(
-                |(session, share, pid, samba, module, durability, exclude, ring)| {
+                |(session, share, pid, samba, module, durability, exclude, (ring, spooled))| {
                     ToDaemon::Hello(Hello {
                         session: SessionId(session),
                         share,
@@ -199,6 +199,7 @@ fn message() -> impl Strategy<Value = ToDaemon> {
                         durability,
                         exclude,
                         ring,
+                        spooled,
                     })
                 }
             ),

@@ -14,6 +14,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         durability: Durability::Noted,
         exclude: Exclude::default(),
         ring: None,
+        spooled: 0,
     };
     vfsx_daemon::fuzzing::intake::seeds(hello, super::socket::events())
 }

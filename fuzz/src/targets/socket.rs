@@ -89,6 +89,7 @@ fn to_daemon() -> Vec<ToDaemon> {
             read_ns: 5,
         },
         ring: Some(1 << 20),
+        spooled: 300,
     };
     let events = events().into_iter().zip(1..).map(|(event, sequence)| Stamped {
         sequence,

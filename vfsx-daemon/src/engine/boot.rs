@@ -1,14 +1,19 @@
-//! Whether the machine has stopped under a running vfsxd. What clients had changed in the last moments before may then be
-//! neither in the journal nor on disk, and what was read from the share may be newer than what is there.
+//! Whether the machine has stopped while nobody could know of all that clients had changed.
 //!
-//! A file says on which boot of the machine vfsxd runs, from a start to a clean stop.
+//! Under a running vfsxd: what they changed in the last moments before may then be neither in the journal nor on disk, and what was read
+//! from the share may be newer than what is there. Under one that was stopped: sessions that were killed meanwhile have left word of that
+//! beside the socket only, in memory, which a boot empties.
+//!
+//! A file says on which boot of the machine vfsxd runs, or ran last. Only when the machine itself goes down is it removed: smbd has ended
+//! by then (it is ordered after vfsxd), and nothing changes any more.
 
 use rustix::fs::syncfs;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// How often it is noted that the shares have changed.
 pub(super) const NOTE_EVERY: Duration = Duration::from_secs(30);
@@ -16,12 +21,18 @@ pub(super) const NOTE_EVERY: Duration = Duration::from_secs(30);
 /// system's own journal is written).
 const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// What the service manager says of itself takes milliseconds.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+const ASK_STEP: Duration = Duration::from_millis(10);
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     boot: String,
     /// When the shares were last known to change, nanoseconds since the epoch.
     changed_ns: i64,
+    /// vfsxd was stopped then, with all that it knew of the shares on their disks.
+    #[serde(default)]
+    stopped: bool,
 }
 
 pub(super) struct Boot {
@@ -30,7 +41,7 @@ pub(super) struct Boot {
 }
 
 impl Boot {
-    /// Gives the time from which on changes may be lost, when the machine has stopped under the last run; 0: nobody knows. The file
+    /// Gives the time from which on changes may be lost, when the machine has stopped since the last start; 0: nobody knows. The file
     /// is left as it is: whoever was told and ends is told again.
     pub(super) fn look(state_dir: &Path) -> io::Result<(Self, Option<i64>)> {
         let boot = Self {
@@ -50,27 +61,40 @@ impl Boot {
         let Ok(mark) = serde_json::from_slice::<Mark>(text) else {
             return Some(0);
         };
-        let written_within = WRITTEN_WITHIN.as_nanos() as i64;
-        (mark.boot != self.id).then(|| mark.changed_ns.saturating_sub(written_within).max(0))
+        let not_written = match mark.stopped {
+            true => Duration::ZERO,
+            false => WRITTEN_WITHIN,
+        };
+        let not_written = not_written.as_nanos() as i64;
+        (mark.boot != self.id).then(|| mark.changed_ns.saturating_sub(not_written).max(0))
     }
 
     /// vfsxd runs, and the shares have changed by `now_ns`. Durable.
     pub(super) fn note(&self, now_ns: i64) -> io::Result<()> {
+        self.write(now_ns, false)
+    }
+
+    /// vfsxd stops at `now_ns` with all that it knows of the shares on their disks; `for_good`: so does the machine, and nobody changes
+    /// anything meanwhile. Durable.
+    pub(super) fn end(&self, now_ns: i64, for_good: bool) -> io::Result<()> {
+        if !for_good {
+            return self.write(now_ns, true);
+        }
+        fs::remove_file(&self.path)?;
+        self.sync_directory()
+    }
+
+    fn write(&self, changed_ns: i64, stopped: bool) -> io::Result<()> {
         let mark = Mark {
             boot: self.id.clone(),
-            changed_ns: now_ns,
+            changed_ns,
+            stopped,
         };
         let temporary = self.path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
         file.write_all(&serde_json::to_vec(&mark)?)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
-        self.sync_directory()
-    }
-
-    /// vfsxd has stopped with all that it knew of the shares on their disks. Durable.
-    pub(super) fn end(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)?;
         self.sync_directory()
     }
 
@@ -82,6 +106,34 @@ impl Boot {
 /// Brings everything that was written on the directory's file system to the disk.
 pub(super) fn write_back(directory: &Path) -> io::Result<()> {
     Ok(syncfs(File::open(directory)?)?)
+}
+
+/// Whether the machine goes down, as far as systemd knows: without it nobody does.
+pub(super) fn machine_goes_down() -> bool {
+    says("systemctl", &["is-system-running"]) == Some("stopping".to_owned())
+}
+
+/// The first word that a program says in time.
+fn says(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let until = Instant::now() + ASKED_WITHIN;
+    while let Ok(None) = child.try_wait() {
+        if Instant::now() >= until {
+            // One that cannot be killed is left to the system.
+            let _ = child.kill();
+            return None;
+        }
+        std::thread::sleep(ASK_STEP);
+    }
+    let mut said = String::new();
+    child.stdout.take()?.read_to_string(&mut said).ok()?;
+    said.split_whitespace().next().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -101,8 +153,44 @@ mod tests {
         let (boot, _) = Boot::look(scratch.path()).expect("reads");
         boot.note(NOTED).expect("writes");
         assert_eq!(since(scratch.path()), None, "killed");
-        boot.end().expect("removes");
+        boot.end(NOTED, false).expect("writes");
         assert_eq!(since(scratch.path()), None, "stopped");
+        boot.end(NOTED, true).expect("removes");
+        assert_eq!(since(scratch.path()), None, "stopped with the machine");
+    }
+
+    /// Sessions that were killed after the stop have left no trace that outlives a boot.
+    #[test]
+    fn a_machine_that_stopped_after_a_clean_stop_leaves_what_came_after_it_in_doubt() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let (mut boot, _) = Boot::look(scratch.path()).expect("reads");
+        boot.id = "another".to_owned();
+        boot.note(NOTED - 1).expect("writes");
+        boot.end(NOTED, false).expect("writes");
+        assert_eq!(since(scratch.path()), Some(NOTED), "the rest was on the disk");
+        boot.end(NOTED, true).expect("removes");
+        assert_eq!(since(scratch.path()), None, "the machine was shut down");
+    }
+
+    #[test]
+    fn the_mark_of_a_release_that_did_not_know_of_stops_is_that_of_a_running_vfsxd() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let mark = format!(r#"{{"boot":"another","changed_ns":{NOTED}}}"#);
+        fs::write(scratch.path().join("boot"), mark).expect("writes");
+        assert_eq!(
+            since(scratch.path()),
+            Some(NOTED - WRITTEN_WITHIN.as_nanos() as i64)
+        );
+    }
+
+    #[test]
+    fn a_program_is_asked_for_its_first_word_and_not_waited_for() {
+        assert_eq!(says("echo", &["stopping", "now"]), Some("stopping".to_owned()));
+        assert_eq!(says("false", &[]), None);
+        assert_eq!(says("/nonexistent", &[]), None);
+        let asked = Instant::now();
+        assert_eq!(says("sleep", &["60"]), None);
+        assert!(asked.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

@@ -78,6 +78,8 @@ impl Engine {
     /// `handed_over`: what the service manager listens on for modules, if it does ([`crate::intake::handed_over`]).
     pub async fn start(config: &Config, handed_over: Option<UnixListener>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir)?;
+        let names: Vec<_> = config.shares.iter().map(|share| share.name.as_str()).collect();
+        state_dir.prepare(&names)?;
         let (boot, lost_since) = Boot::look(&config.state_dir).map_err(StartError::Boot)?;
         let mut shares = Vec::new();
         for share in &config.shares {
@@ -131,10 +133,7 @@ impl Engine {
     /// Finishes what is under way and ends. What modules have not had acknowledged stays with them.
     pub async fn stop(mut self) {
         // What clients change from now on is up to the modules, and may be lost with the machine.
-        let quiet = self
-            .shares
-            .iter()
-            .all(|share| share.intake().sessions() == (0, 0));
+        let quiet = self.shares.iter().all(|share| share.intake().is_quiet());
         self.intake.stop().await;
         self.upkeep.shutdown().await;
         for share in &self.shares {
@@ -179,9 +178,12 @@ async fn write_back(shares: Vec<Arc<ShareEngine>>, boot: Arc<Boot>) {
     let (tell, told) = tokio::sync::oneshot::channel();
     // A thread of its own: the process does not wait for it at its end.
     std::thread::spawn(move || {
+        // Before anything is written: what a client changes meanwhile comes after it.
+        let stopped_ns = now_ns();
         let written = shares.iter().try_for_each(|share| share.write_back());
+        let ended = written.and_then(|()| boot.end(stopped_ns, boot::machine_goes_down()));
         // Nobody listens any more when it has taken too long.
-        let _ = tell.send(written.and_then(|()| boot.end()));
+        let _ = tell.send(ended);
     });
     let why = match tokio::time::timeout(WRITE_BACK_WITHIN, told).await {
         Ok(Ok(Ok(()))) => return,

@@ -75,7 +75,8 @@ impl ShareEngine {
         let sync = SyncThread::start(&journal).map_err(fail("cannot start a thread"))?;
         let earlier = journal.status().head;
         let data = share.mode == Mode::Copy;
-        let intake = ShareIntake::new(name, journal.clone(), &directory, state_dir.left(), data)
+        let left = state_dir.left(&config.socket);
+        let intake = ShareIntake::new(name, journal.clone(), &directory, left, data)
             .map_err(fail("cannot open the reserve for gaps"))?;
         note_backlog(&intake, applied);
         let pauses = Pauses::open(&directory).map_err(fail("cannot read which sites are paused"))?;

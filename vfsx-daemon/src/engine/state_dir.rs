@@ -1,6 +1,6 @@
 //! The state directory, owned by one vfsxd.
 
-use crate::intake::Left;
+use crate::intake::{Left, prepare_spool};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -51,12 +51,24 @@ impl StateDir {
         })
     }
 
-    /// Where modules leave files for vfsxd.
-    pub fn left(&self) -> Left {
+    /// Where modules leave files for a vfsxd that listens at `socket`.
+    pub fn left(&self, socket: &Path) -> Left {
+        let beside = socket.parent().unwrap_or(Path::new("/"));
         Left {
             gaps: self.path.join("gaps"),
+            // Not on a disk: a module's main thread writes them.
+            standing: beside.join("gaps"),
             spool: self.path.join("spool"),
         }
+    }
+
+    /// Makes the directories that modules write to, and removes those of shares that are gone.
+    pub fn prepare(&self, shares: &[&str]) -> Result<(), StateDirError> {
+        let spool = self.path.join("spool");
+        prepare_spool(&spool, shares).map_err(|source| StateDirError::Io {
+            path: spool.display().to_string(),
+            source,
+        })
     }
 
     /// The directory of a share, made where it is missing.

@@ -295,7 +295,10 @@ async fn a_stop_of_the_machine_is_a_gap_and_a_clean_stop_is_none() {
     other_boot();
     fixture = fixture.kill_and_restart().await;
     let gap = fixture.report().await.gap.expect("the machine has stopped");
-    assert_eq!(gap.reason, "the machine stopped while vfsxd was running");
+    assert_eq!(
+        gap.reason,
+        "the machine stopped, and not all that was changed before is known"
+    );
     assert_ne!(gap.since, "unknown");
     // The gap is noted; this boot is no other one any more.
     fixture = fixture.kill_and_restart().await;
@@ -304,12 +307,30 @@ async fn a_stop_of_the_machine_is_a_gap_and_a_clean_stop_is_none() {
     fixture.until(|report| report.sessions.awaited == 0).await;
     let Fixture { directory, engine } = fixture;
     engine.stop().await;
-    assert!(!directory.path().join("state/boot").exists(), "a clean stop");
     let engine = Engine::start(&load(directory.path()), None)
         .await
         .expect("starts");
-    let fixture = Fixture { directory, engine };
-    assert_eq!(fixture.report().await.gap, None);
+    fixture = Fixture { directory, engine };
+    assert_eq!(fixture.report().await.gap, None, "a clean stop");
+    let Fixture { directory, engine } = fixture;
+    let before = jiff::Timestamp::now();
+    engine.stop().await;
+    other_boot();
+    let engine = Engine::start(&load(directory.path()), None)
+        .await
+        .expect("starts");
+    fixture = Fixture { directory, engine };
+    let gap = fixture
+        .report()
+        .await
+        .gap
+        .expect("who was killed after the stop left no word");
+    assert_eq!(
+        gap.reason,
+        "the machine stopped, and not all that was changed before is known"
+    );
+    let since: jiff::Timestamp = gap.since.parse().expect("a time");
+    assert!(since >= before, "{since} < {before}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use crate::journal::{Body, Session};
 use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -19,6 +19,10 @@ use vfsx_proto::{Durability, FrameError, Hello, PreambleError, Refusal, ToDaemon
 
 /// A module says who it is as soon as it is connected.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// A spool file is taken in for so long before it is looked whether the module is still there.
+const SPOOL_TURN: Duration = Duration::from_secs(1);
+/// Until it is tried again.
+const SPOOL_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -38,6 +42,10 @@ pub(super) enum ConnectionError {
     SecondHello,
     #[error("refused: {0}")]
     Refused(String),
+    #[error("the peer closed the connection before it was welcomed")]
+    Closed,
+    #[error("taking in a spool file panicked")]
+    Panicked,
 }
 
 impl ConnectionError {
@@ -70,9 +78,8 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     let uid = stream.peer_cred().map(|c| c.uid());
     let (read, write) = stream.into_split();
     let mut reader = Reader::new(read);
-    let greeted = tokio::time::timeout(HELLO_WITHIN, greet(&mut reader, write, &door, uid, id)).await;
-    let (share, greeted, writer) = match greeted.unwrap_or(Err(ConnectionError::Silent)) {
-        Ok(greeted) => greeted,
+    let (share, greeted, writer) = match welcome(&mut reader, write, &door, uid, id).await {
+        Ok(welcomed) => welcomed,
         Err(error) => {
             tracing::debug!(%error, "a connection was not taken");
             return;
@@ -99,14 +106,63 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     }
 }
 
-/// Preamble, hello, and the session's registration, with nothing to wait for after it: whoever is registered is closed.
-async fn greet(
+/// Greeting, what is in the session's spool file, and its registration, with nothing to wait for after it: whoever is registered is closed.
+async fn welcome(
     reader: &mut Reader,
     mut write: OwnedWriteHalf,
     door: &Door,
     uid: io::Result<u32>,
     id: u64,
 ) -> Result<(Arc<ShareIntake>, Greeted, Writer), ConnectionError> {
+    let greeting = tokio::time::timeout(HELLO_WITHIN, greet(reader, &mut write, door, uid));
+    let (share, hello) = greeting.await.unwrap_or(Err(ConnectionError::Silent))?;
+    let spooled = hello.spooled;
+    if spooled > 0 {
+        take_spooled(reader, &share, &hello).await?;
+    }
+    let (greeted, registration) = register(&share, hello, reader.descriptor(), id);
+    let writer = Writer {
+        write,
+        registration,
+        acks: Acks::new(greeted.rests, 0),
+        waits: Arc::default(),
+        spooled,
+        memory: greeted.memory.is_some(),
+    };
+    Ok((share, greeted, writer))
+}
+
+/// Until it is in the journal, or the module does not wait for that any more.
+async fn take_spooled(
+    reader: &mut Reader,
+    share: &Arc<ShareIntake>,
+    hello: &Hello,
+) -> Result<(), ConnectionError> {
+    loop {
+        let (taker, hello) = (Arc::clone(share), hello.clone());
+        let until = Instant::now() + SPOOL_TURN;
+        let taken = tokio::task::spawn_blocking(move || taker.take_spool_of(&hello, until)).await;
+        let taken = taken.map_err(|_| ConnectionError::Panicked)?;
+        let pause = if taken { Duration::ZERO } else { SPOOL_PAUSE };
+        // It has nothing to say before it is welcomed.
+        if let Ok(filled) = tokio::time::timeout(pause, reader.fill()).await
+            && !filled?
+        {
+            return Err(ConnectionError::Closed);
+        }
+        if taken {
+            return Ok(());
+        }
+    }
+}
+
+/// Preamble and hello.
+async fn greet(
+    reader: &mut Reader,
+    write: &mut OwnedWriteHalf,
+    door: &Door,
+    uid: io::Result<u32>,
+) -> Result<(Arc<ShareIntake>, Hello), ConnectionError> {
     write.write_all(&vfsx_proto::preamble()).await?;
     let peer = reader.preamble().await?;
     let uid = uid?;
@@ -115,7 +171,7 @@ async fn greet(
             uid,
             "a process without permission connected to the module's socket"
         );
-        return Err(refuse(&mut write, Refusal::NotAllowed { uid }).await);
+        return Err(refuse(write, Refusal::NotAllowed { uid }).await);
     }
     vfsx_proto::check_preamble(&peer).inspect_err(|error| {
         tracing::error!(%error, "a connection on the module's socket is refused");
@@ -135,19 +191,9 @@ async fn greet(
                 "smbd has vfsx on a share that is not configured"
             );
         }
-        return Err(refuse(&mut write, Refusal::UnknownShare { share: hello.share }).await);
+        return Err(refuse(write, Refusal::UnknownShare { share: hello.share }).await);
     };
-    let (greeted, registration) = register(share, hello, reader.descriptor(), id);
-    let memory = greeted.memory.is_some();
-    let rests = greeted.rests;
-    let writer = Writer {
-        write,
-        acks: Acks::new(rests, 0),
-        waits: Arc::default(),
-        registration,
-        memory,
-    };
-    Ok((Arc::clone(share), greeted, writer))
+    Ok((Arc::clone(share), hello))
 }
 
 fn register(
@@ -241,6 +287,8 @@ struct Writer {
     acks: Acks,
     /// The module waits for acknowledgements.
     waits: Arc<Notify>,
+    /// All that was in the session's spool file up to here is in the journal, or a gap is.
+    spooled: u64,
     /// The session's memory is read.
     memory: bool,
 }
@@ -257,6 +305,7 @@ impl Writer {
 
     async fn tell(&mut self) -> Result<(), ConnectionError> {
         let acknowledged = *self.registration.acknowledged.borrow_and_update();
+        let acknowledged = acknowledged.max(self.spooled);
         let memory = self.memory;
         let welcome = Welcome { acknowledged, memory };
         send(&mut self.write, &ToModule::Welcome(welcome)).await?;

@@ -2,8 +2,8 @@
 //!
 //! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..,"last":..}`. With `last` nothing is
 //! lost if the session's events up to that one are in the journal after all: the acknowledgement was late. The same in
-//! `<state_dir>/gaps/<share>/live/<session>` is a standing flag: changes in the memory of a process that holds a lock on the file. Once
-//! the lock is gone, the process was killed and they are lost.
+//! `gaps/<share>/live/<session>` beside the socket is a standing flag: changes in the memory of a process that holds a lock on the file.
+//! Once the lock is gone, the process was killed and they are lost.
 
 use super::pending_gap::PendingGap;
 use crate::journal::{GapReason, Session};
@@ -40,13 +40,13 @@ pub(super) struct Flag {
     pub(super) unless: Option<(Session, u64)>,
 }
 
-/// The flags of a share.
-pub(super) fn read(gaps: &Path, share: &str) -> io::Result<Vec<Flag>> {
+/// The flags of a share: those of sessions that are over, and the standing ones of processes that are.
+pub(super) fn read(gaps: &Path, standing: &Path, share: &str) -> io::Result<Vec<Flag>> {
     let mut found = Vec::new();
     for path in session_files(gaps, share)? {
         take(path, &mut found)?;
     }
-    for directory in directories(gaps, share)? {
+    for directory in directories(standing, share)? {
         for path in orphans(&directory.join(STANDING))? {
             take(path, &mut found)?;
         }
@@ -78,9 +78,9 @@ pub(super) fn session_files(directory: &Path, share: &str) -> io::Result<Vec<Pat
 }
 
 /// Sessions of the share that have a standing flag; `None` for one whose name is none.
-pub(super) fn standing(gaps: &Path, share: &str) -> io::Result<Vec<Option<Session>>> {
+pub(super) fn standing(standing: &Path, share: &str) -> io::Result<Vec<Option<Session>>> {
     let mut found = Vec::new();
-    for directory in directories(gaps, share)? {
+    for directory in directories(standing, share)? {
         let entries = match fs::read_dir(directory.join(STANDING)) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -129,8 +129,18 @@ fn is_being_written(entry: &fs::DirEntry) -> bool {
     unfinished && age.is_ok_and(|age| age < WRITTEN_WITHIN)
 }
 
+/// What a session may have begun to write.
+pub(super) fn unfinished(directory: &Path, share: &str, session: Session) -> Vec<PathBuf> {
+    let name = format!("{}.{UNFINISHED}", hex::encode(session.0));
+    let directories = directories(directory, share).unwrap_or_default();
+    directories
+        .into_iter()
+        .map(|directory| directory.join(&name))
+        .collect()
+}
+
 /// Samba does not tell share names apart by case.
-fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
+pub(super) fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(gaps) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -210,7 +220,7 @@ mod tests {
     fn flags_are_found_whatever_the_case_of_the_share_and_whatever_they_hold() {
         let scratch = tempfile::tempdir().expect("scratch");
         assert!(
-            read(&scratch.path().join("none"), "data")
+            read(&scratch.path().join("none"), scratch.path(), "data")
                 .expect("nothing there")
                 .is_empty()
         );
@@ -225,7 +235,7 @@ mod tests {
         fs::write(directory.join("bb"), "").expect("writes");
         fs::write(directory.join("cc.new"), "half").expect("writes");
         fs::write(scratch.path().join("other/dd"), "").expect("writes");
-        let mut found = read(scratch.path(), "data").expect("reads");
+        let mut found = read(scratch.path(), scratch.path(), "data").expect("reads");
         found.sort_by_key(|flag| flag.path.clone());
         assert_eq!(found.len(), 2);
         assert_eq!(
@@ -250,7 +260,7 @@ mod tests {
             .set_modified(std::time::SystemTime::now() - WRITTEN_WITHIN * 2)
             .expect("sets");
         assert_eq!(
-            read(scratch.path(), "data").expect("reads").len(),
+            read(scratch.path(), scratch.path(), "data").expect("reads").len(),
             3,
             "one left behind is a gap too"
         );
@@ -263,7 +273,7 @@ mod tests {
         fs::create_dir(&directory).expect("makes");
         let line = r#"{"since_ns":7,"reason":"DaemonAbsent","pid":3,"last":9}"#;
         fs::write(directory.join("ab".repeat(16)), line).expect("writes");
-        let found = read(scratch.path(), "data").expect("reads");
+        let found = read(scratch.path(), scratch.path(), "data").expect("reads");
         assert_eq!(found[0].unless, Some((Session([0xAB; 16]), 9)));
     }
 
@@ -276,7 +286,9 @@ mod tests {
         let most = MAX_BYTES as usize;
         let reason = |text: &str| {
             fs::write(directory.join("aa"), text).expect("writes");
-            read(scratch.path(), "data").expect("reads")[0].gap.reason
+            read(scratch.path(), scratch.path(), "data").expect("reads")[0]
+                .gap
+                .reason
         };
         assert_eq!(reason(&format!("{line:most$}")), GapReason::RingFull);
         assert_eq!(reason(&format!("{line:0$}", most + 1)), GapReason::Unknown);
@@ -296,9 +308,13 @@ mod tests {
         .expect("writes");
         let process = fs::File::open(live.join("aa")).expect("opens");
         process.try_lock().expect("locks");
-        assert!(read(scratch.path(), "data").expect("reads").is_empty());
+        assert!(
+            read(scratch.path(), scratch.path(), "data")
+                .expect("reads")
+                .is_empty()
+        );
         drop(process);
-        let found = read(scratch.path(), "data").expect("reads");
+        let found = read(scratch.path(), scratch.path(), "data").expect("reads");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].gap.since_ns, 7);
     }

@@ -41,7 +41,8 @@ impl Handshakes {
         }
     }
 
-    /// Returns when all handshakes begun before this call have ended. They have a time limit of their own.
+    /// Returns when all handshakes begun before this call have ended. They have a time limit of their own, but for one whose session has
+    /// a spool file that the journal has no room for.
     pub(super) async fn ended_before_now(&self) {
         let newest = self.lock().next;
         let mut changed = self.changed.subscribe();

@@ -38,6 +38,7 @@ pub use moments::IntakeSessions;
 pub use pending_gap::PendingGap;
 pub use share::{COMES_BACK_WITHIN, Left, ShareIntake, now_ns};
 pub use socket::{BindError, bind};
+pub use spool::prepare_spool;
 
 use connection::Door;
 use handshakes::Handshakes;
@@ -202,6 +203,7 @@ async fn probe(path: &Path) -> io::Result<()> {
         durability: Durability::Noted,
         exclude: Exclude::default(),
         ring: None,
+        spooled: 0,
     };
     vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
     stream.write_all(&hello).await?;

@@ -121,8 +121,8 @@ impl IntakeSessions {
     /// No session has changed anything without being connected. One that could not connect raises a flag before it changes
     /// anything, and lowers it when all it did is in the journal, or in a file that is to be taken in.
     fn heard(&self) -> Result<(), Unsure> {
-        let (gaps, spool, share) = (&self.intake.gaps, &self.intake.spool, &self.intake.name);
-        let standing = flags::standing(gaps, share)?;
+        let (left, share) = (&self.intake.left, &self.intake.name);
+        let standing = flags::standing(&left.standing, share)?;
         let state = self.intake.lock();
         let is_connected =
             |session: &Option<Session>| session.is_some_and(|s| state.connections.contains_key(&s));
@@ -131,7 +131,7 @@ impl IntakeSessions {
         }
         drop(state);
         let is_empty = |directory| Ok::<_, Unsure>(flags::session_files(directory, share)?.is_empty());
-        match is_empty(spool)? && is_empty(gaps)? {
+        match is_empty(&left.spool)? && is_empty(&left.gaps)? {
             true => Ok(()),
             false => Err(Unsure::Unheard),
         }

@@ -29,6 +29,8 @@ const QUESTIONS_MAX: usize = 64;
 pub struct Left {
     /// Flags: changes were lost.
     pub gaps: PathBuf,
+    /// Flags: changes are in the memory of a process, and lost when it is killed.
+    pub standing: PathBuf,
     /// Events that nobody has taken.
     pub spool: PathBuf,
 }
@@ -37,8 +39,7 @@ pub struct Left {
 pub struct ShareIntake {
     pub(super) name: String,
     pub(super) journal: Journal,
-    pub(super) gaps: PathBuf,
-    pub(super) spool: PathBuf,
+    pub(super) left: Left,
     state: Mutex<State>,
     /// Sessions that are expected back.
     pub(super) awaited: watch::Sender<usize>,
@@ -53,6 +54,8 @@ pub struct ShareIntake {
     pub(super) copy_changes: AtomicU64,
     /// One `tend` at a time, or a flag would be noted twice.
     pub(super) tending: Mutex<Undecided>,
+    /// One spool file at a time: two connections of a session, and a tending, may want the same.
+    pub(super) spooling: Mutex<()>,
 }
 
 pub(super) struct State {
@@ -111,6 +114,18 @@ pub(super) struct Registration {
     pub(super) copy: Option<watch::Receiver<bool>>,
 }
 
+impl Registration {
+    /// Of a connection whose session has another one.
+    fn ended(copy: Option<watch::Receiver<bool>>) -> Self {
+        Self {
+            acknowledged: watch::channel(0).1,
+            ask: mpsc::channel(1).1,
+            committed: watch::channel(0).1,
+            copy,
+        }
+    }
+}
+
 /// What a connection says of its session.
 pub(super) struct Arrival {
     pub(super) durability: Durability,
@@ -141,8 +156,7 @@ impl ShareIntake {
             .collect();
         Ok(Arc::new(Self {
             name: name.to_owned(),
-            gaps: left.gaps,
-            spool: left.spool,
+            left,
             awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
             exclude: watch::channel(Exclude::default()).0,
@@ -150,6 +164,7 @@ impl ShareIntake {
             copy: watch::channel(false).0,
             copy_changes: AtomicU64::new(0),
             tending: Mutex::default(),
+            spooling: Mutex::default(),
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
                 awaited,
@@ -232,7 +247,8 @@ impl ShareIntake {
         self.raise(&mut self.lock(), PendingGap { since_ns, reason });
     }
 
-    /// A connection says which session it is. An older connection of the session is closed.
+    /// A connection says which session it is. An older connection of the session is closed; so is this one, when it was the older, and it took
+    /// longer to take in what the session had spooled.
     pub(super) fn register(&self, session: Session, id: u64, arrival: Arrival) -> Registration {
         let Arrival {
             durability,
@@ -242,6 +258,9 @@ impl ShareIntake {
         let with_ring = memory.as_ref().is_some_and(|memory| memory.has_ring());
         let copy = with_ring.then(|| self.told_copy());
         let mut state = self.lock();
+        if state.connections.get(&session).is_some_and(|newer| newer.id > id) {
+            return Registration::ended(copy);
+        }
         state.awaited.remove(&session);
         state.kept.remove(&session);
         state.ended.remove(&session);
@@ -341,12 +360,20 @@ impl ShareIntake {
         memory.has_ring() && memory.is_in_call() || untold && !self.has_left_file(session)
     }
 
+    /// Then that file tells what has become of the rest: a standing flag, too, is looked at once its process has ended.
     fn has_left_file(&self, session: Session) -> bool {
         let left = |directory| {
             let files = flags::session_files(directory, &self.name).unwrap_or_default();
             files.iter().any(|path| flags::session(path) == Some(session))
         };
-        left(&self.spool) || left(&self.gaps)
+        let standing = || flags::standing(&self.left.standing, &self.name).unwrap_or_default();
+        left(&self.left.spool) || left(&self.left.gaps) || standing().contains(&Some(session))
+    }
+
+    /// No session is connected or expected, and none is known to hold changes that nobody has.
+    pub fn is_quiet(&self) -> bool {
+        self.sessions() == (0, 0)
+            && flags::standing(&self.left.standing, &self.name).is_ok_and(|flags| flags.is_empty())
     }
 
     /// A process was killed in the middle of a call: what that had done already, nobody has noted.

@@ -1,24 +1,34 @@
-//! Spool files: the last events of sessions that ended while vfsxd was away.
+//! Spool files: events that sessions could not hand over while vfsxd was away.
 //!
-//! `<state_dir>/spool/<share>/<session>`: preamble, Hello and event frames as on the socket, then a `Sent` with the newest event's
-//! sequence. The events are taken in like those of a connection, so what is in the journal already counts for nothing, and the file is removed
-//! when they are on disk.
+//! `<state_dir>/spool/<share>/<session>`: preamble, Hello and event frames as on the socket, then, of a session that is over, a `Sent` with
+//! the newest event's sequence. The events are taken in like those of a connection, so what is in the journal already counts for nothing.
+//!
+//! A session that goes on holds a lock on its file. It says in its Hello up to which event the file has what it has not, and is welcomed when
+//! that is in the journal, synced; then it removes the file. A file without a lock is that of a session that is over: it is taken in and
+//! removed here, and one without its end is a gap as well: the process was killed, and with it went what it had in memory.
 
 use super::flags;
 use super::share::{ShareIntake, now_ns};
 use crate::journal::{self, Body, GapReason, Session, SessionEnd};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use vfsx_proto::{Decoder, FrameError, Hello, PREAMBLE, PreambleError, Stamped, ToDaemon, check_preamble};
 
-/// Events appended at once.
+/// Events appended at once, and the bytes of the file that they may take.
 const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 * 1024;
 /// All files of one share are taken in this time, or the rest waits for the next second: who asks for a status waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Spooled events are taken in while the journal has less than this part of what it may have: the rest is for events that come by
+/// connections, which cannot wait.
+const ROOM: u64 = 2;
+/// Until the catalog has taken something in, and the journal was trimmed.
+const ROOM_POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 enum SpoolError {
@@ -31,16 +41,40 @@ enum SpoolError {
     Preamble(#[from] PreambleError),
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error("it has something else than events")]
+    NoEvents,
     #[error("its end is missing")]
     Torn,
     #[error("it is not this share's")]
     Foreign,
 }
 
+/// Makes the directories that modules write to: without one, a share is none of this vfsxd's, and they leave no events for it. Removes those
+/// of shares that are gone, once they are empty.
+pub fn prepare_spool(spool: &Path, shares: &[&str]) -> io::Result<()> {
+    for share in shares {
+        if flags::directories(spool, share)?.is_empty() {
+            DirBuilder::new().mode(0o700).create(spool.join(share))?;
+        }
+    }
+    for entry in fs::read_dir(spool)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if shares.iter().any(|share| name.eq_ignore_ascii_case(share)) {
+            continue;
+        }
+        if let Err(error) = fs::remove_dir(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "changes of a share that is not configured are left there");
+        }
+    }
+    Ok(())
+}
+
 impl ShareIntake {
+    /// Of sessions that are over.
     pub(super) fn take_spool(&self) {
         let until = Instant::now() + PATIENCE;
-        let files = match flags::session_files(&self.spool, &self.name) {
+        let files = match flags::session_files(&self.left.spool, &self.name) {
             Ok(files) => files,
             Err(error) => {
                 self.complain(&mut self.lock(), "the spool cannot be read", &error);
@@ -50,7 +84,10 @@ impl ShareIntake {
         for path in files {
             match File::open(&path) {
                 Ok(file) if file.try_lock().is_err() => self.expect_back(&path),
+                // Its session has removed it meanwhile.
+                Ok(file) if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) => {}
                 Ok(file) => self.take_spool_file(&path, &file, until),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a spool file cannot be opened")
                 }
@@ -61,12 +98,57 @@ impl ShareIntake {
         }
     }
 
-    /// The file's process may still write to files. Until it has ended the session counts as one that comes back, so nobody calls
-    /// the share settled.
-    fn expect_back(&self, path: &Path) {
-        let Some(session) = flags::session(path) else {
-            return;
+    /// What the session has in its spool file alone, as its Hello says. False when it is to be tried again: the session is not to be
+    /// welcomed yet. What cannot be read is a gap.
+    pub(super) fn take_spool_of(&self, hello: &Hello, until: Instant) -> bool {
+        let session = Session::from(hello.session);
+        // What ends while another is taken in may be all that there was to do, and remove the file.
+        let _turn = self.spooling.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.journal.acknowledged(session) >= hello.spooled {
+            return true;
+        }
+        self.expect(session);
+        let mut taken = Taken::default();
+        let why = match self.take_up_to(session, hello.spooled, &mut taken, until) {
+            Ok(()) => return true,
+            Err(SpoolError::Journal) => return false,
+            Err(why) => why,
         };
+        let (share, pid) = (&self.name, hello.pid);
+        tracing::error!(share, pid, error = %why, "what smbd has written to its spool file cannot be taken in; a gap is noted");
+        self.raise_gap(taken.newest_ns.unwrap_or_else(now_ns), GapReason::Unknown);
+        self.settle_pending_gap()
+    }
+
+    fn take_up_to(
+        &self,
+        session: Session,
+        up_to: u64,
+        taken: &mut Taken,
+        until: Instant,
+    ) -> Result<(), SpoolError> {
+        let name = hex::encode(session.0);
+        let directories = flags::directories(&self.left.spool, &self.name)?;
+        let mut files = directories.into_iter().map(|directory| directory.join(&name));
+        let path = files.find(|path| path.exists());
+        let file = File::open(path.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)?;
+        taken.newest_ns = modified_ns(&file);
+        self.take_spooled_events(&file, Some(up_to), taken, until)?;
+        match taken.newest >= up_to {
+            true => Ok(()),
+            false => Err(SpoolError::Torn),
+        }
+    }
+
+    /// The file's process may still write to files, or comes back and tells of the file. Until it has ended the session counts as one
+    /// that comes back, so nobody calls the share settled.
+    fn expect_back(&self, path: &Path) {
+        if let Some(session) = flags::session(path) {
+            self.expect(session);
+        }
+    }
+
+    fn expect(&self, session: Session) {
         let mut state = self.lock();
         if !state.connections.contains_key(&session) {
             let back_by = Instant::now() + super::COMES_BACK_WITHIN;
@@ -76,26 +158,29 @@ impl ShareIntake {
     }
 
     fn take_spool_file(&self, path: &Path, file: &File, until: Instant) {
-        let session = match self.take_spooled_events(file, until) {
-            Ok(session) => session,
-            Err(SpoolError::Journal) => return,
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "a spool file cannot be taken in; a gap is noted");
-                // Events of before the file's own time are in it.
-                let modified = file
-                    .metadata()
-                    .map_or(0, |m| m.mtime().saturating_mul(1_000_000_000));
-                self.raise_gap(modified, GapReason::Unknown);
-                if !self.settle_pending_gap() {
-                    return;
-                }
-                None
-            }
+        let _turn = self.spooling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Taken {
+            newest_ns: modified_ns(file),
+            ..Taken::default()
         };
+        let outcome = self.take_spooled_events(file, None, &mut taken, until);
+        if let Err(error) = outcome {
+            let reason = match error {
+                SpoolError::Journal => return,
+                // As a standing flag of such a process says.
+                SpoolError::Torn => GapReason::DaemonAbsent,
+                _ => GapReason::Unknown,
+            };
+            tracing::error!(path = %path.display(), %error, "a spool file is not whole; what can be read of it is taken in, and a gap is noted");
+            self.raise_gap(taken.newest_ns.unwrap_or_else(now_ns), reason);
+            if !self.settle_pending_gap() {
+                return;
+            }
+        }
         if let Err(error) = fs::remove_file(path) {
             tracing::error!(path = %path.display(), %error, "a spool file cannot be removed; it will be taken again");
         }
-        if let Some(session) = session {
+        if let Some(session) = taken.session {
             let mut state = self.lock();
             if !state.connections.contains_key(&session) && state.awaited.remove(&session).is_some() {
                 state.kept.remove(&session);
@@ -105,79 +190,162 @@ impl ShareIntake {
         }
     }
 
-    /// The session, when its events are in the journal, synced.
-    fn take_spooled_events(&self, file: &File, until: Instant) -> Result<Option<Session>, SpoolError> {
+    /// All whole frames up to the file's end, or to the event `up_to`, are in the journal, synced, when this returns; also with an error of
+    /// the file.
+    fn take_spooled_events(
+        &self,
+        file: &File,
+        up_to: Option<u64>,
+        taken: &mut Taken,
+        until: Instant,
+    ) -> Result<(), SpoolError> {
         let mut frames = Frames::open(file)?;
-        let Some(ToDaemon::Hello(hello)) = frames.next()? else {
-            return Err(SpoolError::Torn);
+        let hello = match frames.next()? {
+            Some(ToDaemon::Hello(hello)) => hello,
+            Some(_) => return Err(SpoolError::NoEvents),
+            None => return Err(SpoolError::Torn),
         };
         if !self.name.eq_ignore_ascii_case(&hello.share) {
             return Err(SpoolError::Foreign);
         }
         let session = Session::from(hello.session);
-        let mut events = Vec::new();
-        let last = loop {
-            match frames.next()? {
-                Some(ToDaemon::Events(more)) => events.extend(more),
-                Some(ToDaemon::Sent { token }) => break token,
-                _ => return Err(SpoolError::Torn),
+        taken.session = Some(session);
+        let mut intake = SpoolIntake {
+            share: self,
+            is_known: self.journal.open_sessions().contains(&session),
+            hello,
+            events: Vec::new(),
+            until,
+        };
+        let end = loop {
+            match frames.next() {
+                Ok(Some(ToDaemon::Events(events))) => {
+                    if let Some(newest) = events.last() {
+                        taken.newest = newest.sequence;
+                        taken.newest_ns = Some(newest.time_ns);
+                    }
+                    intake.events.extend(events);
+                }
+                Ok(Some(ToDaemon::Sent { .. })) => break Ok(()),
+                Ok(Some(_)) => break Err(SpoolError::NoEvents),
+                Ok(None) => break Err(SpoolError::Torn),
+                Err(error) => break Err(error),
             }
-            if events.len() >= BATCH {
-                self.append_spooled(&hello, std::mem::take(&mut events))?;
+            if up_to.is_some_and(|up_to| taken.newest >= up_to) {
+                break Ok(());
+            }
+            if intake.events.len() >= BATCH || frames.read >= BATCH_BYTES {
+                frames.read = 0;
+                intake.append()?;
             }
         };
-        self.append_spooled(&hello, events)?;
-        while self.journal.acknowledged(session) < last {
+        intake.append()?;
+        self.wait_until_acknowledged(session, taken.newest, until)?;
+        end
+    }
+
+    fn wait_until_acknowledged(
+        &self,
+        session: Session,
+        sequence: u64,
+        until: Instant,
+    ) -> Result<(), SpoolError> {
+        self.journal.hurry();
+        while self.journal.acknowledged(session) < sequence {
             let left = until.saturating_duration_since(Instant::now());
             let synced = self.journal.status().synced;
             if left.is_zero() || self.journal.wait_synced(synced, left) == synced {
                 return Err(SpoolError::Journal);
             }
         }
-        Ok(Some(session))
+        Ok(())
     }
+}
 
-    fn append_spooled(&self, hello: &Hello, events: Vec<Stamped>) -> Result<(), SpoolError> {
-        let session = Session::from(hello.session);
-        let mut drafts: Vec<_> = events
-            .into_iter()
+/// What was found in a file.
+#[derive(Debug, Default)]
+struct Taken {
+    session: Option<Session>,
+    /// Sequence of the newest event.
+    newest: u64,
+    /// When it was noted; before one is found, when the file was written last.
+    newest_ns: Option<i64>,
+}
+
+/// Events of a file on their way into the journal.
+struct SpoolIntake<'a> {
+    share: &'a ShareIntake,
+    /// The journal has an open session of that.
+    is_known: bool,
+    hello: Hello,
+    events: Vec<Stamped>,
+    until: Instant,
+}
+
+impl SpoolIntake<'_> {
+    fn append(&mut self) -> Result<(), SpoolError> {
+        let session = Session::from(self.hello.session);
+        let written = self.share.journal.written(session);
+        let events = std::mem::take(&mut self.events);
+        let new = events.into_iter().filter(|event| event.sequence > written);
+        let mut drafts: Vec<_> = new
             .map(|stamped| journal::Draft {
                 // By the clock of another boot, perhaps.
                 began_ns: 0,
                 ..journal::draft(session, stamped)
             })
             .collect();
-        let written = self.journal.written(session);
-        drafts.retain(|draft| draft.session_sequence > written);
         let Some(first) = drafts.first() else {
             return Ok(());
         };
-        let started = journal::Draft {
-            time_ns: first.time_ns,
+        if !self.is_known {
+            let started = self.started(session, first.time_ns);
+            drafts.insert(0, started);
+        }
+        // Until all is in, nobody calls the share settled.
+        self.share.expect(session);
+        self.wait_for_room()?;
+        match self.share.append(&mut self.share.lock(), drafts) {
+            true => {
+                self.is_known = true;
+                Ok(())
+            }
+            false => Err(SpoolError::Journal),
+        }
+    }
+
+    fn started(&self, session: Session, time_ns: i64) -> journal::Draft {
+        journal::Draft {
+            time_ns,
             session,
             session_sequence: 0,
             began_ns: 0,
             body: Body::SessionStarted {
-                pid: hello.pid,
-                samba: hello.samba.clone(),
-                module: hello.module.clone(),
+                pid: self.hello.pid,
+                samba: self.hello.samba.clone(),
+                module: self.hello.module.clone(),
             },
-        };
-        let mut state = self.lock();
-        // Until the file is gone it is a session that is expected back, so that nobody calls the share settled.
-        if !state.connections.contains_key(&session) && !state.awaited.contains_key(&session) {
-            state
-                .awaited
-                .insert(session, Instant::now() + super::COMES_BACK_WITHIN);
-            self.publish_awaited(&state);
-            drafts.insert(0, started);
-        }
-        if self.append(&mut state, drafts) {
-            Ok(())
-        } else {
-            Err(SpoolError::Journal)
         }
     }
+
+    /// A journal that the catalog is still to take in is no failure: what is in a file can wait.
+    fn wait_for_room(&self) -> Result<(), SpoolError> {
+        loop {
+            let status = self.share.journal.status();
+            if status.bytes < status.bytes_max / ROOM {
+                return Ok(());
+            }
+            if Instant::now() >= self.until {
+                return Err(SpoolError::Journal);
+            }
+            std::thread::sleep(ROOM_POLL);
+        }
+    }
+}
+
+fn modified_ns(file: &File) -> Option<i64> {
+    let metadata = file.metadata().ok()?;
+    Some(metadata.mtime().saturating_mul(1_000_000_000))
 }
 
 /// What [`ShareIntake::take_spool`] would read, for the fuzz targets.
@@ -192,6 +360,8 @@ pub(super) fn read_whole(file: &File) {
 struct Frames<'a> {
     file: &'a File,
     decoder: Decoder,
+    /// Bytes of the file, since somebody has set this to 0.
+    read: usize,
 }
 
 impl<'a> Frames<'a> {
@@ -202,6 +372,7 @@ impl<'a> Frames<'a> {
         Ok(Self {
             file,
             decoder: Decoder::default(),
+            read: 0,
         })
     }
 
@@ -215,6 +386,7 @@ impl<'a> Frames<'a> {
             if n == 0 {
                 return Ok(None);
             }
+            self.read += n;
             self.decoder.push(buffer.get(..n).unwrap_or_default());
         }
     }

@@ -93,7 +93,7 @@ impl ShareIntake {
     }
 
     fn take_flags(&self, undecided: &mut Undecided, now: Instant) {
-        let flags = match flags::read(&self.gaps, &self.name) {
+        let flags = match flags::read(&self.left.gaps, &self.left.standing, &self.name) {
             Ok(flags) => flags,
             Err(error) => {
                 self.complain(&mut self.lock(), "gap flags cannot be read", &error);
@@ -123,9 +123,22 @@ impl ShareIntake {
             dealt_with.append(&mut founded);
         }
         for flag in dealt_with {
+            self.drop_unfinished(&flag);
             if let Err(error) = std::fs::remove_file(&flag.path) {
                 tracing::error!(path = %flag.path.display(), %error, "gap flag cannot be removed; it will be taken again");
             }
+        }
+    }
+
+    /// What the flag's session was about to write when its process ended says no more than the flag.
+    fn drop_unfinished(&self, flag: &Flag) {
+        let Some(session) = flags::session(&flag.path) else {
+            return;
+        };
+        let files = flags::unfinished(&self.left.spool, &self.name, session).into_iter();
+        for path in files.chain(flags::unfinished(&self.left.gaps, &self.name, session)) {
+            // One that stays is taken for a gap, too: a comparison too many.
+            let _ = std::fs::remove_file(path);
         }
     }
 

@@ -85,7 +85,7 @@ pub enum GapReason {
     Unknown,
     /// An smbd process was killed in the middle of a call.
     Killed,
-    /// The machine stopped (loss of power, crash) while vfsxd ran.
+    /// The machine stopped (loss of power, crash) while vfsxd ran, or after a clean stop of it while clients worked on.
     MachineStopped,
 }
 
@@ -102,7 +102,7 @@ impl GapReason {
             Self::JournalDamaged => "records of the journal are damaged or missing",
             Self::Unknown => "a gap of unknown cause was flagged",
             Self::Killed => "an smbd process was killed in the middle of a change",
-            Self::MachineStopped => "the machine stopped while vfsxd was running",
+            Self::MachineStopped => "the machine stopped, and not all that was changed before is known",
         }
     }
 }

@@ -1,16 +1,20 @@
 //! What is on record when vfsxd does not take the changes.
 
 use super::flag::{self, Lost, Standing};
-use super::{Client, ERROR, NOTICE, spool};
+use super::keeper::Job;
+use super::spool::{Legacy, Rest};
+use super::{Client, DETAIL, ERROR, NOTICE};
 use crate::os;
 use std::io;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use vfsx_proto::GapReason;
 
 /// How long a change may be unacknowledged before a standing flag says so, whether vfsxd is gone, hangs, or is behind. A restart
 /// of it costs none, and an acknowledgement usually takes milliseconds. Also the pause after a flag that could not be raised.
 pub(super) const STANDING_AFTER: Duration = Duration::from_secs(1);
+/// How long the end of a tree connect waits for the disk of vfsxd's state directory. The process's other tree connects stand still
+/// meanwhile.
+pub(super) const KEEPER_LIMIT: Duration = Duration::from_secs(2);
 
 impl Client {
     /// When the standing flag is due. What was dropped is younger than what is in the ring, which is not empty then.
@@ -28,7 +32,7 @@ impl Client {
 
     pub(super) fn raise_standing(&mut self, now: Instant) {
         if let Some(lost) = self.at_stake() {
-            self.raise(lost, now);
+            self.raise(lost, now, None);
         }
     }
 
@@ -43,15 +47,18 @@ impl Client {
             since_ns: os::wall_clock(),
             reason: GapReason::DaemonAbsent,
         });
-        self.raise(lost, now);
+        self.raise(lost, now, None);
         self.standing.is_some()
     }
 
-    fn raise(&mut self, lost: Lost, now: Instant) {
-        let (path, pid) = (self.flag_path(), self.hello.pid);
+    fn raise(&mut self, lost: Lost, now: Instant, last: Option<u64>) {
+        let (share, pid) = (&self.hello.share, self.hello.pid);
+        let path = flag::standing_path(&self.config.socket, share, self.hello.session);
         // A failure is told at the end of the session, when it matters; until then it is tried again.
-        let standing = &mut self.standing;
-        (self.host.as_root)(&mut || *standing = Standing::raise(&path, lost, pid).ok());
+        let mut raised = None;
+        (self.host.as_root)(&mut || raised = Standing::raise(&path, lost, pid, last).ok());
+        // One that was raised before is that of a process that goes on: it stays when it cannot be replaced.
+        self.standing = raised.or(self.standing.take());
         self.raise_again = Some(now + STANDING_AFTER);
     }
 
@@ -63,61 +70,90 @@ impl Client {
         let mut result = Ok(());
         (self.host.as_root)(&mut || result = standing.take().map_or(Ok(()), Standing::lower));
         if let Err(e) = result {
-            // vfsxd then takes it for that of a killed process: a scan too many, and nothing missed.
-            (self.host.log)(
-                NOTICE,
-                &format!("share {}: standing gap flag stays: {e}", self.hello.share),
-            );
+            self.log_standing_stays(&e);
         }
     }
 
-    /// At the end of a session that vfsxd knows: it takes the rest from the spool when it is back. Gives whether that is written. A
-    /// session that no vfsxd ever took leaves nothing there: there may be none for this share, and nobody would empty it.
-    /// `keep_locked`: vfsxd is not to take it before this process has ended.
-    pub(super) fn leave_spool(&self, keep_locked: bool) -> bool {
-        if !self.config.spool || !self.welcomed || self.lost.is_some() {
-            return false;
+    /// The tree connect ends. What vfsxd has not taken goes to the spool file, or the gap flag says that it is lost; both by the keeper, for
+    /// which nobody waits for long. Until one of the two is written, the standing flag says so, with the session's last event.
+    /// `keep_locked`: vfsxd is not to take the file before this process has ended.
+    pub(super) fn leave_rest(&mut self, keep_locked: bool) {
+        let rest = self.at_stake().map(|lost| self.rest(lost, keep_locked));
+        if let Some(rest) = &rest {
+            self.raise(
+                rest.lost,
+                Instant::now(),
+                (!rest.was_dropped).then_some(rest.last),
+            );
+        } else if !self.has_spooled() {
+            return self.lower_standing();
         }
-        let (share, path) = (&self.hello.share, spool::path(&self.config.state, &self.hello));
-        let mut result = Err(io::ErrorKind::Other.into());
-        (self.host.as_root)(&mut || {
-            result = spool::write(&path, &self.hello, self.ring.frames(), self.ring.last());
-        });
-        let (level, text) = match &result {
-            Ok(_) => (
+        let (last, standing) = (self.ring.last(), self.standing.take());
+        let (is_at_stake, is_flagged) = (rest.is_some(), standing.is_some());
+        self.ask_keeper(Job::End { rest, last, standing });
+        let ended = self.overflow.keeper.as_mut();
+        match ended.and_then(|keeper| keeper.wait_for_end(KEEPER_LIMIT)) {
+            Some((legacy, standing)) => self.log_legacy(&legacy, standing),
+            None if is_at_stake => {
+                let state = self.config.state.display();
+                let (level, what) = match is_flagged {
+                    true => (NOTICE, "vfsxd finds out whether anything is lost"),
+                    false => (ERROR, "CHANGES MAY BE LOST: run `vfsxctl sync` for the share"),
+                };
+                let text = format!("the last changes are not written to {state} in time: {what}");
+                (self.host.log)(level, &format!("share {}: {text}", self.hello.share));
+            }
+            None => {}
+        }
+    }
+
+    fn rest(&self, lost: Lost, keep_locked: bool) -> Rest {
+        let is_whole = self.config.spool && self.lost.is_none();
+        let frames: Vec<&[u8]> = self.ring.frames().collect();
+        Rest {
+            frames: if is_whole { frames.concat() } else { Vec::new() },
+            last: self.ring.last(),
+            lost,
+            is_whole,
+            was_dropped: self.lost.is_some(),
+            keep_locked,
+        }
+    }
+
+    fn log_legacy(&self, legacy: &Legacy, standing: io::Result<()>) {
+        let share = &self.hello.share;
+        let (level, text) = match legacy {
+            Legacy::Nothing => (DETAIL, "vfsxd has all changes".to_owned()),
+            Legacy::Spool { path } => (
                 NOTICE,
                 format!("the last changes wait for vfsxd in {}", path.display()),
             ),
-            Err(e) => (ERROR, format!("{} cannot be written: {e}", path.display())),
+            Legacy::Flag { path, spool } => {
+                let why = spool.as_ref().map(|e| format!(" (no spool file: {e})"));
+                let (path, why) = (path.display(), why.unwrap_or_default());
+                (
+                    ERROR,
+                    format!("vfsxd has not taken the last changes; flag left in {path}{why}"),
+                )
+            }
+            Legacy::Neither { path, why } => (
+                ERROR,
+                format!(
+                    "CHANGES ARE LOST: vfsxd has not taken them and {} cannot be written: {why}; run `vfsxctl sync --share {share}`",
+                    path.display()
+                ),
+            ),
         };
         (self.host.log)(level, &format!("share {share}: {text}"));
-        let written = result.is_ok();
-        if keep_locked {
-            std::mem::forget(result);
+        if let Err(e) = standing {
+            self.log_standing_stays(&e);
         }
-        written
     }
 
-    /// At the end of a session with changes that nobody has taken. Gives whether the flag is written.
-    pub(super) fn leave_flag(&self) -> bool {
-        let Some(lost) = self.at_stake() else { return true };
-        let (share, path) = (&self.hello.share, self.flag_path());
-        let mut result = Ok(());
-        // What was dropped is lost, whatever vfsxd has taken.
-        let last = self.lost.is_none().then(|| self.ring.last());
-        (self.host.as_root)(&mut || result = flag::write(&path, lost, self.hello.pid, last));
-        let text = match &result {
-            Ok(()) => format!(
-                "vfsxd has not taken the last changes; flag left in {}",
-                path.display()
-            ),
-            Err(e) => format!(
-                "CHANGES ARE LOST: vfsxd has not taken them and {} cannot be written: {e}; run `vfsxctl sync --share {share}`",
-                path.display()
-            ),
-        };
-        (self.host.log)(ERROR, &format!("share {share}: {text}"));
-        result.is_ok()
+    fn log_standing_stays(&self, why: &io::Error) {
+        // vfsxd then takes it for that of a killed process: a scan too many, and nothing missed.
+        let text = format!("share {}: standing gap flag stays: {why}", self.hello.share);
+        (self.host.log)(NOTICE, &text);
     }
 
     /// What would be lost if this process ended now.
@@ -127,9 +163,5 @@ impl Client {
             reason: GapReason::DaemonAbsent,
         });
         oldest.or(self.lost)
-    }
-
-    fn flag_path(&self) -> PathBuf {
-        flag::path(&self.config.state, &self.hello.share, self.hello.session)
     }
 }

@@ -1,12 +1,13 @@
 //! Gap flags: small files that outlive smbd and tell vfsxd that changes of a session were lost.
 //!
-//! The flag proper is written when a session ends with changes that nobody has taken. While vfsxd is away a **standing** flag
-//! says that there are such changes in this process's memory: it is locked as long as the process lives, so one that can be locked
-//! is that of a process that was killed.
+//! The flag proper is written to vfsxd's state directory when a session ends with changes that nobody has taken. While vfsxd is away a
+//! **standing** flag says that there are such changes in this process's memory: it is locked as long as the process lives, so one that
+//! can be locked is that of a process that was killed. It is beside the socket, in memory: smbd's main thread writes it, and a disk may
+//! hang.
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use vfsx_proto::{GapReason, SessionId};
 
@@ -19,22 +20,36 @@ pub struct Lost {
 
 /// `STATE/gaps/SHARE/SESSION`.
 pub fn path(state: &Path, share: &str, session: SessionId) -> PathBuf {
-    session_file(state, "gaps", share, session)
+    state.join("gaps").join(directory(share)).join(hex(session))
 }
 
-/// `STATE/KIND/SHARE/SESSION`, the session in hexadecimal. A slash in the share's name becomes `_`.
-pub(super) fn session_file(state: &Path, kind: &str, share: &str, session: SessionId) -> PathBuf {
-    let hex: String = session.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    state.join(kind).join(share.replace('/', "_")).join(hex)
+/// `DIR/gaps/SHARE/live/SESSION`, DIR being the socket's directory.
+pub fn standing_path(socket: &Path, share: &str, session: SessionId) -> PathBuf {
+    let beside = socket.parent().unwrap_or(Path::new("/"));
+    beside
+        .join("gaps")
+        .join(directory(share))
+        .join("live")
+        .join(hex(session))
+}
+
+/// A share's directory: its name, with `_` for a slash.
+pub(super) fn directory(share: &str) -> String {
+    share.replace('/', "_")
+}
+
+/// A session's file: in hexadecimal.
+pub(super) fn hex(session: SessionId) -> String {
+    session.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the flag so that vfsxd sees it whole or not at all, also after a loss of power. Needs root.
 /// `last`: nothing is lost if vfsxd has the session's events up to this one after all: it was only late to say so.
 pub fn write(path: &Path, lost: Lost, pid: u32, last: Option<u64>) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    make_directory(dir)?;
     let new = path.with_extension("new");
-    let mut file = fs::File::create(&new)?;
+    let mut file = create(&new)?;
     file.write_all(text(lost, pid, last).as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -49,25 +64,22 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// `STATE/gaps/SHARE/live/SESSION`, which vfsxd sees only locked and whole: it must never get the lock of a live process.
-    /// Not synced: a loss of power ends vfsxd too, which then looks for itself. Needs root.
-    pub fn raise(path: &Path, lost: Lost, pid: u32) -> io::Result<Self> {
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let dir = dir.join("live");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let path = dir.join(name);
+    /// `path` as [`standing_path`] gives it; vfsxd sees the flag only locked and whole: it must never get the lock of a live process. One
+    /// that is there already is replaced. Needs root.
+    /// `last`: that of a session that is over; nothing is lost if vfsxd has its events up to this one after all.
+    pub fn raise(path: &Path, lost: Lost, pid: u32, last: Option<u64>) -> io::Result<Self> {
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        make_runtime_directory(dir)?;
         let new = path.with_extension("new");
-        let result = create_locked(&new, &text(lost, pid, None)).and_then(|file| {
-            fs::rename(&new, &path)?;
+        let result = create_locked(&new, &text(lost, pid, last)).and_then(|file| {
+            fs::rename(&new, path)?;
             Ok(file)
         });
         if result.is_err() {
             let _ = fs::remove_file(&new);
         }
         Ok(Self {
-            path,
+            path: path.to_owned(),
             _locked: result?,
         })
     }
@@ -78,8 +90,27 @@ impl Standing {
     }
 }
 
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The socket's directory is for whoever may connect.
+fn make_runtime_directory(path: &Path) -> io::Result<()> {
+    if let Some(beside) = path.ancestors().nth(3) {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(beside)?;
+    }
+    make_directory(path)
+}
+
+/// An empty file, for root only: smbd's umask lets everything through.
+pub(super) fn create(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)
+}
+
 fn create_locked(path: &Path, text: &str) -> io::Result<fs::File> {
-    let mut file = fs::File::create(path)?;
+    let mut file = create(path)?;
     file.try_lock()?;
     file.write_all(text.as_bytes())?;
     Ok(file)
@@ -132,18 +163,18 @@ mod tests {
     #[test]
     fn a_standing_flag_can_be_locked_only_after_its_process() {
         let dir = tempfile::tempdir().expect("scratch directory");
-        let path = path(dir.path(), "data", SessionId([1; 16]));
+        let path = standing_path(&dir.path().join("sock"), "data", SessionId([1; 16]));
         let lost = Lost {
             since_ns: 1,
             reason: GapReason::DaemonAbsent,
         };
         let live = dir.path().join("gaps/data/live").join("01".repeat(16));
-        let standing = Standing::raise(&path, lost, 42).expect("raised");
+        let standing = Standing::raise(&path, lost, 42, None).expect("raised");
         assert_eq!(fs::read_to_string(&live).expect("readable"), text(lost, 42, None));
         assert!(fs::File::open(&live).expect("open").try_lock().is_err());
         drop(standing);
         assert!(fs::File::open(&live).expect("open").try_lock().is_ok());
-        Standing::raise(&path, lost, 42)
+        Standing::raise(&path, lost, 42, None)
             .expect("raised again")
             .lower()
             .expect("lowered");
@@ -154,7 +185,7 @@ mod tests {
     #[test]
     fn a_standing_flag_never_shows_before_it_is_locked() {
         let dir = tempfile::tempdir().expect("scratch directory");
-        let path = path(dir.path(), "data", SessionId([1; 16]));
+        let path = standing_path(&dir.path().join("sock"), "data", SessionId([1; 16]));
         let lost = Lost {
             since_ns: 1,
             reason: GapReason::DaemonAbsent,
@@ -163,7 +194,7 @@ mod tests {
         fs::create_dir_all(live.parent().expect("directory")).expect("directory");
         let probed = fs::File::create(&live).expect("what raise would show too early");
         probed.try_lock().expect("vfsxd's look");
-        let _standing = Standing::raise(&path, lost, 42).expect("raised all the same");
+        let _standing = Standing::raise(&path, lost, 42, None).expect("raised all the same");
         assert_eq!(fs::read_to_string(&live).expect("readable"), text(lost, 42, None));
         assert!(fs::File::open(&live).expect("open").try_lock().is_err());
         let files = fs::read_dir(dir.path().join("gaps/data/live")).expect("directory");

@@ -8,8 +8,10 @@ mod copy;
 mod durable;
 pub mod flag;
 mod frames;
+mod keeper;
 mod link;
 mod outbox;
+mod overflow;
 mod ring;
 mod shared;
 mod space;
@@ -17,7 +19,11 @@ mod spool;
 mod waits;
 
 #[cfg(test)]
+mod absence_tests;
+#[cfg(test)]
 mod outbox_tests;
+#[cfg(test)]
+mod overflow_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -30,6 +36,7 @@ use flag::{Lost, Standing};
 use link::{Link, LinkError};
 pub use outbox::HOLD;
 use outbox::Held;
+use overflow::Overflow;
 use ring::{NotKept, Ring};
 use shared::Shared;
 use std::collections::VecDeque;
@@ -82,8 +89,12 @@ pub struct Client {
     standing: Option<Standing>,
     /// No attempt to raise it before.
     raise_again: Option<Instant>,
-    /// vfsxd has taken this session before.
-    welcomed: bool,
+    /// On its way to disk, or there.
+    overflow: Overflow,
+    /// When vfsxd has acknowledged something last, on the present connection.
+    heard: Instant,
+    /// Connections that have said Hello. vfsxd may have taken the session by each of them, whether its answer was heard or not.
+    greeted: u64,
     /// The last failure was logged; the next is news only after a success.
     complained: bool,
     /// Newest event that is known to be at a site.
@@ -131,7 +142,9 @@ impl Client {
             connection: 0,
             standing: None,
             raise_again: None,
-            welcomed: false,
+            overflow: Overflow::default(),
+            heard: Instant::now(),
+            greeted: 0,
             complained: false,
             committed: 0,
             waits,
@@ -159,7 +172,12 @@ impl Client {
             // Its place in the order is after the `Gap` that is not in the ring yet.
             return None;
         }
-        match self.keep(&event, os::wall_clock()) {
+        let mut kept = self.keep(&event, os::wall_clock());
+        if kept == Err(NotKept::Full) {
+            self.spill();
+            kept = self.keep(&event, os::wall_clock());
+        }
+        match kept {
             Ok(()) => return Some(self.ring.last()),
             // Never a `Gap` at once: it is small and may still fit, and there is no room for what follows it.
             Err(NotKept::Full) => self.lose(GapReason::RingFull),
@@ -209,11 +227,14 @@ impl Client {
     /// Sends what the socket takes, unless it is safe where it is and its time has not come.
     pub fn flush(&mut self) -> Vec<Request> {
         // Between connect and `Welcome` the answer may be there already, before the event loop looks.
-        let requests = if self.link.is_up() {
+        let mut requests = if self.link.is_up() {
             Vec::new()
         } else {
             self.readable()
         };
+        if self.overflows() {
+            requests.extend(self.overflow());
+        }
         if !self.is_held() && !self.has_nothing_to_send() {
             self.send();
         }
@@ -241,7 +262,8 @@ impl Client {
         self.answers.push_back((after, token));
     }
 
-    /// Tries to connect when it is time, sends what was held, and raises the standing flag when changes stay unacknowledged.
+    /// Tries to connect when it is time, sends what was held, and raises the standing flag when changes stay unacknowledged; makes room in
+    /// the ring.
     pub fn tick(&mut self, now: Instant) -> Vec<Request> {
         self.stir();
         if self.held_until().is_some_and(|until| until <= now) {
@@ -251,11 +273,15 @@ impl Client {
             self.connect();
         }
         self.give_memory_back(now);
+        let mut requests = match self.overflows() {
+            true => self.overflow(),
+            false => Vec::new(),
+        };
         if !self.is_standing_due(now) {
-            return Vec::new();
+            return requests;
         }
         // The acknowledgement may be there, and smbd was busy elsewhere.
-        let requests = self.readable();
+        requests.extend(self.readable());
         if self.is_standing_due(now) {
             self.raise_standing(now);
         }
@@ -270,6 +296,7 @@ impl Client {
             self.tell_at(),
             self.idle_at(),
             self.held_until(),
+            self.look_at(),
         ];
         due.into_iter().flatten().min()
     }
@@ -300,11 +327,11 @@ impl Client {
 
     /// Nothing is unacknowledged and nothing was lost.
     pub fn is_settled(&self) -> bool {
-        self.ring.is_empty() && self.lost.is_none()
+        self.ring.is_all_acknowledged() && self.lost.is_none()
     }
 
-    /// The tree connect ends: sends the rest, waits up to `limit` for the acknowledgement, and without it leaves what is
-    /// unacknowledged in the spool, or the gap flag.
+    /// The tree connect ends: sends the rest, waits up to `limit` for the acknowledgement, and without it has the keeper leave what is
+    /// unacknowledged in the spool, or the gap flag, which has a limit of its own.
     /// `keep_open` leaves the socket open, or the spool file locked, until the process ends: only then no thread writes any more.
     pub fn finish(&mut self, limit: Duration, keep_open: bool) {
         let deadline = Instant::now() + limit;
@@ -329,9 +356,7 @@ impl Client {
             }
             os::wait(socket, !self.wire.is_empty(), left);
         }
-        if self.is_settled() || self.leave_spool(keep_open) || self.leave_flag() {
-            self.lower_standing();
-        }
+        self.leave_rest(keep_open);
         if let Some(socket) = self.link.end(false)
             && keep_open
         {
@@ -353,15 +378,21 @@ impl Client {
     fn take(&mut self, message: ToModule) -> Option<Request> {
         self.stir();
         match message {
+            ToModule::Welcome(welcome) if welcome.acknowledged < self.ring.left() => {
+                let why = "it has not taken in the spool file that it was told of";
+                self.end(&LinkError::Protocol(why.to_owned()));
+                None
+            }
             ToModule::Welcome(welcome) => {
                 self.link.welcome();
+                self.forget_spooled();
                 self.memory_taken = welcome.memory;
                 self.acknowledge(welcome.acknowledged);
                 self.ring.rewind();
                 let level = if self.complained { NOTICE } else { DETAIL };
                 self.complained = false;
                 (self.host.log)(level, &format!("share {}: vfsxd takes changes", self.hello.share));
-                let again = std::mem::replace(&mut self.welcomed, true);
+                let again = self.greeted > 1;
                 self.acknowledged().or(again.then_some(Request::Announce))
             }
             ToModule::Ack { sequence } => {
@@ -387,6 +418,7 @@ impl Client {
 
     /// vfsxd may also have found them in the outbox.
     fn acknowledge(&mut self, sequence: u64) {
+        self.heard = Instant::now();
         self.ring.acknowledge(sequence);
         self.held.limit(self.ring.waiting());
     }
@@ -422,14 +454,21 @@ impl Client {
         match result {
             Ok(socket) => {
                 self.connection += 1;
+                self.greeted += 1;
+                self.look_at_keeper();
+                self.leave_written();
                 self.link.greet(socket);
                 self.ring.rewind();
                 self.forget_told();
                 self.to_pass = self.shared.is_some();
                 self.wire.clear();
                 self.wire.extend_from_slice(&preamble());
+                let hello = Hello {
+                    spooled: self.ring.left(),
+                    ..self.hello.clone()
+                };
                 // Cannot fail: a share's name and two versions are far smaller than a frame.
-                if encode(&ToDaemon::Hello(self.hello.clone()), &mut self.wire).is_ok() {
+                if encode(&ToDaemon::Hello(hello), &mut self.wire).is_ok() {
                     self.send();
                 }
             }

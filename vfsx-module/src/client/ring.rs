@@ -29,7 +29,16 @@ struct Entry {
     frame: Place,
 }
 
-/// Bounded by bytes. An entry leaves only by acknowledgement, so sequences have no holes.
+/// Entries that are in the session's spool file alone.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    up_to: u64,
+    /// Of the oldest.
+    time_ns: i64,
+    kept_ns: u64,
+}
+
+/// Bounded by bytes. The oldest leave, when they are acknowledged or in the spool file, so sequences have no holes.
 #[derive(Debug)]
 pub(super) struct Ring {
     entries: VecDeque<Entry>,
@@ -38,6 +47,9 @@ pub(super) struct Ring {
     limit: usize,
     /// Sequence of the newest entry ever kept.
     last: u64,
+    /// `acknowledged <= left.up_to <= last`; what is here follows the greater of the two.
+    acknowledged: u64,
+    left: Option<Left>,
     /// Entries before this index were given to the present connection.
     given: usize,
     /// One moment on both clocks, so that one look is enough for both.
@@ -54,6 +66,8 @@ impl Ring {
             bytes: 0,
             limit,
             last: 0,
+            acknowledged: 0,
+            left: None,
             given: 0,
             clocks: (Instant::now(), os::monotonic_ns()),
             draft: Vec::new(),
@@ -85,6 +99,26 @@ impl Ring {
 
     /// Drops what is on the daemon's disk.
     pub(super) fn acknowledge(&mut self, sequence: u64) {
+        self.acknowledged = self.acknowledged.max(sequence.min(self.last));
+        self.left = self.left.filter(|left| left.up_to > sequence);
+        self.drop_through(sequence);
+    }
+
+    /// What is up to here is in the spool file. No connection was given any of it, or will be.
+    pub(super) fn leave(&mut self, sequence: u64) {
+        let Some(oldest) = self.entries.front().filter(|oldest| oldest.sequence <= sequence) else {
+            return;
+        };
+        let left = self.left.get_or_insert(Left {
+            up_to: 0,
+            time_ns: oldest.time_ns,
+            kept_ns: oldest.kept_ns,
+        });
+        left.up_to = sequence.min(self.last);
+        self.drop_through(sequence);
+    }
+
+    fn drop_through(&mut self, sequence: u64) {
         while let Some(entry) = self.entries.front()
             && entry.sequence <= sequence
         {
@@ -105,6 +139,21 @@ impl Ring {
         self.entries
             .iter()
             .filter_map(|entry| self.frames.get(entry.frame))
+    }
+
+    /// Those of the oldest entries that have so many bytes, or of one, and the sequence of the last of them.
+    pub(super) fn oldest_frames(&self, bytes: usize) -> Option<(Vec<u8>, u64)> {
+        let mut frames = Vec::new();
+        let mut last = None;
+        for entry in &self.entries {
+            let frame = self.frames.get(entry.frame)?;
+            if last.is_some() && frames.len() + frame.len() > bytes {
+                break;
+            }
+            frames.extend_from_slice(frame);
+            last = Some(entry.sequence);
+        }
+        Some((frames, last?))
     }
 
     /// The next entry's sequence and frame for the present connection.
@@ -140,21 +189,29 @@ impl Ring {
 
     /// Sequence of the newest acknowledged entry.
     pub(super) fn acknowledged(&self) -> u64 {
-        self.last - self.entries.len() as u64
+        self.acknowledged
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub(super) fn is_all_acknowledged(&self) -> bool {
+        self.acknowledged == self.last
     }
 
-    /// When the oldest kept event was noted.
+    /// Up to here entries are in the spool file alone; 0: none is.
+    pub(super) fn left(&self) -> u64 {
+        self.left.map_or(0, |left| left.up_to)
+    }
+
+    /// When the oldest unacknowledged event was noted, here or in the spool file.
     pub(super) fn oldest(&self) -> Option<i64> {
-        self.entries.front().map(|entry| entry.time_ns)
+        let here = || self.entries.front().map(|entry| entry.time_ns);
+        self.left.map(|left| left.time_ns).or_else(here)
     }
 
     /// The same moment, to wait by.
     pub(super) fn oldest_kept(&self) -> Option<Instant> {
-        self.entries.front().map(|entry| self.instant(entry.kept_ns))
+        let here = || self.entries.front().map(|entry| entry.kept_ns);
+        let kept_ns = self.left.map(|left| left.kept_ns).or_else(here)?;
+        Some(self.instant(kept_ns))
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -207,7 +264,7 @@ mod tests {
         assert_eq!(ring.push(&event(0), 5, None), Err(NotKept::Full));
         assert_eq!(ring.last(), kept, "a refused event takes no sequence");
         ring.acknowledge(kept);
-        assert!(ring.is_empty() && ring.has_room());
+        assert!(ring.is_all_acknowledged() && ring.has_room());
         assert_eq!(ring.push(&event(0), 5, None), Ok(()));
         assert_eq!(ring.last(), kept + 1);
     }
@@ -244,6 +301,10 @@ mod tests {
         Give,
         Acknowledge(u64),
         Rewind,
+        /// The connection ends, and the oldest go to the spool file.
+        Leave(u64),
+        /// vfsxd has taken it in.
+        TakeIn,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -252,19 +313,21 @@ mod tests {
             4 => Just(Step::Give),
             2 => (0u64..6).prop_map(Step::Acknowledge),
             1 => Just(Step::Rewind),
+            1 => (0u64..6).prop_map(Step::Leave),
+            1 => Just(Step::TakeIn),
         ]
     }
 
     proptest! {
-        /// Every connection is given all sequences after the acknowledged ones, in order, none twice.
+        /// Every connection is given all sequences after those that are acknowledged or in the spool file, in order, none twice.
         #[test]
         fn order_survives_any_mix_of_pushes_acknowledgements_and_reconnects(steps in prop::collection::vec(step(), 0..200)) {
             let mut ring = Ring::new(1 << 20);
-            let (mut pushed, mut given, mut acknowledged) = (0u64, 0u64, 0u64);
+            let (mut pushed, mut given, mut acknowledged, mut left) = (0u64, 0u64, 0u64, 0u64);
             for step in steps {
                 match step {
                     Step::Push => {
-                        ring.push(&event(pushed), 0, None).expect("room");
+                        ring.push(&event(pushed), pushed as i64, None).expect("room");
                         pushed += 1;
                     }
                     Step::Give => {
@@ -275,19 +338,50 @@ mod tests {
                         prop_assert_eq!(got, (given < pushed).then_some(given + 1));
                         given += u64::from(got.is_some());
                     }
-                    Step::Acknowledge(behind) => {
+                    // Nothing is acknowledged before what is in the file.
+                    Step::Acknowledge(behind) if left == 0 => {
                         acknowledged = acknowledged.max(given.saturating_sub(behind));
                         ring.acknowledge(acknowledged);
                     }
+                    Step::Acknowledge(_) => {}
                     Step::Rewind => {
                         ring.rewind();
-                        given = acknowledged;
+                        given = acknowledged.max(left);
+                    }
+                    Step::Leave(behind) => {
+                        ring.rewind();
+                        let up_to = pushed.saturating_sub(behind);
+                        if up_to > acknowledged.max(left) {
+                            left = up_to;
+                        }
+                        ring.leave(up_to);
+                        given = acknowledged.max(left);
+                    }
+                    Step::TakeIn => {
+                        acknowledged = acknowledged.max(left);
+                        given = given.max(acknowledged);
+                        ring.acknowledge(acknowledged);
+                        left = 0;
                     }
                 }
                 prop_assert_eq!(ring.last(), pushed);
                 prop_assert_eq!(ring.last_given(), given);
-                prop_assert_eq!(ring.is_empty(), acknowledged == pushed);
+                prop_assert_eq!(ring.is_all_acknowledged(), acknowledged == pushed);
                 prop_assert_eq!(ring.acknowledged(), acknowledged);
+                prop_assert_eq!(ring.left(), left);
+                prop_assert_eq!(ring.oldest(), (acknowledged < pushed).then_some(acknowledged as i64));
+                let (frames, last) = ring.oldest_frames(100).unwrap_or_default();
+                let behind = acknowledged.max(left);
+                prop_assert_eq!(frames.is_empty(), behind == pushed);
+                let mut decoder = vfsx_proto::Decoder::default();
+                decoder.push(&frames);
+                for expected in behind + 1..=last {
+                    let Ok(Some(ToDaemon::Events(events))) = decoder.next() else {
+                        panic!("a frame that is not whole")
+                    };
+                    prop_assert_eq!(events[0].sequence, expected);
+                }
+                prop_assert_eq!(decoder.pending(), 0);
             }
         }
     }

@@ -5,13 +5,13 @@ use super::*;
 use crate::memory::tests::Reader;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vfsx_proto::{
     Decoder, Durability, Exclude, NodeRef, PREAMBLE, SessionId, Stamped, Welcome, check_preamble,
 };
 
 /// Longer than anything here takes, so that a hang fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn host() -> Host {
     Host {
@@ -42,6 +42,7 @@ pub(crate) fn hello() -> Hello {
         durability: Durability::Noted,
         exclude: Exclude::default(),
         ring: None,
+        spooled: 0,
     }
 }
 
@@ -56,6 +57,32 @@ pub(crate) fn event(n: u64) -> Event {
     }
 }
 
+/// As vfsxd makes it for each of its shares.
+pub(crate) fn make_spool(dir: &Path) -> PathBuf {
+    let spool = dir.join("state/spool/data");
+    std::fs::create_dir_all(&spool).expect("directory");
+    spool
+}
+
+pub(crate) const NOTHING: [PathBuf; 0] = [];
+
+/// What the client has left on disk and beside the socket.
+pub(crate) fn traces(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![dir.join("state"), dir.join("gaps")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
 /// vfsxd's end of the socket.
 pub(crate) struct Daemon {
     listener: UnixListener,
@@ -66,6 +93,8 @@ pub(crate) struct Connection {
     decoder: Decoder,
     /// What vfsxd may read.
     pub(crate) memory: Option<Reader>,
+    /// Up to here the client has said that events are in the spool file.
+    pub(crate) spooled: u64,
 }
 
 impl Daemon {
@@ -78,7 +107,23 @@ impl Daemon {
 
     /// The connection that the client has made, its preamble and Hello read.
     pub(crate) fn accept(&self) -> Connection {
-        let (mut stream, _) = self.listener.accept().expect("a connection");
+        let (stream, _) = self.listener.accept().expect("a connection");
+        Self::greet(stream)
+    }
+
+    /// The newest connection that the client has made: those before it are closed.
+    pub(crate) fn accept_last(&self) -> Connection {
+        let (mut last, _) = self.listener.accept().expect("a connection");
+        self.listener.set_nonblocking(true).expect("set");
+        while let Ok((stream, _)) = self.listener.accept() {
+            last = stream;
+        }
+        self.listener.set_nonblocking(false).expect("set");
+        last.set_nonblocking(false).expect("set");
+        Self::greet(last)
+    }
+
+    fn greet(mut stream: UnixStream) -> Connection {
         stream.set_read_timeout(Some(PATIENCE)).expect("time limit");
         stream.write_all(&preamble()).expect("preamble sent");
         let (first, descriptor) = receive_first(&stream);
@@ -88,14 +133,21 @@ impl Daemon {
             stream,
             decoder: Decoder::default(),
             memory: None,
+            spooled: 0,
         };
         connection.decoder.push(frames);
         let ToDaemon::Hello(theirs) = connection.message() else {
             panic!("no hello")
         };
-        let ring = theirs.ring;
-        assert_eq!(theirs, Hello { ring, ..hello() });
+        let (ring, spooled) = (theirs.ring, theirs.spooled);
+        let expected = Hello {
+            ring,
+            spooled,
+            ..hello()
+        };
+        assert_eq!(theirs, expected);
         assert_eq!(descriptor.is_some(), ring.is_some());
+        connection.spooled = spooled;
         connection.memory = descriptor.map(|fd| Reader {
             file: fd.into(),
             size: ring.unwrap_or(0),
@@ -191,15 +243,20 @@ impl Connection {
 
     /// Takes all events that are here; the newest's sequence.
     pub(crate) fn read_all(&mut self) -> Option<u64> {
-        let mut newest = None;
+        self.events_here().last().map(|event| event.sequence)
+    }
+
+    /// Takes all events that are here.
+    pub(crate) fn events_here(&mut self) -> Vec<Stamped> {
+        let mut all = Vec::new();
         loop {
             while let Some(message) = self.decoder.next().expect("well formed") {
                 if let ToDaemon::Events(events) = message {
-                    newest = events.last().map(|event| event.sequence).or(newest);
+                    all.extend(events);
                 }
             }
             if !self.has_first() {
-                return newest;
+                return all;
             }
             let mut buffer = [0; 4096];
             let n = self.stream.read(&mut buffer).expect("it is there");
@@ -212,7 +269,7 @@ impl Connection {
     }
 }
 
-fn connected(ring: usize) -> (tempfile::TempDir, Daemon, Connection, Client) {
+pub(crate) fn connected(ring: usize) -> (tempfile::TempDir, Daemon, Connection, Client) {
     let dir = tempfile::tempdir().expect("scratch directory");
     let daemon = Daemon::start(dir.path());
     let mut client = Client::new(config(dir.path(), ring), host(), hello());
@@ -224,7 +281,7 @@ fn connected(ring: usize) -> (tempfile::TempDir, Daemon, Connection, Client) {
 }
 
 /// Ticks as the event loop would, at the times the client asks for.
-fn reconnect(client: &mut Client) {
+pub(crate) fn reconnect(client: &mut Client) {
     let deadline = Instant::now() + PATIENCE;
     while let Some(at) = client.link.retry_at() {
         assert!(Instant::now() < deadline, "no connection");
@@ -272,6 +329,25 @@ fn after_a_kill_of_the_daemon_all_unacknowledged_events_come_again_and_no_others
     connection.send(&ToModule::Ack { sequence: 6 });
     client.readable();
     assert!(client.is_settled());
+}
+
+/// vfsxd may have taken the session, and ended it with the connection: files are not open for it any more.
+#[test]
+fn after_a_welcome_that_was_lost_open_files_are_named_again() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let daemon = Daemon::start(dir.path());
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    client.note(event(1));
+    drop(daemon.accept());
+    // First the preamble, then the end.
+    client.readable();
+    client.readable();
+    assert!(client.link.socket().is_none());
+    reconnect(&mut client);
+    let mut connection = daemon.accept();
+    connection.welcome(0);
+    assert_eq!(client.flush(), [Request::Announce]);
+    assert_eq!(connection.sequences(1), [1]);
 }
 
 #[test]
@@ -378,19 +454,6 @@ fn a_refusal_is_followed_by_rare_attempts_only() {
 }
 
 #[test]
-fn an_end_without_a_daemon_leaves_the_flag_and_does_not_wait() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
-    client.note(event(1));
-    let start = Instant::now();
-    client.finish(PATIENCE, false);
-    assert!(start.elapsed() < PATIENCE / 2);
-    let flag = flag::path(&dir.path().join("state"), "data", SessionId([7; 16]));
-    let text = std::fs::read_to_string(flag).expect("the flag");
-    assert!(text.contains("\"reason\":\"DaemonAbsent\",\"pid\":42"), "{text}");
-}
-
-#[test]
 fn an_end_waits_for_the_acknowledgement_and_then_leaves_no_flag() {
     let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
     client.note(event(1));
@@ -402,75 +465,14 @@ fn an_end_waits_for_the_acknowledgement_and_then_leaves_no_flag() {
     client.finish(PATIENCE, false);
     drop(daemon.join().expect("daemon"));
     assert!(client.is_settled());
-    assert!(!dir.path().join("state").exists());
-}
-
-#[test]
-fn an_end_with_a_silent_daemon_is_bounded_and_leaves_all_that_it_did_not_take_in_the_spool() {
-    let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
-    client.note(event(1));
-    client.flush();
-    assert_eq!(connection.sequences(1), [1]);
-    connection.send(&ToModule::Ack { sequence: 1 });
-    client.note(event(2));
-    client.note(event(3));
-    client.finish(Duration::from_millis(30), false);
-    let spooled =
-        std::fs::read(dir.path().join("state/spool/data").join("07".repeat(16))).expect("the spool file");
-    let (head, frames) = spooled.split_at(PREAMBLE);
-    assert_eq!(head, preamble());
-    let mut decoder = Decoder::default();
-    decoder.push(frames);
-    assert_eq!(decoder.next(), Ok(Some(ToDaemon::Hello(hello()))));
-    for n in [2, 3] {
-        let Ok(Some(ToDaemon::Events(events))) = decoder.next() else {
-            panic!("event {n} is missing")
-        };
-        assert_eq!(events.iter().map(|e| e.sequence).collect::<Vec<_>>(), [n]);
-    }
-    assert_eq!(decoder.next(), Ok(Some(ToDaemon::Sent { token: 3 })));
-    assert_eq!(decoder.pending(), 0);
-    assert!(!dir.path().join("state/gaps").exists());
-}
-
-#[test]
-fn without_a_spool_or_after_a_loss_an_end_leaves_the_flag() {
-    for lossy in [false, true] {
-        let (dir, _daemon, _connection, mut client) = connected(1 << 20);
-        client.config.spool = lossy;
-        client.note(event(1));
-        if lossy {
-            client.lose(GapReason::RingFull);
-        }
-        client.finish(Duration::from_millis(30), false);
-        assert!(dir.path().join("state/gaps/data").exists());
-        assert!(!dir.path().join("state/spool").exists());
-    }
-}
-
-#[test]
-fn a_spool_that_cannot_be_written_leaves_the_flag() {
-    let (dir, _daemon, _connection, mut client) = connected(1 << 20);
-    client.note(event(1));
-    std::fs::create_dir(dir.path().join("state")).expect("directory");
-    std::fs::write(dir.path().join("state/spool"), b"in the way").expect("written");
-    client.finish(Duration::from_millis(30), false);
-    assert!(dir.path().join("state/gaps/data").exists());
-}
-
-#[test]
-fn nothing_noted_means_no_flag_even_without_a_daemon() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
-    client.finish(PATIENCE, false);
-    assert!(!dir.path().join("state").exists());
+    assert_eq!(traces(dir.path()), NOTHING);
 }
 
 #[test]
 fn changes_held_in_memory_are_on_record_until_a_daemon_has_them() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
-    let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
+    let live = dir.path().join("gaps/data/live").join("07".repeat(16));
     client.tick(Instant::now() + STANDING_AFTER);
     assert!(!live.exists(), "nothing is at stake");
     client.note(event(1));
@@ -496,7 +498,7 @@ fn a_short_absence_leaves_no_trace() {
     drop((connection, daemon));
     client.readable();
     client.tick(Instant::now());
-    assert!(!dir.path().join("state").exists());
+    assert_eq!(traces(dir.path()), NOTHING);
 }
 
 #[test]
@@ -582,7 +584,7 @@ fn an_end_sends_at_once_what_the_last_acknowledgement_made_room_for() {
     client.finish(PATIENCE / 4, false);
     assert!(client.is_settled());
     drop(daemon.join().expect("daemon"));
-    assert!(!dir.path().join("state").exists());
+    assert_eq!(traces(dir.path()), NOTHING);
 }
 
 /// The event loop's part: nothing happens before the deadline, so it must be there.
@@ -597,7 +599,7 @@ fn a_daemon_that_accepts_and_says_nothing_is_as_good_as_none() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let _daemon = Daemon::start(dir.path());
     let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
-    let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
+    let live = dir.path().join("gaps/data/live").join("07".repeat(16));
     assert_eq!(client.deadline(), None, "nothing to do without a change");
     client.note(event(1));
     client.flush();
@@ -609,7 +611,7 @@ fn a_daemon_that_accepts_and_says_nothing_is_as_good_as_none() {
 #[test]
 fn a_daemon_that_stops_taking_changes_is_as_good_as_none() {
     let (dir, _daemon, mut connection, mut client) = connected(1 << 20);
-    let live = dir.path().join("state/gaps/data/live").join("07".repeat(16));
+    let live = dir.path().join("gaps/data/live").join("07".repeat(16));
     client.note(event(1));
     client.flush();
     let before = client.deadline().expect("a deadline") - Duration::from_millis(1);
@@ -632,18 +634,18 @@ fn an_acknowledgement_that_nobody_has_read_yet_counts() {
     let at = client.deadline().expect("a deadline");
     assert_eq!(client.tick(at), [Request::SendNow { token: 9 }]);
     assert!(client.is_settled());
-    assert!(!dir.path().join("state").exists());
+    assert_eq!(traces(dir.path()), NOTHING);
 }
 
 #[test]
 fn a_flag_that_cannot_be_raised_is_tried_again_after_a_pause() {
     let (dir, _daemon, _connection, mut client) = connected(1 << 20);
-    std::fs::write(dir.path().join("state"), "in the way").expect("obstacle");
+    std::fs::write(dir.path().join("gaps"), "in the way").expect("obstacle");
     client.note(event(1));
     let at = client.deadline().expect("a deadline");
     client.tick(at);
     assert_eq!(client.deadline(), Some(at + STANDING_AFTER));
-    std::fs::remove_file(dir.path().join("state")).expect("obstacle");
+    std::fs::remove_file(dir.path().join("gaps")).expect("obstacle");
     client.tick(at + STANDING_AFTER);
-    assert!(dir.path().join("state/gaps/data/live").exists());
+    assert!(dir.path().join("gaps/data/live").exists());
 }

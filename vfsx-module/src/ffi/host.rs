@@ -15,7 +15,8 @@ pub(super) fn init() {
     // SAFETY: no arguments; smbd's log is set up before it loads modules.
     unsafe { sys::vfsx_shim_log_init() };
     std::panic::set_hook(Box::new(|info| {
-        if !PANIC_LOGGED.swap(true, Ordering::Relaxed) {
+        // smbd's log is its main thread's. What becomes of a keeper that panics is logged there.
+        if os::is_main_thread() && !PANIC_LOGGED.swap(true, Ordering::Relaxed) {
             let text = info.to_string().replace('\n', ": ");
             log(
                 ERROR,

@@ -7,7 +7,8 @@ use super::shares::{self, Share};
 use super::waits;
 use crate::client::{Client, ERROR, NOTICE};
 use crate::config::{
-    self, Config, DEFAULT_DATA_RING, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_STATE, MAX_EXCLUDE, MIN_RING, Mode,
+    self, Config, DEFAULT_DATA_RING, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_SPOOL_MAX, DEFAULT_STATE,
+    MAX_EXCLUDE, MIN_RING, Mode,
 };
 use crate::hooks::{Capture, order};
 use crate::{os, sys};
@@ -118,6 +119,7 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
         exclude,
         // The client knows, when it has the memory.
         ring: None,
+        spooled: 0,
     };
     let capture = Capture::new(Client::new(config, HOST, hello));
     shares::insert(key, Share { capture, watch });
@@ -145,10 +147,12 @@ fn config(snum: c_int, share: &str) -> Config {
     };
     let ring = ulong(snum, c"ring size", DEFAULT_RING);
     let data_ring = ulong(snum, c"data ring size", DEFAULT_DATA_RING);
+    let spool_max = usize::try_from(DEFAULT_SPOOL_MAX).unwrap_or(usize::MAX);
     Config {
         socket: path(snum, c"socket", DEFAULT_SOCKET),
         state: path(snum, c"state", DEFAULT_STATE),
         spool: boolean(snum, c"spool", true),
+        spool_max: ulong(snum, c"spool max", spool_max) as u64,
         ring: ring.max(MIN_RING),
         mode: mode(snum, share),
         data_ring: config::data_ring(data_ring),

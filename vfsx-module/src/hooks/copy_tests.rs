@@ -2,7 +2,7 @@
 
 use super::tests::{Share, node};
 use super::*;
-use crate::client::tests::{Daemon, config, hello, host};
+use crate::client::tests::{Daemon, config, hello, host, make_spool};
 use crate::config::{Config, MIN_DATA_RING, Mode};
 use crate::memory::tests::Reader;
 use std::fs::{self, File};
@@ -534,7 +534,7 @@ fn after_a_restart_of_vfsxd_events_come_again_and_their_data_are_still_there() {
 #[test]
 fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything() {
     let scratch = tempfile::tempdir().expect("scratch directory");
-    let live = scratch.path().join("state/gaps/data/live").join("07".repeat(16));
+    let live = scratch.path().join("gaps/data/live").join("07".repeat(16));
     let mut config = config(scratch.path(), 1 << 20);
     copy(&mut config);
     let mut capture = Capture::new(Client::new(config.clone(), host(), hello()));
@@ -589,11 +589,7 @@ fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything()
 #[test]
 fn a_connection_that_ends_with_changes_under_way_leaves_a_flag_before_it_is_closed() {
     let mut share = copying();
-    let live = share
-        .scratch
-        .path()
-        .join("state/gaps/data/live")
-        .join("07".repeat(16));
+    let live = share.scratch.path().join("gaps/data/live").join("07".repeat(16));
     let file = share.file("f");
     share.send_write(&file, None, 0, b"data");
     assert!(!live.exists());
@@ -629,12 +625,8 @@ fn what_goes_to_the_spool_announces_no_data_that_would_end_with_the_process() {
     let file = share.file("f");
     let going = share.send_write(&file, None, 0, b"data");
     share.end_write(going, Span::at(0, 4), true);
+    let path = make_spool(share.scratch.path()).join("07".repeat(16));
     share.capture.finish();
-    let path = share
-        .scratch
-        .path()
-        .join("state/spool/data")
-        .join("07".repeat(16));
     let spooled = fs::read(path).expect("the spool file");
     let mut decoder = Decoder::default();
     decoder.push(&spooled[PREAMBLE..]);

@@ -436,11 +436,12 @@ async fn a_session_without_a_connection_makes_moments_unsure() {
     let sessions = sessions(&fixture);
     assert_eq!(moment(&sessions, SOON).await.unsure, None);
     let name = hex::encode(super::module::session(1).0);
-    let gaps = fixture.share.gaps.join("data");
+    let left = &fixture.share.left;
+    let standing = left.standing.join("data/live").join(&name);
     for file in [
-        gaps.join("live").join(&name),
-        gaps.join(&name),
-        fixture.share.spool.join("data").join(&name),
+        standing.clone(),
+        left.gaps.join("data").join(&name),
+        left.spool.join("data").join(&name),
     ] {
         std::fs::create_dir_all(file.parent().expect("has one")).expect("makes");
         let mut seen = false;
@@ -461,7 +462,7 @@ async fn a_session_without_a_connection_makes_moments_unsure() {
     let mut module = copying(&fixture, 1, &shared).await;
     assert!(told(&mut module).await);
     shared.set(Word::Copying, 1);
-    std::fs::write(gaps.join("live").join(&name), b"").expect("writes");
+    std::fs::write(standing, b"").expect("writes");
     assert_eq!(moment(&sessions, LONG).await.unsure, None);
 }
 

@@ -46,6 +46,7 @@ const NORMAL: Settings = Settings {
 fn left(path: &Path) -> Left {
     Left {
         gaps: path.join("gaps"),
+        standing: path.join("run/gaps"),
         spool: path.join("spool"),
     }
 }

@@ -35,6 +35,7 @@ pub(crate) fn greeting(share: &str, n: u8) -> Hello {
         durability: Durability::Noted,
         exclude: Exclude::default(),
         ring: None,
+        spooled: 0,
     }
 }
 

@@ -128,6 +128,41 @@ async fn what_a_killed_process_had_noted_and_nobody_can_find_is_a_gap() {
     assert_eq!(gaps(&fixture.records()), [GapReason::Killed]);
 }
 
+/// The socket was full when the session ended, and what it then wrote hangs: its standing flag tells what becomes of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_could_not_write_before_its_end_is_decided_by_its_flag() {
+    for taken in [true, false] {
+        let fixture = Fixture::new(NORMAL);
+        let shared = Shared::new(0);
+        let mut module = holding(&fixture, &shared).await;
+        module.events(1..=2).await;
+        module.acknowledged_in_passing(2).await;
+        shared.set(Word::Noted, if taken { 2 } else { 3 });
+        let live = fixture.directory.path().join("run/gaps/data/live");
+        std::fs::create_dir_all(&live).expect("makes");
+        let name = "01".repeat(16);
+        let last = if taken { 2 } else { 3 };
+        let line = format!(r#"{{"since_ns":17,"reason":"DaemonAbsent","pid":4,"last":{last}}}"#);
+        let flag = live.join(&name);
+        std::fs::write(flag.with_extension("new"), line).expect("writes");
+        let process = std::fs::File::open(flag.with_extension("new")).expect("opens");
+        process.try_lock().expect("locks");
+        std::fs::rename(flag.with_extension("new"), &flag).expect("renames");
+        let unfinished = fixture.directory.path().join("spool/data").join(name + ".new");
+        std::fs::create_dir_all(unfinished.parent().expect("has one")).expect("makes");
+        std::fs::write(&unfinished, "").expect("writes");
+        drop(module);
+        session_ended(&fixture).await;
+        tokio::task::block_in_place(|| fixture.share.tend());
+        assert!(gaps(&fixture.records()).is_empty(), "it may still be written");
+        drop(process);
+        until("the flag is taken", || !flag.exists()).await;
+        let expected: &[_] = if taken { &[] } else { &[GapReason::DaemonAbsent] };
+        assert_eq!(gaps(&fixture.records()), expected);
+        assert!(!unfinished.exists(), "it would be a gap of its own");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_hears_whether_its_memory_is_read() {
     let fixture = Fixture::new(NORMAL);
