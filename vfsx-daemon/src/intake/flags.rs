@@ -143,7 +143,10 @@ pub(super) fn unfinished(directory: &Path, share: &str, session: Session) -> Vec
 pub(super) fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(gaps) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A socket's path that leads through a file is told of when vfsxd listens there.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(e) => return Err(e),
     };
     let mut found = Vec::new();
