@@ -134,7 +134,8 @@ impl Client {
 
     pub(super) fn free_data(&mut self) {
         if let Some(shared) = &mut self.shared {
-            shared.free(self.ring.acknowledged());
+            // Of events in the spool file vfsxd reads the files.
+            shared.free(self.ring.acknowledged().max(self.ring.left()));
         }
     }
 
