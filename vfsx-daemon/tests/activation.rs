@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
-use vfsx_proto::{Decoder, Durability, Exclude, Hello, PREAMBLE, Refusal, SessionId, ToDaemon, ToModule};
+use vfsx_proto::{Decoder, Hello, PREAMBLE, Refusal, SessionId, ToDaemon, ToModule};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors from 3 on are the ones handed over. The process that is meant is the one that the shell becomes.
@@ -114,13 +114,7 @@ fn greet(scratch: &Scratch) -> UnixStream {
     let hello = Hello {
         session: SessionId([1; 16]),
         share: "other".to_owned(),
-        pid: std::process::id(),
-        samba: String::new(),
-        module: String::new(),
-        durability: Durability::Noted,
-        exclude: Exclude::default(),
-        ring: None,
-        spooled: 0,
+        ..Hello::default()
     };
     vfsx_proto::encode(&ToDaemon::Hello(hello), &mut bytes).expect("is short");
     stream.write_all(&bytes).expect("there is room");

@@ -39,11 +39,11 @@ pub enum PreambleError {
 }
 
 /// One tree connect of one smbd process. Random, so that a restarted process is never taken for the old one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct SessionId(pub [u8; 16]);
 
 /// First message of the module.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Hello {
     pub session: SessionId,
     /// The share's name in `smb.conf`.

@@ -124,7 +124,7 @@ async fn welcome(
     let writer = Writer {
         write,
         registration,
-        acks: Acks::new(greeted.rests, 0),
+        acks: Acks::new(greeted.rests),
         waits: Arc::default(),
         spooled,
         memory: greeted.memory.is_some(),

@@ -52,7 +52,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vfsx_proto::{Durability, Exclude, Hello, SessionId, ToDaemon};
+use vfsx_proto::{Hello, ToDaemon};
 
 /// How often a share is tended.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -195,15 +195,8 @@ async fn probe(path: &Path) -> io::Result<()> {
     let mut stream = UnixStream::connect(path).await?;
     let mut hello = vfsx_proto::preamble().to_vec();
     let nobody = Hello {
-        session: SessionId([0; 16]),
-        share: String::new(),
         pid: std::process::id(),
-        samba: String::new(),
-        module: String::new(),
-        durability: Durability::Noted,
-        exclude: Exclude::default(),
-        ring: None,
-        spooled: 0,
+        ..Hello::default()
     };
     vfsx_proto::encode(&ToDaemon::Hello(nobody), &mut hello).map_err(io::Error::other)?;
     stream.write_all(&hello).await?;

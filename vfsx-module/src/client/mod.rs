@@ -83,6 +83,8 @@ pub struct Client {
     wire: Vec<u8>,
     /// Ended sockets that the event loop may still watch.
     ended: Vec<OwnedFd>,
+    /// The connection that was last asked for acknowledgements.
+    asked_by: Option<u64>,
     /// Counts connections, so that the event loop sees a change even when the descriptor's number is the same.
     connection: u64,
     /// Tells of the changes in this memory, in case that smbd is killed.
@@ -139,6 +141,7 @@ impl Client {
             answers: VecDeque::new(),
             wire: Vec::new(),
             ended: Vec::new(),
+            asked_by: None,
             connection: 0,
             standing: None,
             raise_again: None,
@@ -336,7 +339,6 @@ impl Client {
     pub fn finish(&mut self, limit: Duration, keep_open: bool) {
         let deadline = Instant::now() + limit;
         self.give_up_waits();
-        let mut asked_by = None;
         if self.link.socket().is_none() && !self.is_settled() {
             self.connect();
         }
@@ -348,7 +350,7 @@ impl Client {
             }
             // A `Welcome` or an acknowledgement that just came may have made more to send: vfsxd waits for it.
             self.send();
-            self.ask_to_acknowledge(&mut asked_by);
+            self.ask_to_acknowledge();
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(socket) = self.link.socket() else { break };
             if self.is_settled() && self.wire.is_empty() || left.is_zero() {
@@ -365,11 +367,11 @@ impl Client {
     }
 
     /// Once by each connection: vfsxd tells who waits for nothing only now and then.
-    fn ask_to_acknowledge(&mut self, asked_by: &mut Option<u64>) {
-        if !self.link.is_up() || self.is_settled() || *asked_by == Some(self.connection) {
+    fn ask_to_acknowledge(&mut self) {
+        if !self.link.is_up() || self.is_settled() || self.asked_by == Some(self.connection) {
             return;
         }
-        *asked_by = Some(self.connection);
+        self.asked_by = Some(self.connection);
         // Cannot fail: it has no content.
         let _ = encode(&ToDaemon::AckNow, &mut self.wire);
         self.send();

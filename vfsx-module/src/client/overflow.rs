@@ -46,6 +46,9 @@ impl Client {
     #[cold]
     pub(super) fn overflow(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();
+        if !self.ring.has_room() {
+            self.ask_to_acknowledge();
+        }
         if !self.ring.has_room() && self.link.is_up() && self.is_away() {
             // The acknowledgement may be there, and smbd was busy elsewhere.
             requests = self.readable();

@@ -2,7 +2,8 @@
 
 use super::absence::KEEPER_LIMIT;
 use super::tests::{
-    Connection, Daemon, NOTHING, PATIENCE, config, event, hello, host, make_spool, reconnect, traces,
+    Connection, Daemon, NOTHING, PATIENCE, config, connected, event, hello, host, make_spool, reconnect,
+    traces,
 };
 use super::*;
 use proptest::prelude::*;
@@ -187,6 +188,30 @@ fn what_the_ring_cannot_hold_goes_to_disk_and_is_no_gap() {
     assert_eq!(traces(dir.path()), NOTHING, "nothing stays");
     client.finish(PATIENCE, false);
     assert_eq!(traces(dir.path()), NOTHING);
+}
+
+/// Else it might be full before vfsxd, which has all on disk, says so.
+#[test]
+fn a_ring_that_is_half_full_is_told_at_once_what_it_need_not_keep() {
+    let (_dir, _daemon, mut connection, mut client) = connected(RING);
+    while client.ring.has_room() {
+        client.note(event(1));
+        client.flush();
+    }
+    client.flush();
+    let (mut told, mut asked) = (0, 0);
+    while told < client.ring.last() || asked == 0 {
+        match connection.message() {
+            ToDaemon::Events(events) => told += events.len() as u64,
+            other => {
+                assert_eq!(other, ToDaemon::AckNow);
+                asked += 1;
+            }
+        }
+    }
+    client.flush();
+    assert_eq!(asked, 1);
+    assert!(!connection.has_news(), "once is enough");
 }
 
 #[test]

@@ -1,17 +1,15 @@
 //! What a collection of blocks gives back in what time, and what is left meanwhile for clients that write.
 
-use super::process::{Server, free_port, output};
-use crate::build::{self, Profile};
+use super::process::output;
+use super::site::{BUCKET, Site};
+use crate::build::Profile;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use vfsx_tests::wait;
 
-const BUCKET: &str = "bench";
 /// Written at first; three quarters of it are garbage then.
 const MIB: u64 = 1024;
 const QUICK_MIB: u64 = 192;
@@ -59,7 +57,7 @@ pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
     };
     let mut rows = Vec::new();
     for (name, rate) in RATES {
-        let measured = (0..rounds).map(|_| Store::new(profile)?.measure(name, rate, mib, alone));
+        let measured = (0..rounds).map(|_| measure(profile, name, rate, mib, alone));
         rows.push(median(&measured.collect::<Result<Vec<_>>>()?)?);
     }
     let report = Report {
@@ -117,109 +115,59 @@ fn median(rows: &[Row]) -> Result<Row> {
     })
 }
 
-/// A new store and its server.
-struct Store {
-    programs: PathBuf,
-    port: u16,
-    scratch: tempfile::TempDir,
-    _server: Server,
-}
+/// In a new store.
+fn measure(profile: Profile, rate: &'static str, at: Option<&str>, mib: u64, alone: Duration) -> Result<Row> {
+    // Not in /tmp, which may be memory.
+    let scratch = tempfile::tempdir_in("/var/tmp").context("scratch directory")?;
+    let site = Site::start(scratch.path(), profile)?;
+    let old = ["--name", "old", "--mib", &mib.to_string()].map(str::to_owned);
+    output(site.load("writes").args(&old))?;
+    output(site.load("writes").args(&old).arg("--three-of-four"))?;
+    site.admin(&["purge", BUCKET, "--before", "latest"])?;
+    let purged = || {
+        let info = site.admin(&["bucket", "info", BUCKET]).ok()?;
+        (info["purging"] == false).then_some(())
+    };
+    wait::until("the purge", PURGED_WITHIN, purged, String::new)?;
 
-impl Store {
-    fn new(profile: Profile) -> Result<Self> {
-        // Not in /tmp, which may be memory.
-        let scratch = tempfile::tempdir_in("/var/tmp").context("scratch directory")?;
-        let programs = build::programs(profile)?;
-        let port = free_port()?;
-        let (restfs, config) = (programs.join("restfs"), scratch.path().join("restfs.toml"));
-        let data = scratch.path().join("data");
-        fs::write(
-            &config,
-            format!("data_dir = {data:?}\nlisten = \"127.0.0.1:{port}\"\n"),
-        )?;
-        let admin = |words: &[&str]| output(Command::new(&restfs).args(words).arg("--config").arg(&config));
-        admin(&["bucket", "create", BUCKET])?;
-        let token = scratch.path().join("token").display().to_string();
-        let of_writer = ["token", "create", "--role", "writer", "--bucket", BUCKET, "bench"];
-        admin(&[&of_writer[..], &["--output", &token]].concat())?;
-        let mut command = Command::new(&restfs);
-        let server = Server::start(command.arg("serve").arg("--config").arg(&config), port)?;
-        Ok(Self {
-            programs,
-            port,
-            scratch,
-            _server: server,
-        })
-    }
-
-    fn measure(self, rate: &'static str, at: Option<&str>, mib: u64, alone: Duration) -> Result<Row> {
-        let mib_words = ["--name", "old", "--mib", &mib.to_string()].map(str::to_owned);
-        output(self.writes().args(&mib_words))?;
-        output(self.writes().args(&mib_words).arg("--three-of-four"))?;
-        self.admin(&["purge", BUCKET, "--before", "latest"])?;
-        let purged = || {
-            let info = self.admin(&["bucket", "info", BUCKET]).ok()?;
-            (info["purging"] == false).then_some(())
-        };
-        wait::until("the purge", PURGED_WITHIN, purged, String::new)?;
-
-        let load = Load::start(&self, "alone")?;
-        std::thread::sleep(alone);
-        let without = load.stop()?;
-        let load = Load::start(&self, "beside")?;
-        let begun = Instant::now();
-        let status = self.admin(
-            &[
-                &["gc", "--grace", "0"][..],
-                &at.map_or(vec![], |at| vec!["--rate", at]),
-            ]
-            .concat(),
-        )?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let beside = load.stop()?;
-        let mib_of = |key: &str| {
-            let bytes = status["last"][key].as_u64();
-            Ok::<_, anyhow::Error>(
-                bytes.with_context(|| format!("no {key} in {status}"))? as f64 / f64::from(1 << 20),
-            )
-        };
-        let freed_mib = mib_of("freed_bytes")?;
-        Ok(Row {
-            rate,
-            freed_mib,
-            copied_mib: mib_of("copied_bytes")?,
-            freed_mib_per_second: freed_mib / seconds,
-            alone_mib_per_second: without,
-            beside_mib_per_second: beside,
-            beside_to_alone: beside / without,
-        })
-    }
-
-    fn admin(&self, words: &[&str]) -> Result<Value> {
-        let mut command = Command::new(self.programs.join("restfs"));
-        command.arg("--json").args(words);
-        command
-            .arg("--config")
-            .arg(self.scratch.path().join("restfs.toml"));
-        serde_json::from_str(&output(&mut command)?).with_context(|| format!("answer to restfs {words:?}"))
-    }
-
-    fn writes(&self) -> Command {
-        let mut command = Command::new(self.programs.join("restfs-bench"));
-        command
-            .args(["writes", "--url", &format!("ws://127.0.0.1:{}", self.port)])
-            .args(["--bucket", BUCKET, "--token-file"])
-            .arg(self.scratch.path().join("token"));
-        command
-    }
+    let load = Load::start(&site, "alone")?;
+    std::thread::sleep(alone);
+    let without = load.stop()?;
+    let load = Load::start(&site, "beside")?;
+    let begun = Instant::now();
+    let status = site.admin(
+        &[
+            &["gc", "--grace", "0"][..],
+            &at.map_or(vec![], |at| vec!["--rate", at]),
+        ]
+        .concat(),
+    )?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let beside = load.stop()?;
+    let mib_of = |key: &str| {
+        let bytes = status["last"][key].as_u64();
+        Ok::<_, anyhow::Error>(
+            bytes.with_context(|| format!("no {key} in {status}"))? as f64 / f64::from(1 << 20),
+        )
+    };
+    let freed_mib = mib_of("freed_bytes")?;
+    Ok(Row {
+        rate,
+        freed_mib,
+        copied_mib: mib_of("copied_bytes")?,
+        freed_mib_per_second: freed_mib / seconds,
+        alone_mib_per_second: without,
+        beside_mib_per_second: beside,
+        beside_to_alone: beside / without,
+    })
 }
 
 /// Clients that write until they are told to stop.
 struct Load(Child);
 
 impl Load {
-    fn start(store: &Store, name: &str) -> Result<Self> {
-        let mut command = store.writes();
+    fn start(site: &Site, name: &str) -> Result<Self> {
+        let mut command = site.load("writes");
         let child = command
             .args(["--name", name])
             .stdin(Stdio::piped())

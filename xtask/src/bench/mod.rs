@@ -4,6 +4,7 @@ mod gc;
 mod module;
 mod process;
 mod rpc;
+mod site;
 
 use crate::build::{self, Profile};
 use crate::{packages, rights};

@@ -1,8 +1,9 @@
 //! Requests of many clients at a RestFS server, beside redis.
 
 use super::process::{Server, free_port, output};
-use crate::build::{self, Profile};
-use anyhow::{Context, Result, ensure};
+use super::site::Site;
+use crate::build::Profile;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,6 @@ const CLIENTS: u32 = 50;
 const REQUESTS: u32 = 100_000;
 const QUICK_REQUESTS: u32 = 10_000;
 const VALUE_BYTES: u32 = 256;
-const BUCKET: &str = "bench";
 
 #[derive(Serialize)]
 pub(super) struct Row {
@@ -89,55 +89,12 @@ fn print(report: &Report) {
 }
 
 fn restfs(scratch: &Path, requests: u32, profile: Profile) -> Result<Row> {
-    let programs = build::programs(profile)?;
-    let restfs = programs.join("restfs");
-    let port = free_port()?;
-    let data = scratch.join("restfs");
-    let config = scratch.join("restfs.toml");
-    fs::write(
-        &config,
-        format!("data_dir = {data:?}\nlisten = \"127.0.0.1:{port}\"\n"),
-    )?;
-    let admin = |words: &[&str]| output(Command::new(&restfs).args(words).arg("--config").arg(&config));
-    admin(&["bucket", "create", BUCKET])?;
-    let token = scratch.join("token");
-    let words = [
-        "token", "create", "--role", "writer", "--bucket", BUCKET, "bench", "--output",
-    ];
-    let made = Command::new(&restfs)
-        .args(words)
-        .arg(&token)
-        .arg("--config")
-        .arg(&config)
-        .output()?;
-    ensure!(
-        made.status.success(),
-        "restfs token create: {}",
-        String::from_utf8_lossy(&made.stderr).trim()
-    );
-    let _server = Server::start(
-        Command::new(&restfs).arg("serve").arg("--config").arg(&config),
-        port,
-    )?;
+    let site = Site::start(scratch, profile)?;
     let text = output(
-        Command::new(programs.join("restfs-bench"))
-            .args([
-                "requests",
-                "--json",
-                "--url",
-                &format!("ws://127.0.0.1:{port}"),
-                "--bucket",
-                BUCKET,
-            ])
-            .args([
-                "--clients",
-                &CLIENTS.to_string(),
-                "--requests",
-                &requests.to_string(),
-            ])
-            .args(["--size", &VALUE_BYTES.to_string()])
-            .arg("--token-file")
-            .arg(&token),
+        site.load("requests")
+            .args(["--json", "--clients", &CLIENTS.to_string()])
+            .args(["--requests", &requests.to_string()])
+            .args(["--size", &VALUE_BYTES.to_string()]),
     )?;
     let figures: serde_json::Value = serde_json::from_str(&text).context("figures of restfs-bench")?;
     let per_second = |kind: &str| {
