@@ -6,7 +6,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use vfsx_tests::lab::{READY_LIMIT, Service};
+use vfsx_tests::lab::{LabOptions, READY_LIMIT, Service};
+use vfsx_tests::loopfs::{FileSystem, LoopFs};
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
@@ -179,16 +180,7 @@ fn an_smbd_process_killed_with_changes_on_disk_and_in_memory_is_a_gap_that_heals
             })?;
             drop(session);
             lab.vfsxd.start()?;
-            let last_gap = || {
-                let status = lab.status().ok()?;
-                let closed = status
-                    .pointer("/reconcile/last_gap")
-                    .is_some_and(Value::is_object);
-                (closed && status.get("gap") == Some(&Value::Null)).then_some(())
-            };
-            wait::until("a gap that has been closed", READY_LIMIT, last_gap, || {
-                format!("{:?}", lab.status())
-            })?;
+            until_gap_is_closed(lab)?;
             lab.settle()?;
             ensure!(spooled(lab) == 0, "the spool file is still there");
             lab.check_replica("site1")
@@ -262,6 +254,77 @@ fn an_smbd_process_killed_in_a_write_leaves_nothing_behind() {
             lab.check_replica("site1")
         },
     );
+}
+
+/// Neither a file that was open for writing nor anything noted tells of what it did last.
+#[test]
+fn an_smbd_process_killed_in_a_rename_is_a_gap_that_heals() {
+    let disk = LoopFs::make(FileSystem::Ext4).expect("a file system");
+    let options = |options: &mut LabOptions| options.shares = Some(disk.path());
+    with_lab(options, |lab| {
+        let mut session = Session::connect(lab, "data")?;
+        session.put("old", b"content")?;
+        let handle = session.create("old", "open")?;
+        lab.settle()?;
+        lab.check_captured(1)?;
+        let [process] = lab.smbd.children("smbd")[..] else {
+            bail!("not one client");
+        };
+        let thawed = Thaws(&disk);
+        disk.freeze()?;
+        std::thread::scope(|scope| {
+            let rename = scope.spawn(|| session.rename_open(handle, "new", false));
+            // A kill waits for the kernel to get done with the rename.
+            until("smbd waits for the disk", || is_waiting_for_a_disk(process))?;
+            kill(process, Signal::SIGKILL)?;
+            drop(thawed);
+            let answer = rename.join().map_err(|_| anyhow!("the client panicked"))?;
+            ensure!(answer.is_err(), "the rename was answered: the kill came too late");
+            anyhow::Ok(())
+        })?;
+        until("the client's process ends", || {
+            !lab.smbd.children("smbd").contains(&process)
+        })?;
+        let share = lab.share("data")?;
+        ensure!(
+            share.join("new").exists(),
+            "the rename was not done: this showed nothing"
+        );
+        until_gap_is_closed(lab)?;
+        lab.settle()?;
+        lab.check_replica("site1")
+    });
+    disk.unmount().expect("nothing uses it any more");
+}
+
+/// A disk that is frozen goes on, whatever fails.
+struct Thaws<'a>(&'a LoopFs);
+
+impl Drop for Thaws<'_> {
+    fn drop(&mut self) {
+        self.0.thaw().expect("thaw");
+    }
+}
+
+fn is_waiting_for_a_disk(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('D'))
+}
+
+/// One was noted, and vfsxd has compared the share since.
+fn until_gap_is_closed(lab: &TestLab) -> Result<()> {
+    let closed = || {
+        let status = lab.status().ok()?;
+        let closed = status
+            .pointer("/reconcile/last_gap")
+            .is_some_and(Value::is_object);
+        (closed && status.get("gap") == Some(&Value::Null)).then_some(())
+    };
+    wait::until("a gap that has been closed", READY_LIMIT, closed, || {
+        format!("{:?}", lab.status())
+    })
 }
 
 const LATE: u64 = 4 << 20;

@@ -28,7 +28,8 @@ pub const WORD: usize = 16;
 /// Words of the first page. vfsxd reads `Ended` before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// Calls of smbd that have ended, nested ones not counted. Written after all that the call noted.
+    /// Calls of smbd that have ended: with a ring all, nested ones not counted, else those that change names or metadata. Written after all
+    /// that the call noted.
     Ended,
     /// Calls that have begun.
     Begun,

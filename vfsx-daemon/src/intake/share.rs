@@ -353,11 +353,10 @@ impl ShareIntake {
         }
     }
 
-    /// A session that ends by itself is within no call then (of one without a ring nobody knows), and what it has noted is in the journal,
-    /// or left in a file.
+    /// A session that ends by itself is within no call then, and what it has noted is in the journal, or left in a file.
     pub(super) fn was_killed(&self, session: Session, memory: &Memory) -> bool {
         let untold = memory.word(Word::Noted) > Some(self.journal.written(session));
-        memory.has_ring() && memory.is_in_call() || untold && !self.has_left_file(session)
+        memory.is_in_call() || untold && !self.has_left_file(session)
     }
 
     /// Then that file tells what has become of the rest: a standing flag, too, is looked at once its process has ended.

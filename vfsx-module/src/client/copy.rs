@@ -60,12 +60,27 @@ impl Client {
     pub fn begin_call(&mut self) {
         if let Some(shared) = self.ring_memory() {
             shared.begin_call();
+            shared.look_at_clock();
+        }
+    }
+
+    /// Something is about to be changed that vfsxd would not look at by itself.
+    pub fn begin_change(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.begin_call();
+        }
+    }
+
+    /// It is changed and noted, or was not. With a ring that is so at the end of the call.
+    pub fn end_change(&mut self) {
+        if let Some(shared) = self.shared.as_mut().filter(|shared| !shared.has_ring()) {
+            shared.end_call();
         }
     }
 
     /// It ends, and all that it did is noted.
     pub fn end_call(&mut self) {
-        if let Some(shared) = self.ring_memory() {
+        if let Some(shared) = &mut self.shared {
             shared.end_call();
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     outbox: Filled,
     has_outbox: bool,
     calls: u64,
+    /// One has begun that has not ended.
+    in_call: bool,
     running: u64,
     /// When the outermost call under way began.
     pub(super) began_ns: Option<u64>,
@@ -41,6 +43,7 @@ impl Shared {
             outbox: Filled::default(),
             has_outbox: false,
             calls: 0,
+            in_call: false,
             running: u64::MAX,
             began_ns: None,
         })
@@ -84,13 +87,16 @@ impl Shared {
         u64::from(self.outbox.length) > OUTBOX / 2
     }
 
-    /// A call of smbd has begun, and has counted itself; now it looks at the clock.
+    /// A call of smbd has begun: if this process ends within it, nobody knows what it has done.
     pub(super) fn begin_call(&mut self) {
-        self.calls += 1;
-        self.memory.set(Word::Begun, self.calls);
-        self.look_at_clock();
+        if !self.in_call {
+            self.in_call = true;
+            self.calls += 1;
+            self.memory.set(Word::Begun, self.calls);
+        }
     }
 
+    /// After the call has counted itself.
     pub(super) fn look_at_clock(&mut self) {
         // Who reads a later time, and then the memory, finds this call counted.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
@@ -100,7 +106,10 @@ impl Shared {
     /// All that it noted is told.
     pub(super) fn end_call(&mut self) {
         self.began_ns = None;
-        self.memory.set(Word::Ended, self.calls);
+        if self.in_call {
+            self.in_call = false;
+            self.memory.set(Word::Ended, self.calls);
+        }
     }
 
     pub(super) fn tell_running(&mut self, lowest: u64) {

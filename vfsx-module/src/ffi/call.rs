@@ -2,7 +2,7 @@
 
 use super::event_loop;
 use super::shares;
-use crate::hooks::{Capture, Outcome};
+use crate::hooks::{Capture, Change, Outcome};
 use crate::{os, sys};
 
 /// A result as C gives it.
@@ -115,12 +115,13 @@ pub(super) unsafe fn as_one<R>(handle: *mut sys::vfs_handle_struct, next: impl F
     result
 }
 
-/// Runs `next`, which may change something, between `before` and `after`. `after` is not called when `before` panicked.
+/// Runs `next`, which may change `what`, between `before` and `after`. `after` is not called when `before` panicked.
 ///
 /// # Safety
 /// `handle` is smbd's, valid for the callback.
 pub(super) unsafe fn around<P, R: CResult>(
     handle: *mut sys::vfs_handle_struct,
+    what: Change,
     before: impl FnOnce(&mut Capture) -> P,
     next: impl FnOnce() -> R,
     after: impl FnOnce(&mut Capture, P, &R, i32),
@@ -128,7 +129,7 @@ pub(super) unsafe fn around<P, R: CResult>(
     // SAFETY: the caller's promise.
     let key = unsafe { (*handle).data } as u64;
     let begun = Call::begin(key, |capture| {
-        capture.about_to_change();
+        capture.about_to_change(what);
         before(capture)
     });
     let Some((call, prepared)) = begun else {

@@ -5,7 +5,7 @@ use super::descriptors;
 use super::gate::{self, Refused, asked, asked_or};
 use super::samba::File;
 use crate::handler::Operation;
-use crate::hooks::{At, Capture, Descriptor, Going, Outcome, Planned, Span};
+use crate::hooks::{At, Capture, Change, Descriptor, Going, Outcome, Planned, Span};
 use crate::{os, sys};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -73,6 +73,7 @@ pub(super) unsafe fn begin_write(
     // SAFETY: the caller's promise.
     let file = unsafe { File::new(fsp) };
     let stream_of = if file.is_stream() {
+        capture.about_to_change(Change::Tree);
         let base = file.with_metadata().fd();
         capture.node_of(base).map(|node| (node, base))
     } else {
@@ -194,15 +195,21 @@ unsafe fn writing(handle: Handle, fsp: Fsp, planned: Planned<'_>, next: impl FnO
     let before = |capture: &mut Capture| unsafe { begin_write(capture, share, handle, fsp, Some(planned)) };
     // SAFETY: the caller's promise.
     unsafe {
-        around(handle, before, next, |capture, written, result, _| {
-            if let Some(going) = written.going {
-                let complete = planned
-                    .data
-                    .is_some_and(|data| isize::try_from(data.len()) == Ok(*result));
-                capture.wrote(going, planned.span, complete);
-            }
-            written.touched(capture);
-        })
+        around(
+            handle,
+            Change::Content,
+            before,
+            next,
+            |capture, written, result, _| {
+                if let Some(going) = written.going {
+                    let complete = planned
+                        .data
+                        .is_some_and(|data| isize::try_from(data.len()) == Ok(*result));
+                    capture.wrote(going, planned.span, complete);
+                }
+                written.touched(capture);
+            },
+        )
     }
 }
 
@@ -223,18 +230,24 @@ unsafe fn changing(
         |capture: &mut Capture| unsafe { (begin_write(capture, share, handle, fsp, None), size_of_file(fd)) };
     // SAFETY: the caller's promise.
     unsafe {
-        around(handle, before, next, |capture, (written, size), result, errno| {
-            written.touched(capture);
-            let Some(Going { handle, .. }) = written.going else {
-                return;
-            };
-            let outcome = result.outcome(errno);
-            after(capture, handle, size, outcome);
-            // Size, blocks or times changed, perhaps with no byte.
-            if outcome != Outcome::Refused {
-                capture.touched_file(handle, fd);
-            }
-        })
+        around(
+            handle,
+            Change::Content,
+            before,
+            next,
+            |capture, (written, size), result, errno| {
+                written.touched(capture);
+                let Some(Going { handle, .. }) = written.going else {
+                    return;
+                };
+                let outcome = result.outcome(errno);
+                after(capture, handle, size, outcome);
+                // Size, blocks or times changed, perhaps with no byte.
+                if outcome != Outcome::Refused {
+                    capture.touched_file(handle, fd);
+                }
+            },
+        )
     }
 }
 
@@ -352,7 +365,15 @@ pub(super) unsafe extern "C" fn close(handle: Handle, fsp: Fsp) -> c_int {
     // SAFETY: smbd's arguments.
     let result = match unsafe { known_handle(handle, fsp) } {
         // SAFETY: the handle is smbd's.
-        Some(written) => unsafe { around(handle, |_| (), next, |capture, (), _, _| capture.closed(written)) },
+        Some(written) => unsafe {
+            around(
+                handle,
+                Change::Content,
+                |_| (),
+                next,
+                |capture, (), _, _| capture.closed(written),
+            )
+        },
         None if gate::in_use() => next(),
         None => return next(),
     };

@@ -5,7 +5,7 @@ use super::descriptors;
 use super::gate::{Refused, asked};
 use super::samba::{File, bytes, current_path, place};
 use crate::handler::Operation;
-use crate::hooks::{Capture, Outcome};
+use crate::hooks::{Capture, Change, Outcome};
 use crate::sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use vfsx_proto::Changed;
@@ -57,6 +57,7 @@ unsafe fn touching<R: CResult + Refused>(
         asked(handle, operation, || {
             around(
                 handle,
+                Change::Tree,
                 |_| (),
                 next,
                 |capture, (), result, errno| {
@@ -118,7 +119,7 @@ pub(super) unsafe extern "C" fn lchown(
                 .number(gid)
         };
         asked(handle, operation, || {
-            around(handle, before, next, |capture, place, _, _| {
+            around(handle, Change::Tree, before, next, |capture, place, _, _| {
                 if let Ok(place) = place {
                     capture.touched_name(&place, STAT);
                 }

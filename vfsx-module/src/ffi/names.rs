@@ -6,7 +6,7 @@ use super::gate::{self, asked};
 use super::metadata::touched;
 use super::samba::{File, current_path, name, names_stream, place};
 use crate::handler::Operation;
-use crate::hooks::{Name, Outcome, Place};
+use crate::hooks::{Change, Name, Outcome, Place};
 use crate::sys;
 use std::ffi::c_int;
 use std::io;
@@ -178,25 +178,31 @@ unsafe fn opening(
     let before = |_: &mut _| unsafe { target(handle, dir, path, Name::of) };
     // SAFETY: the handle is smbd's.
     unsafe {
-        around(handle, before, next, |capture, before, fd, errno| {
-            if is_stream {
-                let file = file.with_metadata();
-                if *fd >= 0 {
-                    touched(capture, file, STREAM);
+        around(
+            handle,
+            Change::Tree,
+            before,
+            next,
+            |capture, before, fd, errno| {
+                if is_stream {
+                    let file = file.with_metadata();
+                    if *fd >= 0 {
+                        touched(capture, file, STREAM);
+                    }
+                    return;
                 }
-                return;
-            }
-            let Ok(Target::Entry(name)) = before else { return };
-            if flags & libc::O_CREAT != 0
-                && !name.is_descriptor()
-                && let Some(node) = capture.opened_creating(name, *fd, errno)
-            {
-                descriptors::note(*fd, node);
-            }
-            if flags & libc::O_TRUNC != 0 && *fd >= 0 {
-                capture.truncated_at_open(*fd, file.path_hint());
-            }
-        })
+                let Ok(Target::Entry(name)) = before else { return };
+                if flags & libc::O_CREAT != 0
+                    && !name.is_descriptor()
+                    && let Some(node) = capture.opened_creating(name, *fd, errno)
+                {
+                    descriptors::note(*fd, node);
+                }
+                if flags & libc::O_TRUNC != 0 && *fd >= 0 {
+                    capture.truncated_at_open(*fd, file.path_hint());
+                }
+            },
+        )
     }
 }
 
@@ -214,11 +220,17 @@ unsafe fn creating<R: CResult>(
     let before = |_: &mut _| unsafe { target(handle, dir, path, Name::of) };
     // SAFETY: the caller's promise.
     unsafe {
-        around(handle, before, next, |capture, before, result, errno| {
-            if let Ok(Target::Entry(name)) = before {
-                capture.created(name, result.outcome(errno));
-            }
-        })
+        around(
+            handle,
+            Change::Tree,
+            before,
+            next,
+            |capture, before, result, errno| {
+                if let Ok(Target::Entry(name)) = before {
+                    capture.created(name, result.outcome(errno));
+                }
+            },
+        )
     }
 }
 
@@ -332,6 +344,7 @@ pub(super) unsafe extern "C" fn linkat(
         asked(handle, operation, || {
             around(
                 handle,
+                Change::Tree,
                 before,
                 next,
                 |capture, (source, target), result, errno| {
@@ -362,6 +375,7 @@ pub(super) unsafe extern "C" fn unlinkat(handle: Handle, dir: Fsp, path: SmbName
         asked(handle, operation, || {
             around(
                 handle,
+                Change::Tree,
                 before,
                 next,
                 |capture, before, result, errno| match before {
@@ -403,6 +417,7 @@ pub(super) unsafe extern "C" fn renameat(
         asked(handle, operation, || {
             around(
                 handle,
+                Change::Tree,
                 before,
                 next,
                 |capture, before, result, errno| match before {

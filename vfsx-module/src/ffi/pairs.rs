@@ -5,7 +5,7 @@
 use super::call::Call;
 use super::content::{self, Written};
 use super::waits;
-use crate::hooks::{Capture, Planned, Span};
+use crate::hooks::{Capture, Change, Planned, Span};
 use crate::{os, sys};
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -111,7 +111,7 @@ unsafe fn sending_write(
         return next(NO_TICKET);
     };
     let ticket = call.note(|capture| {
-        capture.about_to_change();
+        capture.about_to_change(Change::Content);
         // SAFETY: the caller's promise.
         let written = unsafe { content::begin_write(capture, call.key(), handle, fsp, Some(planned)) };
         if let Some(going) = written.going {

@@ -4,7 +4,6 @@ use super::tests::{Share, node};
 use super::*;
 use crate::client::tests::{Daemon, config, hello, host, make_spool};
 use crate::config::{Config, MIN_DATA_RING, Mode};
-use crate::memory::tests::Reader;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -36,14 +35,6 @@ impl Share {
     fn say(&mut self, on: bool) {
         self.connection.send(&ToModule::Copy { on });
         self.call(Capture::readable);
-    }
-
-    fn memory(&self) -> &Reader {
-        self.connection.memory.as_ref().expect("a descriptor came")
-    }
-
-    fn word(&self, word: Word) -> u64 {
-        self.memory().word(word)
     }
 
     fn data(&self, event: &Event) -> Option<Vec<u8>> {
@@ -541,7 +532,7 @@ fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything()
     capture.enter();
     assert!(!live.exists(), "reading changes nothing");
     let entered = capture.client().began_ns();
-    capture.about_to_change();
+    capture.about_to_change(Change::Tree);
     assert!(live.exists());
     assert!(
         capture.client().began_ns() > entered,
@@ -567,7 +558,7 @@ fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything()
     capture.readable();
     assert!(!live.exists());
     capture.enter();
-    capture.about_to_change();
+    capture.about_to_change(Change::Tree);
     capture.leave();
     assert!(!live.exists(), "vfsxd knows of this session");
 
@@ -578,7 +569,7 @@ fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything()
     };
     let mut capture = Capture::new(Client::new(map, host(), hello()));
     capture.enter();
-    capture.about_to_change();
+    capture.about_to_change(Change::Tree);
     capture.leave();
     assert!(
         !live.exists(),

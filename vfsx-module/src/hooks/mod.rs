@@ -33,6 +33,15 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 use vfsx_proto::{GapReason, NodeRef};
 
+/// What a call is about to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The content of a file that vfsxd knows to be written: it compares it when this process is killed.
+    Content,
+    /// Names or metadata. vfsxd has to be told, or to see that the call was cut short.
+    Tree,
+}
+
 /// One tree connect.
 ///
 /// Calls nest: `fset_nt_acl` comes back as several ACL and attribute calls. What they note of metadata goes out when the
@@ -43,6 +52,8 @@ pub struct Capture {
     files: BTreeMap<u64, WrittenFile>,
     next_handle: u64,
     depth: u32,
+    /// Of the call that is about to change names or metadata, or has, and not all of it is noted.
+    changing: Option<u32>,
     touched: Vec<Touch>,
     /// Since the last wait of a client something was noted that its calls have done, other than the content of open files.
     unwaited: bool,
@@ -62,6 +73,7 @@ impl Capture {
             files: BTreeMap::new(),
             next_handle: 1,
             depth: 0,
+            changing: None,
             touched: Vec::new(),
             unwaited: false,
             holds_back: None,
@@ -80,17 +92,27 @@ impl Capture {
     }
 
     /// It may change something.
-    pub fn about_to_change(&mut self) {
+    pub fn about_to_change(&mut self, what: Change) {
+        if what == Change::Tree && self.changing.is_none() {
+            self.changing = Some(self.depth);
+            self.client.begin_change();
+        }
         let requests = self.client.about_to_change();
         self.serve(requests);
     }
 
     /// It ends.
     pub fn leave(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
+        let depth = self.depth;
+        self.depth = depth.saturating_sub(1);
         if self.depth > 0 {
+            if self.changing.is_some_and(|began| began >= depth) && self.touched.is_empty() {
+                self.changing = None;
+                self.client.end_change();
+            }
             return;
         }
+        self.changing = None;
         self.note_touched();
         if self.copying {
             self.send_all_ranges();

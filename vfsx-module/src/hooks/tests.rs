@@ -3,11 +3,13 @@
 use super::*;
 use crate::client::tests::{Connection, Daemon, config, hello, host};
 use crate::config::Config;
+use crate::memory::tests::Reader;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vfsx_proto::ring::Word;
 use vfsx_proto::{Changed, Event, NodeKind, Range, ToDaemon, ToModule};
 
 const STAT: Changed = Changed {
@@ -50,6 +52,14 @@ impl Share {
             connection,
             capture,
         }
+    }
+
+    pub(super) fn memory(&self) -> &Reader {
+        self.connection.memory.as_ref().expect("a descriptor came")
+    }
+
+    pub(super) fn word(&self, word: Word) -> u64 {
+        self.memory().word(word)
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -323,6 +333,60 @@ fn nested_calls_report_an_object_once_and_only_at_the_end() {
         changed,
     };
     assert_eq!(share.sent(), [expected]);
+}
+
+/// Else a process that is killed there has changed what nobody knows of.
+#[test]
+fn a_change_is_under_way_for_vfsxd_until_it_is_noted() {
+    let mut share = Share::new();
+    fs::write(share.path("f"), "").expect("file");
+    let file = File::open(share.path("f")).expect("open");
+    let under_way = |share: &Share| share.word(Word::Begun) - share.word(Word::Ended);
+
+    // A name is noted at once, also within another call.
+    share.capture.enter();
+    share.capture.enter();
+    assert_eq!(under_way(&share), 0, "reading changes nothing");
+    share.capture.about_to_change(Change::Tree);
+    assert_eq!(under_way(&share), 1);
+    fs::create_dir(share.path("d")).expect("directory");
+    let name = Name::of(share.place("d"));
+    assert_eq!(under_way(&share), 1);
+    share.capture.created(name, DONE);
+    share.capture.leave();
+    assert_eq!(under_way(&share), 0);
+
+    // Metadata is when the outermost call ends, and so is all before it.
+    share.capture.enter();
+    share.capture.about_to_change(Change::Tree);
+    share
+        .capture
+        .touched(file.as_raw_fd(), None, || b"f".to_vec(), STAT);
+    share.capture.leave();
+    share.capture.enter();
+    share.capture.about_to_change(Change::Tree);
+    share.capture.leave();
+    assert_eq!(under_way(&share), 1);
+    share.capture.leave();
+    assert_eq!(under_way(&share), 0);
+    assert_eq!(share.word(Word::Begun), 2);
+
+    // A call within another change does not end it.
+    share.capture.enter();
+    share.capture.about_to_change(Change::Tree);
+    share.capture.enter();
+    share.capture.about_to_change(Change::Tree);
+    share.capture.leave();
+    assert_eq!(under_way(&share), 1);
+    share.capture.leave();
+    assert_eq!(under_way(&share), 0);
+
+    // vfsxd compares files that a killed process had written.
+    share.capture.enter();
+    share.capture.about_to_change(Change::Content);
+    assert_eq!(under_way(&share), 0);
+    share.capture.leave();
+    assert_eq!(share.word(Word::Begun), 3);
 }
 
 #[test]

@@ -128,6 +128,23 @@ async fn what_a_killed_process_had_noted_and_nobody_can_find_is_a_gap() {
     assert_eq!(gaps(&fixture.records()), [GapReason::Killed]);
 }
 
+/// What it has done, it had not noted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_in_a_change_is_a_gap() {
+    for (begun, ended, expected) in [(4, 4, &[][..]), (4, 3, &[GapReason::Killed])] {
+        let fixture = Fixture::new(NORMAL);
+        let shared = Shared::new(0);
+        let mut module = holding(&fixture, &shared).await;
+        module.events(1..=2).await;
+        shared.set(Word::Noted, 2);
+        shared.set(Word::Begun, begun);
+        shared.set(Word::Ended, ended);
+        drop(module);
+        session_ended(&fixture).await;
+        assert_eq!(gaps(&fixture.records()), expected);
+    }
+}
+
 /// The socket was full when the session ended, and what it then wrote hangs: its standing flag tells what becomes of that.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_session_could_not_write_before_its_end_is_decided_by_its_flag() {
