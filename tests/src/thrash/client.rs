@@ -1,7 +1,7 @@
 //! A client that works on a directory of its own and knows what must be in it, whatever becomes of its connection.
 
 use super::gate::Gate;
-use super::model::{HELD, Operation, Tree};
+use super::model::{Doubt, HELD, Operation, Tree};
 use crate::lab::{READY_LIMIT, runs};
 use crate::smb::{Handle, Open, Session};
 use crate::testlab::TestLab;
@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Between two operations, and before a lost connection is tried again: a busy person, not a benchmark.
@@ -22,25 +23,59 @@ const STORM: u64 = 10;
 const STORM_NAMES: u64 = 6;
 const REFUSED: &str = "refused by smbd";
 
-/// When smbd confirmed the marks of a client, in order.
+/// What smbd confirmed to a client, and what it left open.
 #[derive(Debug, Default)]
-pub(super) struct Confirmed(Mutex<Vec<(u64, Instant)>>);
+pub(super) struct Confirmed {
+    /// In order.
+    marks: Mutex<Vec<(u64, Instant)>>,
+    operations: AtomicU64,
+    doubts: Mutex<Vec<Doubt>>,
+}
 
 impl Confirmed {
-    fn add(&self, mark: u64) {
-        self.lock().push((mark, Instant::now()));
+    fn add(&self, operation: &Operation) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+        lock(&self.doubts).retain_mut(|doubt| doubt.settle(operation));
+        if let Operation::Mark { number } = operation {
+            lock(&self.marks).push((*number, Instant::now()));
+        }
     }
 
     /// When the first after `mark` was confirmed.
     pub(super) fn after(&self, mark: u64) -> Option<Instant> {
-        let confirmed = self.lock();
-        let at = confirmed.partition_point(|(known, _)| *known <= mark);
-        confirmed.get(at).map(|(_, at)| *at)
+        let marks = lock(&self.marks);
+        let at = marks.partition_point(|(known, _)| *known <= mark);
+        marks.get(at).map(|(_, at)| *at)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many.
+    pub(super) fn operations(&self) -> u64 {
+        self.operations.load(Ordering::Relaxed)
     }
+
+    /// Of `operation` nobody knows the end, but what the disk has now.
+    fn doubt(&self, operation: &Operation, before: &Tree, now: &Tree) {
+        let mut doubts = lock(&self.doubts);
+        if let Operation::RenameDir { to, .. } = operation
+            && now.dirs.contains(to)
+        {
+            doubts.iter_mut().for_each(|doubt| doubt.follow(operation));
+        }
+        doubts.push(Doubt::of(operation, before));
+    }
+
+    pub(super) fn doubts(&self) -> Vec<Doubt> {
+        lock(&self.doubts).clone()
+    }
+
+    /// A site was found to have everything.
+    pub(super) fn settle(&self) {
+        lock(&self.doubts).clear();
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a client did.
@@ -50,8 +85,6 @@ pub(super) struct Worked {
     /// Operations whose end the client did not hear of.
     pub(super) lost: u64,
     pub(super) refused: u64,
-    /// What those touched, below the share.
-    pub(super) doubtful: Vec<String>,
 }
 
 pub(super) struct Client<'a> {
@@ -225,9 +258,7 @@ impl<'a> Client<'a> {
     fn done(&mut self, operation: &Operation) {
         self.tree.apply(operation);
         self.worked.operations += 1;
-        if let Operation::Mark { number } = operation {
-            self.confirmed.add(*number);
-        }
+        self.confirmed.add(operation);
     }
 
     /// Nobody knows how far the operation came: when its smbd process has ended, the disk tells. One that is asked to end, or whose
@@ -248,13 +279,10 @@ impl<'a> Client<'a> {
         if let Some(wrong) = self.tree.contradicts(operation, &found) {
             bail!("after {operation:?}, which ended with {said}: {wrong}");
         }
+        self.confirmed.doubt(operation, &self.tree, &found);
         self.tree = found;
         let is_delete = matches!(operation, Operation::Delete { .. });
         self.again = (is_delete && self.tree.allows(operation)).then(|| operation.clone());
-        for name in operation.touched() {
-            let path = self.path(name);
-            self.worked.doubtful.push(path);
-        }
         Ok(())
     }
 

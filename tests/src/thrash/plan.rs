@@ -92,6 +92,8 @@ impl Scale {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Plan {
     pub(super) phases: Vec<Phase>,
+    /// Gaps are left to vfsxd; otherwise it is told to leave them open, and a sync is called.
+    pub(super) heals_itself: bool,
 }
 
 impl Plan {
@@ -100,6 +102,7 @@ impl Plan {
         let phases = (0..scale.phases).map(|_| phase(&mut random, scale));
         Self {
             phases: phases.collect(),
+            heals_itself: seed.is_multiple_of(2),
         }
     }
 
@@ -120,6 +123,45 @@ impl Action {
             self,
             Self::Kill(Server::Smbd) | Self::Stop(Server::Smbd) | Self::KillProcess(_)
         )
+    }
+
+    /// Whether a gap may come of it: something that happened on the share may be known to nobody.
+    pub(super) fn makes_gaps(self) -> bool {
+        matches!(
+            self,
+            Self::Kill(Server::Smbd) | Self::KillProcess(_) | Self::Fill(Disk::State)
+        )
+    }
+}
+
+impl Phase {
+    /// How long of the time in which clients work there is an smbd.
+    pub(super) fn served(&self) -> Duration {
+        let mut served = Duration::ZERO;
+        let (mut since, mut runs) = (Duration::ZERO, true);
+        let end = Event {
+            at: self.work,
+            action: Action::Stop(Server::Smbd),
+        };
+        for event in self
+            .events
+            .iter()
+            .filter(|event| event.at < self.work)
+            .chain([&end])
+        {
+            match event.action {
+                Action::Kill(Server::Smbd) | Action::Stop(Server::Smbd) if runs => {
+                    served += event.at - since;
+                    runs = false;
+                }
+                Action::Start(Server::Smbd) if !runs => {
+                    since = event.at;
+                    runs = true;
+                }
+                _ => {}
+            }
+        }
+        served
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn set_up(binaries: Binaries, seed: u64) -> Result<Self> {
+    pub(super) fn set_up(binaries: Binaries, seed: u64, heals_itself: bool) -> Result<Self> {
         let network = Network::make(SITES, seed)?;
         let dir = tempfile::Builder::new().prefix("vfsx-clocks-").tempdir()?;
         let (mut clocks, mut disks, mut places) = (Vec::new(), Vec::new(), Vec::new());
@@ -53,8 +53,8 @@ impl Stage {
             disks.push(disk);
         }
         let mut options = LabOptions::new(binaries);
-        // The suite counts gaps, and closes them itself.
-        options.reconcile = Some("after_gap = \"never\"".into());
+        let after_gap = if heals_itself { "1s" } else { "never" };
+        options.reconcile = Some(format!("after_gap = \"{after_gap}\""));
         options.sites = SITES;
         options.vfsxd_place = places.remove(0);
         options.site_places = places;

@@ -8,7 +8,6 @@ use super::client::{Confirmed, directory};
 use super::model::MARK;
 use crate::rpc::Rpc;
 use crate::testlab::TestLab;
-use crate::wait;
 use anyhow::Result;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +55,8 @@ pub(super) struct Seen {
     pub(super) mismatches: u64,
     /// What was not true.
     pub(super) wrong: Vec<String>,
+    /// Since when and why, open or closed again.
+    pub(super) gaps: BTreeSet<(String, String)>,
     /// To be compared whole.
     claims: BTreeSet<Claim>,
 }
@@ -104,6 +105,7 @@ impl Watch {
         status: &Value,
     ) {
         self.seen().answers += 1;
+        self.seen().gaps.extend(gaps(status));
         let none = Vec::new();
         for site in status.get("sites").and_then(Value::as_array).unwrap_or(&none) {
             let text = |name: &str| site.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -179,15 +181,25 @@ impl Watch {
     }
 }
 
-/// Waits until every site is in sync, as the status has it.
-pub(super) fn wait_for_sync(lab: &TestLab, limit: Duration) -> Result<()> {
-    let is_in_sync = |status: &Value| {
-        let sites = status.get("sites").and_then(Value::as_array)?;
-        let all = sites
-            .iter()
-            .all(|site| site.get("state").and_then(Value::as_str) == Some(IN_SYNC));
-        all.then_some(())
+/// The gap that is open, and the one that was closed last.
+fn gaps(status: &Value) -> impl Iterator<Item = (String, String)> {
+    let places = ["/gap", "/reconcile/last_gap"];
+    places.into_iter().filter_map(|place| {
+        let gap = status.pointer(place)?;
+        let text = |name| Some(gap.get(name)?.as_str()?.to_owned());
+        Some((text("since")?, text("reason")?))
+    })
+}
+
+/// What `status` says of every site, when it says of every one that it is in sync.
+pub(super) fn all_in_sync(status: &Value) -> Option<BTreeSet<Claim>> {
+    let sites = status.get("sites").and_then(Value::as_array)?;
+    let claim = |site: &Value| {
+        let is_so = site.get("state")?.as_str()? == IN_SYNC;
+        is_so.then_some(Claim {
+            site: site.get("name")?.as_str()?.to_owned(),
+            point: site.get("point")?.as_u64()?,
+        })
     };
-    let look = || lab.status().ok().as_ref().and_then(is_in_sync);
-    wait::until("all sites in sync", limit, look, || format!("{:?}", lab.status()))
+    sites.iter().map(claim).collect()
 }
