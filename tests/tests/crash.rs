@@ -256,6 +256,33 @@ fn an_smbd_process_killed_in_a_write_leaves_nothing_behind() {
     );
 }
 
+/// In the very second in which nobody takes what it notes.
+#[test]
+fn an_smbd_process_killed_right_after_vfsxd_is_a_gap_that_heals() {
+    with_lab(
+        |options| options.reconcile = Some("after_gap = \"1s\"".into()),
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            session.put("before", b"vfsxd knows of this session")?;
+            lab.settle()?;
+            let [process] = lab.smbd.children("smbd")[..] else {
+                bail!("not one client");
+            };
+            lab.vfsxd.kill9()?;
+            session.put("meanwhile", b"noted in smbd's memory alone")?;
+            kill(process, Signal::SIGKILL)?;
+            until("the client's process ends", || {
+                lab.smbd.children("smbd").is_empty()
+            })?;
+            drop(session);
+            lab.vfsxd.start()?;
+            until_gap_is_closed(lab)?;
+            lab.settle()?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
 /// Neither a file that was open for writing nor anything noted tells of what it did last.
 #[test]
 fn an_smbd_process_killed_in_a_rename_is_a_gap_that_heals() {

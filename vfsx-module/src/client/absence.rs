@@ -9,8 +9,8 @@ use std::io;
 use std::time::{Duration, Instant};
 use vfsx_proto::GapReason;
 
-/// How long a change may be unacknowledged before a standing flag says so, whether vfsxd is gone, hangs, or is behind. A restart
-/// of it costs none, and an acknowledgement usually takes milliseconds. Also the pause after a flag that could not be raised.
+/// How long a change may be unacknowledged before a standing flag says so though there is a connection: vfsxd hangs, or is behind. An
+/// acknowledgement usually takes milliseconds. Also the pause after a flag that could not be raised.
 pub(super) const STANDING_AFTER: Duration = Duration::from_secs(1);
 /// How long the end of a tree connect waits for the disk of vfsxd's state directory. The process's other tree connects stand still
 /// meanwhile.
@@ -36,8 +36,8 @@ impl Client {
         }
     }
 
-    /// Points of the share must not be called exact while this session changes it and vfsxd does not know: the flag tells, before
-    /// anything is changed. Whether it was raised by this.
+    /// Without a connection the flag tells before anything is changed: of what a killed process had changed in between nobody would hear, and
+    /// points of the share must not be called exact meanwhile. Whether it was raised by this.
     pub(super) fn raise_early(&mut self) -> bool {
         let now = Instant::now();
         if self.standing.is_some() || self.raise_again.is_some_and(|again| now < again) {

@@ -90,16 +90,16 @@ impl Client {
         self.shared.as_ref()?.began_ns
     }
 
-    /// Something is about to be changed. While vfsxd does not know of this session, it is to find a flag.
+    /// Something is about to be changed. While vfsxd does not know of this session, it is to find a flag, should this process be killed.
     pub fn about_to_change(&mut self) -> Vec<Request> {
-        if !self.has_ring() || self.link.is_up() || self.standing.is_some() {
+        if self.link.is_up() || self.standing.is_some() {
             return Vec::new();
         }
         // The `Welcome` may be there.
         let requests = self.readable();
         if !self.link.is_up()
             && self.raise_early()
-            && let Some(shared) = &mut self.shared
+            && let Some(shared) = self.ring_memory()
         {
             // A call that vfsxd counts by its time is one for which it found the flag.
             shared.look_at_clock();
@@ -157,7 +157,7 @@ impl Client {
     /// What vfsxd does not know yet it is not to hear of by the end of the connection alone.
     pub(super) fn lose_link(&mut self) {
         self.data_wanted = false;
-        if self.has_ring() && !self.is_settled() {
+        if !self.is_settled() {
             self.raise_early();
         }
     }

@@ -492,13 +492,23 @@ fn changes_held_in_memory_are_on_record_until_a_daemon_has_them() {
 }
 
 #[test]
-fn a_short_absence_leaves_no_trace() {
-    let (dir, daemon, connection, mut client) = connected(1 << 20);
-    client.note(event(1));
-    drop((connection, daemon));
-    client.readable();
-    client.tick(Instant::now());
-    assert_eq!(traces(dir.path()), NOTHING);
+fn an_absence_leaves_a_trace_only_when_changes_are_at_stake() {
+    for taken in [true, false] {
+        let (dir, daemon, mut connection, mut client) = connected(1 << 20);
+        client.note(event(1));
+        client.flush();
+        assert_eq!(connection.sequences(1), [1]);
+        if taken {
+            connection.send(&ToModule::Ack { sequence: 1 });
+            client.readable();
+        }
+        drop((connection, daemon));
+        client.readable();
+        client.tick(Instant::now());
+        let live = dir.path().join("gaps/data/live").join("07".repeat(16));
+        let expected = if taken { NOTHING.to_vec() } else { vec![live] };
+        assert_eq!(traces(dir.path()), expected, "taken: {taken}");
+    }
 }
 
 #[test]

@@ -569,12 +569,13 @@ fn a_session_that_vfsxd_does_not_know_leaves_a_flag_before_it_changes_anything()
     };
     let mut capture = Capture::new(Client::new(map, host(), hello()));
     capture.enter();
-    capture.about_to_change(Change::Tree);
-    capture.leave();
+    assert!(!live.exists());
+    capture.about_to_change(Change::Content);
     assert!(
-        !live.exists(),
-        "a short absence of vfsxd is nothing to a session that tells no data"
+        live.exists(),
+        "nor would anybody know of a session that tells no data"
     );
+    capture.leave();
 }
 
 #[test]

@@ -109,6 +109,9 @@ impl Place {
 /// `path`, itself relative to `dir_path`, as a path relative to `root`. A path outside of the share stays absolute, which
 /// no hint of a thing inside is.
 pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
+    if matches!(dir_path, b"" | b".") && is_plain(path) {
+        return path.to_vec();
+    }
     let base: &[u8] = if path.starts_with(b"/") { b"" } else { dir_path };
     let absolute = base.starts_with(b"/") || path.starts_with(b"/");
     let all = || components(base).chain(components(path));
@@ -121,6 +124,18 @@ pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
         true => join(Vec::with_capacity(most), inside),
         false => join(vec![b'/'], all()),
     }
+}
+
+/// What nearly all paths are that smbd gives: nothing in it has to go. (One with a hidden name may be plain, too.)
+fn is_plain(path: &[u8]) -> bool {
+    let mut last = b'/';
+    for &byte in path {
+        if last == b'/' && matches!(byte, b'/' | b'.') {
+            return false;
+        }
+        last = byte;
+    }
+    last != b'/'
 }
 
 /// Puts slashes between the components.
@@ -162,6 +177,12 @@ mod tests {
         assert_eq!(text("/srv/s", "a", "/srv/s/b"), "b");
         assert_eq!(text("/", "/etc", "x"), "etc/x");
         assert_eq!(text("/srv/s", "/srv/s", ""), "");
+        for path in ["a/b", "a//b", "a/./b/", "./a/b", "/srv/s/a/b"] {
+            for dir in ["", ".", "/srv/s"] {
+                assert_eq!(text("/srv/s", dir, path), "a/b", "{dir} {path}");
+            }
+        }
+        assert_eq!(text("/srv/s", "", "a/.b/..c"), "a/.b/..c");
     }
 
     #[test]
