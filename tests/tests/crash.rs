@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 use vfsx_tests::lab::{LabOptions, READY_LIMIT, Service};
 use vfsx_tests::loopfs::{FileSystem, LoopFs};
 use vfsx_tests::smb::Session;
@@ -340,6 +341,9 @@ fn is_waiting_for_a_disk(process: Pid) -> bool {
         .is_some_and(|rest| rest.trim_start().starts_with('D'))
 }
 
+/// A vfsxd that was killed waits half a minute for its sessions before it compares the share.
+const GAP_LIMIT: Duration = Duration::from_secs(90);
+
 /// One was noted, and vfsxd has compared the share since.
 fn until_gap_is_closed(lab: &TestLab) -> Result<()> {
     let closed = || {
@@ -349,7 +353,7 @@ fn until_gap_is_closed(lab: &TestLab) -> Result<()> {
             .is_some_and(Value::is_object);
         (closed && status.get("gap") == Some(&Value::Null)).then_some(())
     };
-    wait::until("a gap that has been closed", READY_LIMIT, closed, || {
+    wait::until("a gap that has been closed", GAP_LIMIT, closed, || {
         format!("{:?}", lab.status())
     })
 }

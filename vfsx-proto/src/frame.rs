@@ -60,6 +60,9 @@ pub fn encode_event(
     encode(&(EVENTS, ONE, sequence, time_ns, began_ns, event), out)
 }
 
+/// Longest number, in bytes.
+const SHORT: usize = 10;
+
 /// Bytes at the end of a vector.
 struct Appended<'a>(&'a mut Vec<u8>);
 
@@ -74,7 +77,12 @@ impl postcard::ser_flavors::Flavor for Appended<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        // Most are the few bytes of a number: a copy in a loop is less than a call.
+        if bytes.len() <= SHORT {
+            self.0.extend(bytes.iter().copied());
+        } else {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 

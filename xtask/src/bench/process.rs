@@ -1,10 +1,8 @@
 //! Programs that benchmarks run.
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use vfsx_tests::wait;
@@ -39,46 +37,6 @@ impl Server {
 }
 
 impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// A program that counts what another does, from now until it is told to stop.
-pub(super) struct Counter(Child);
-
-impl Counter {
-    /// Starts it and waits until it says `ready` in the file `said`.
-    pub(super) fn start(command: &mut Command, said: &Path, ready: &str) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(said)?)
-            .spawn();
-        let counter = Self(child.with_context(|| format!("run {name}"))?);
-        let text = || fs::read_to_string(said).unwrap_or_default();
-        wait::until(&name, READY_LIMIT, || text().contains(ready).then_some(()), text)?;
-        Ok(counter)
-    }
-
-    /// Tells it to end, so that it writes what it has.
-    pub(super) fn stop(mut self) -> Result<()> {
-        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
-        }
-        wait::until(
-            "end of a counter",
-            READY_LIMIT,
-            || self.0.try_wait().ok().flatten(),
-            String::new,
-        )
-        .map(drop)
-    }
-}
-
-impl Drop for Counter {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::column::Stand;
 use super::remove;
-use crate::bench::process::{Counter, output, wait_until_listening};
+use crate::bench::process::{output, wait_until_listening};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +19,9 @@ const KINDS: &[(&str, &str, u64)] = &[
     ("rename", RENAMES, 0),
 ];
 const RENAMES: &str = "renames";
+/// How much slower smbd is under the tools that count, about.
+const UNDER_CALLGRIND: u32 = 50;
+const UNDER_STRACE: u32 = 10;
 const SLOW_CLOCK: &str = include_str!("slow_clock.c");
 const SPAN: u64 = 64 << 20;
 /// As in `load.c`.
@@ -43,7 +46,8 @@ pub(super) fn measure(
     scratch: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Operation>> {
-    let slow_clock = compile(scratch)?;
+    let callgrinds = compile(scratch, "callgrind", UNDER_CALLGRIND)?;
+    let straces = compile(scratch, "strace", UNDER_STRACE)?;
     let mut operations = Vec::new();
     for (name, kind, size) in KINDS {
         let mut operation = Operation {
@@ -63,11 +67,11 @@ pub(super) fn measure(
                 client.run(stand, "counted", kind, count, *size, SPAN)?;
                 remove(&stand.dir()?.join("counted"))
             };
-            let calls = slope(&|count| system_calls(stand, scratch, &|| run(count)))?;
-            operation.system_calls.insert(stand.name(), calls);
             stand.lab.smbd.stop()?;
-            let instructions = slope(&|count| instructions(stand, scratch, &slow_clock, &|| run(count)));
+            let calls = slope(&|count| system_calls(stand, scratch, &straces, &|| run(count)));
+            let instructions = slope(&|count| instructions(stand, scratch, &callgrinds, &|| run(count)));
             stand.lab.smbd.start()?;
+            operation.system_calls.insert(stand.name(), calls?);
             operation.instructions.insert(stand.name(), instructions?);
             progress(&format!("{name}, {}", stand.name()));
         }
@@ -76,11 +80,13 @@ pub(super) fn measure(
     Ok(operations)
 }
 
-fn compile(scratch: &Path) -> Result<PathBuf> {
-    let (source, library) = (scratch.join("slow_clock.c"), scratch.join("slow_clock.so"));
+fn compile(scratch: &Path, tool: &str, slower: u32) -> Result<PathBuf> {
+    let source = scratch.join("slow_clock.c");
+    let library = scratch.join(format!("slow_clock_{tool}.so"));
     std::fs::write(&source, SLOW_CLOCK)?;
     let mut compile = Command::new("cc");
     compile
+        .arg(format!("-DSLOWER={slower}"))
         .args(["-O2", "-shared", "-fPIC", "-o"])
         .args([&library, &source]);
     output(&mut compile)?;
@@ -110,17 +116,16 @@ fn make_files(stand: &Stand, count: u64) -> Result<()> {
     give_to_user(&root)
 }
 
-/// System calls of smbd and of what it forks while `work` is done.
-fn system_calls(stand: &Stand, scratch: &Path, work: &dyn Fn() -> Result<()>) -> Result<u64> {
+/// System calls of an smbd that serves one connection in one process.
+fn system_calls(stand: &Stand, scratch: &Path, clock: &Path, work: &dyn Fn() -> Result<()>) -> Result<u64> {
     let out = scratch.join("strace.out");
-    let server = stand.lab.smbd.pid().context("smbd does not run")?;
     let mut trace = Command::new("strace");
     trace
-        .args(["-f", "-c", "-U", "calls,name", "-p", &server.to_string(), "-o"])
+        .args(["-f", "-c", "-U", "calls,name"])
+        // The slow clock asks the kernel each time; the true one does not.
+        .args(["-e", "trace=!clock_gettime", "-o"])
         .arg(&out);
-    let counter = Counter::start(&mut trace, &scratch.join("strace.log"), "attached")?;
-    work()?;
-    counter.stop()?;
+    serve(stand, scratch, clock, trace, work)?;
     let text = std::fs::read_to_string(&out)?;
     let total = text
         .lines()
@@ -129,40 +134,47 @@ fn system_calls(stand: &Stand, scratch: &Path, work: &dyn Fn() -> Result<()>) ->
     number.with_context(|| format!("strace counted nothing:\n{text}"))
 }
 
-/// Instructions of an smbd that serves one connection in one process, under callgrind.
-fn instructions(
+/// Instructions of the same, under callgrind.
+fn instructions(stand: &Stand, scratch: &Path, clock: &Path, work: &dyn Fn() -> Result<()>) -> Result<u64> {
+    let out = scratch.join("callgrind.out");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args([
+        "--tool=callgrind",
+        &format!("--callgrind-out-file={}", out.display()),
+    ]);
+    serve(stand, scratch, clock, valgrind, work)?;
+    let text = std::fs::read_to_string(&out).context("callgrind's result")?;
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    total
+        .and_then(|total| total.trim().parse().ok())
+        .context("callgrind's result has no totals")
+}
+
+/// Runs an smbd under a tool that counts, until the client of `work` has left.
+fn serve(
     stand: &Stand,
     scratch: &Path,
-    slow_clock: &Path,
+    clock: &Path,
+    mut tool: Command,
     work: &dyn Fn() -> Result<()>,
-) -> Result<u64> {
-    let out = scratch.join("callgrind.out");
+) -> Result<()> {
     let smb = &stand.lab.description.smb;
-    let log = std::fs::File::create(scratch.join("callgrind.log"))?;
-    let mut child = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            &format!("--callgrind-out-file={}", out.display()),
-        ])
+    let log = std::fs::File::create(scratch.join("counting.log"))?;
+    let mut child = tool
         .args(["smbd", "--interactive", "--no-process-group", "--configfile"])
         .arg(&smb.conf)
-        .envs(environment(stand, slow_clock))
+        .envs(environment(stand, clock))
         // smbd's last act is to end its process group.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .context("run valgrind")?;
+        .with_context(|| format!("run {}", tool.get_program().to_string_lossy()))?;
     let worked = wait_until_listening(&mut child, smb.port).and_then(|()| work());
     if worked.is_err() {
         child.kill().ok();
     }
     child.wait()?;
-    worked?;
-    let text = std::fs::read_to_string(&out).context("callgrind's result")?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    total
-        .and_then(|total| total.trim().parse().ok())
-        .context("callgrind's result has no totals")
+    worked
 }

@@ -1,14 +1,12 @@
 /*
- * Preloaded into a server that runs under valgrind: its clocks go as much slower as its code does. So what it does by time (timers, what is
- * sent every few milliseconds) it does as often for each operation as without.
+ * Preloaded into a server that runs under a tool that counts: its clocks go SLOWER times slower, as much as its code does. So what it does by
+ * time (timers, what is sent every few milliseconds) it does as often for each operation as without.
  */
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-/* What callgrind takes. */
-#define SLOWER 50
 #define CLOCKS 16
 #define SECOND 1000000000L
 
