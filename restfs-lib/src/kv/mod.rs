@@ -13,7 +13,7 @@ use std::ops::Bound;
 pub use group::{GroupCommit, GroupOptions};
 pub use memory::MemoryKv;
 pub use overlay::Overlay;
-pub use sqlite::{SqliteKv, SqliteOptions, Synchronous};
+pub use sqlite::{Checked, SqliteKv, SqliteOptions, Synchronous};
 pub use transact::transact;
 
 /// Longest key in bytes.

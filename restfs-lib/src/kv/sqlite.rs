@@ -1,6 +1,12 @@
 //! SQLite as a key-value store: one table of blobs, one writer, readers on snapshots of the write-ahead log.
+//!
+//! SQLite has no checksums of its own for what is in the file, so each row has one, over key and value: what a disk gives back
+//! wrong is an error wherever it is read, and never taken for what was written.
+
+mod check;
 
 use super::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, check_sizes};
+pub use check::Checked;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql};
 use std::ops::Bound;
@@ -11,7 +17,9 @@ use std::time::Duration;
 /// "RfsM" in the file's header: this file is a RestFS metadata store.
 const APPLICATION_ID: i32 = 0x5266_734d;
 /// Of the table below. What is in keys and values has versions of its own.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
+/// Bytes of the checksum, behind the value.
+const CHECKSUM: usize = 4;
 /// For locks of other processes (a backup tool): our own writers queue at the mutex.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections kept for the next readers. More are opened when more read at once.
@@ -153,7 +161,8 @@ impl KvWrite for SqliteWrite<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), KvError> {
         check_sizes(key, value)?;
         let sql = "INSERT INTO kv(k, v) VALUES(?1, ?2) ON CONFLICT(k) DO UPDATE SET v = excluded.v";
-        execute(&self.connection, sql, &[&key, &value])
+        let stored = [value, &checksum(key, value)].concat();
+        execute(&self.connection, sql, &[&key, &stored])
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), KvError> {
@@ -238,10 +247,11 @@ fn get(connection: &Connection, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> 
     let mut statement = connection
         .prepare_cached("SELECT v FROM kv WHERE k = ?1")
         .map_err(kv_error)?;
-    statement
+    let stored = statement
         .query_row([key], |row| row.get(0))
         .optional()
-        .map_err(kv_error)
+        .map_err(kv_error)?;
+    stored.map(|stored| value_of(key, stored)).transpose()
 }
 
 fn scan(
@@ -264,12 +274,46 @@ fn scan(
     let sql = format!("SELECT k, v FROM kv WHERE {lower} AND {upper} ORDER BY k LIMIT ?3");
     let mut statement = connection.prepare_cached(&sql).map_err(kv_error)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement
-        .query_map(rusqlite::params![key_of(from), key_of(to), limit], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+    let mut rows = statement
+        .query(rusqlite::params![key_of(from), key_of(to), limit])
         .map_err(kv_error)?;
-    rows.collect::<Result<_, _>>().map_err(kv_error)
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(kv_error)? {
+        let key: Vec<u8> = row.get(0).map_err(kv_error)?;
+        let value = value_of(&key, row.get(1).map_err(kv_error)?)?;
+        found.push((key, value));
+    }
+    Ok(found)
+}
+
+/// With the key's length, so that no byte can pass from the key to the value.
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
+    let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
+    let crc = crc32c::crc32c(&length.to_be_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value).to_be_bytes()
+}
+
+/// The value of a row as it was put, when the row is what was written.
+fn opened<'a>(key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+    let (value, crc) = stored.split_last_chunk()?;
+    (*crc == checksum(key, value)).then_some(value)
+}
+
+fn value_of(key: &[u8], mut stored: Vec<u8>) -> Result<Vec<u8>, KvError> {
+    match opened(key, &stored).map(<[u8]>::len) {
+        Some(length) => {
+            stored.truncate(length);
+            Ok(stored)
+        }
+        None => Err(KvError::Corrupt(not_as_written(key))),
+    }
+}
+
+fn not_as_written(key: &[u8]) -> String {
+    const SHOWN: usize = 64;
+    let shown = hex::encode(key.get(..SHOWN).unwrap_or(key));
+    let more = if key.len() > SHOWN { "..." } else { "" };
+    format!("the row with key {shown}{more} is not what was written")
 }
 
 fn key_of(bound: Bound<&[u8]>) -> Option<&[u8]> {
@@ -300,8 +344,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn kv_error(error: rusqlite::Error) -> KvError {
     use rusqlite::ffi::{ErrorCode, SQLITE_IOERR_SHMSIZE};
     let text = error.to_string();
-    let rusqlite::Error::SqliteFailure(failure, _) = error else {
-        return KvError::Io(text);
+    let failure = match error {
+        rusqlite::Error::SqliteFailure(failure, _) => failure,
+        // Nothing but blobs is put.
+        rusqlite::Error::InvalidColumnType(..) => return KvError::Corrupt(text),
+        _ => return KvError::Io(text),
     };
     match failure.code {
         ErrorCode::DiskFull => KvError::Full(text),
