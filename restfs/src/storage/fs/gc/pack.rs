@@ -3,7 +3,7 @@
 use super::{FsCollection, Planned};
 use crate::storage::fs::index::Location;
 use crate::storage::fs::lock;
-use crate::storage::fs::read::{ReadError, decode_record};
+use crate::storage::fs::read::{ReadError, decode_record, read};
 use crate::storage::fs::record::{
     FILE_HEADER, FileHeaderError, KIND_BLOCK, RECORD_HEADER, RecordHeader, check_file_header,
 };
@@ -156,11 +156,9 @@ impl Sweep<'_> {
             let found = shared.find(*key)?;
             if found == Some(*at) {
                 current.push((*key, *at));
-            } else if self.collection.is_needed(key)
-                && (found.is_none() || lock(&shared.damaged).contains(key))
-            {
+            } else if self.collection.is_needed(key) && !self.is_good(*key, found)? {
                 // The index does not know it, or only one that is no good: nothing is given up on its word alone.
-                self.rescue(*key, *at, found.is_some())?;
+                self.rescue(*key, *at, found)?;
             }
             // Others were replaced, or are there twice.
         }
@@ -224,13 +222,31 @@ impl Sweep<'_> {
         }
     }
 
+    /// Whether the record that the index has of a block can take the place of another one.
+    fn is_good(&self, key: BlockKey, found: Option<Location>) -> Result<bool, StoreError> {
+        let Some(at) = found else { return Ok(false) };
+        match read(&self.collection.shared.packs, key, at) {
+            Ok(_) => Ok(true),
+            Err(ReadError::Damaged(reason)) => {
+                self.collection.shared.note_damage(key, at, &reason);
+                Ok(false)
+            }
+            Err(ReadError::Io(error)) => Err(reading(at.pack, error)),
+        }
+    }
+
     /// Writes a needed block anew that the index does not have here. `known`: it has one that is no good.
-    fn rescue(&mut self, key: BlockKey, at: Location, known: bool) -> Result<(), StoreError> {
+    fn rescue(&mut self, key: BlockKey, at: Location, known: Option<Location>) -> Result<(), StoreError> {
         let Ok((header, bytes)) = self.read(key, at)? else {
             return Ok(());
         };
-        self.write(header, &bytes, known)?;
-        lock(&self.collection.shared.damaged).remove(&key);
+        self.write(header, &bytes, known.is_some())?;
+        let shared = &self.collection.shared;
+        lock(&shared.damaged).remove(&key);
+        if let Some(known) = known {
+            // It may say that it is behind all others.
+            shared.index.update(|update| update.remove(key, known))?;
+        }
         tracing::warn!(
             "block {}, which is needed, was found in pack {} though not by the index",
             hex::encode(key.0),

@@ -6,6 +6,7 @@ use super::{
     small_packs,
 };
 use crate::storage::fs::gc::FsCollection;
+use crate::storage::fs::index::Location;
 use crate::storage::fs::record::{FILE_HEADER, RECORD_HEADER};
 use crate::storage::fs::{FsStore, Options};
 use crate::storage::{BlockStore, CollectOptions, Collection, StoreError, Swept};
@@ -416,12 +417,37 @@ fn a_needed_block_that_the_index_has_lost_or_knows_a_bad_record_of_is_found_in_t
     store.flush().unwrap();
     store.shared.enter_recent().unwrap();
     let at = find(&replaced);
-    let path = pack_path(folder.path(), at.pack);
-    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(b"?", at.offset + RECORD_HEADER as u64 + 2)
+    let file_of = |pack| {
+        let path = pack_path(folder.path(), pack);
+        fs::OpenOptions::new().write(true).open(path).unwrap()
+    };
+    file_of(at.pack)
+        .write_all_at(b"?", at.offset + RECORD_HEADER as u64 + 2)
         .unwrap();
     assert!(store.get(replaced).is_err());
     assert_eq!(store.missing(&keys).unwrap(), keys[..2]);
+    // The same, and nobody has read it yet.
+    let unread = keys[2];
+    assert!(store.shared.remember_damage(unread, None));
+    put(&store, &kept[&unread]);
+    store.flush().unwrap();
+    store.shared.enter_recent().unwrap();
+    let at = find(&unread);
+    file_of(at.pack)
+        .write_all_at(b"?", at.offset + RECORD_HEADER as u64 + 2)
+        .unwrap();
+    // One that the index has where nothing is, in a pack of before or after all others.
+    for (key, pack) in [(keys[3], 0), (keys[4], 1 << 20)] {
+        let at = find(&key);
+        store
+            .shared
+            .index
+            .update(|update| {
+                update.remove(key, at)?;
+                update.put(key, Location { pack, ..at })
+            })
+            .unwrap();
+    }
     collect(&store, &kept);
     assert_holds(&store, &kept);
     assert_eq!(store.stats().unwrap().damaged_blocks, 0);
