@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::output::{self, Output};
+use crate::metadata::commits::REBUILD;
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -50,10 +51,13 @@ impl Scrub {
             .last
             .as_ref()
             .is_some_and(|last| last.damages + last.files > 0);
-        Ok(match status.damaged_blocks > 0 || (found && !self.status) {
-            true => ExitCode::FAILURE,
-            false => ExitCode::SUCCESS,
-        })
+        let metadata = status.last.as_ref().is_some_and(|last| !last.metadata.is_empty());
+        Ok(
+            match status.damaged_blocks > 0 || metadata || (found && !self.status) {
+                true => ExitCode::FAILURE,
+                false => ExitCode::SUCCESS,
+            },
+        )
     }
 }
 
@@ -124,8 +128,17 @@ fn ended(last: &ScrubReport) -> String {
     if last.unused > 0 {
         text += &format!("{} damaged places hold nothing that is needed\n", last.unused);
     }
+    for damage in &last.metadata {
+        text += &format!("metadata: {damage}\n");
+    }
+    if !last.metadata.is_empty() {
+        text += &format!("the metadata is damaged: {REBUILD}\n");
+    }
     for log in &last.logs {
-        text += &format!("commit log: {log} was damaged, and was replaced\n");
+        text += &match last.metadata.is_empty() {
+            true => format!("commit log: {log} was damaged, and was replaced\n"),
+            false => format!("commit log: {log} is damaged\n"),
+        };
     }
     if !last.objects.is_empty() {
         let row = |o: &ScrubObject| {

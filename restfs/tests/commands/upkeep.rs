@@ -51,6 +51,41 @@ fn a_site_without_database_and_commit_log_does_not_begin_anew() {
 }
 
 #[test]
+fn damaged_metadata_fails_scrubs_and_collections_until_it_is_made_anew() {
+    let place = Place::configured();
+    place.ok(&["bucket", "create", "b"]);
+    place.ok(&["scrub"]);
+    // What the next bucket's id is: nothing else needs that row.
+    let database = rusqlite::Connection::open(place.path("data/metadata.db")).unwrap();
+    let spoil = "UPDATE kv SET v = zeroblob(length(v)) WHERE k = x'42'";
+    assert_eq!(database.execute(spoil, []), Ok(1));
+    drop(database);
+    for words in [&["scrub"][..], &["scrub", "--status"]] {
+        let output = place.run(words);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        holds(
+            &said,
+            &[
+                "metadata: the row with key 42 is not",
+                "`restfs rebuild --replace`",
+            ],
+        );
+    }
+    for words in [&["gc"][..], &["gc", "--dry-run"]] {
+        holds(
+            &place.error(words),
+            &["nothing was collected", "key 42", "`restfs rebuild --replace`"],
+        );
+    }
+    place.ok(&["rebuild", "--replace"]);
+    for words in [&["scrub"][..], &["scrub", "--status"], &["gc"]] {
+        place.ok(words);
+    }
+    place.ok(&["bucket", "create", "c"]);
+}
+
+#[test]
 fn a_scrub_runs_with_and_without_a_server_and_fails_when_something_is_damaged() {
     let place = Place::configured();
     place.ok(&["bucket", "create", "b"]);

@@ -33,7 +33,7 @@ pub(crate) async fn collect(client: &Client) -> GcReport {
     gc(client, false).await
 }
 
-async fn ended(client: &Client) -> GcStatusResult {
+pub(crate) async fn ended(client: &Client) -> GcStatusResult {
     let until = Instant::now() + PATIENCE;
     loop {
         let now = status(client).await;

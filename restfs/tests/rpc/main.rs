@@ -2,6 +2,7 @@
 
 mod access;
 mod common;
+mod flips;
 mod full;
 mod gc;
 mod gc_race;

@@ -1,8 +1,9 @@
 //! Damage in the packs: found, told by file, never served, and mended by what a source does when trees differ.
 
 use crate::common::*;
+use crate::rebuild::Dice;
 use restfs_lib::client::Client;
-use restfs_lib::model::{BlockKey, Digest, ObjectId, RowKey};
+use restfs_lib::model::{BlockKey, Digest, Kind, ObjectId, Op, RowKey};
 use restfs_lib::wire::Code;
 use restfs_lib::wire::method::*;
 use restfs_lib::wire::values::{ObjectAt, Role};
@@ -16,7 +17,7 @@ async fn status(client: &Client) -> ScrubStatusResult {
 }
 
 /// As fast as it goes, from the beginning to the end.
-async fn scrub(client: &Client) -> ScrubStatusResult {
+pub(crate) async fn scrub(client: &Client) -> ScrubStatusResult {
     let params = ScrubStartParams {
         rate: Some(0),
         anew: true,
@@ -38,7 +39,7 @@ async fn ended(client: &Client) -> ScrubStatusResult {
     }
 }
 
-fn packs(site: &Site) -> Vec<PathBuf> {
+pub(crate) fn packs(site: &Site) -> Vec<PathBuf> {
     let folder = site.config.data_dir.join("blocks/packs");
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
@@ -213,6 +214,136 @@ async fn blocks_of_a_pack_that_is_gone_are_told_by_file_even_without_the_index()
         drop(admin);
         site.stop().await;
     }
+}
+
+#[tokio::test]
+async fn blocks_behind_the_end_of_a_pack_that_was_cut_off_are_told_by_file() {
+    let (mut site, client) = filled().await;
+    drop(client);
+    site.stop().await;
+    // Behind the first of three records, of 56 bytes and 500 of content, and in the middle of the second.
+    let pack = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&packs(&site)[0])
+        .unwrap();
+    assert_eq!(pack.metadata().unwrap().len(), 24 + 3 * 556);
+    pack.set_len(24 + 556 + 100).unwrap();
+    site.restart().await;
+    let admin = site.admin().await;
+    let found = scrub(&admin).await;
+    assert_eq!(found.damaged_blocks, 2);
+    let report = found.last.unwrap();
+    let mut objects: Vec<(Vec<u8>, u64, u64)> = report
+        .objects
+        .into_iter()
+        .map(|o| (o.path.unwrap().0, o.blocks, o.from))
+        .collect();
+    objects.sort();
+    assert_eq!(objects, [(b"/budget".to_vec(), 1, 2), (b"/other".to_vec(), 1, 1)]);
+    let read = |path: &'static str, point| admin.read(BUCKET, ObjectAt::path(path), point, 0, 1000);
+    assert_eq!(read("/budget", Some(1)).await.unwrap(), noise(1, 500));
+    for path in ["/budget", "/other"] {
+        assert_eq!(code(read(path, None).await), Code::NotFound);
+    }
+    drop(admin);
+    site.stop().await;
+}
+
+/// Every other block or so is hit, in its content, its checksums, its lengths or its name.
+#[tokio::test]
+async fn of_a_thousand_flipped_bits_none_is_served_and_a_source_mends_all() {
+    const BLOCKS: u64 = 2000;
+    const LENGTH: usize = 4096;
+    let content = |n: u64| crate::gc::noise(n, LENGTH).1;
+    let put_block = |n: u64| Op::PutBlocks {
+        id: ObjectId(2),
+        segment: n,
+        blocks: vec![(0, Some(block(&content(n)).2))],
+    };
+    let mut site = Site::start().await;
+    site.bucket().await;
+    let client = site.client(Role::Replicator).await;
+    for n in (0..BLOCKS).step_by(500) {
+        let blocks = (n..n + 500).map(|n| crate::gc::noise(n, LENGTH)).collect();
+        client.put_blocks(blocks).await.unwrap();
+    }
+    let mut ops = vec![
+        root(),
+        Op::PutObject {
+            id: ObjectId(2),
+            object: object(Kind::File, 1 << 40),
+        },
+    ];
+    ops.extend((0..BLOCKS).map(put_block));
+    client.commit(BUCKET, &commit(1, 1, 1, ops)).await.unwrap();
+    let whole = client.digest(BUCKET).await.unwrap();
+    drop(client);
+    site.stop().await;
+    let pack = packs(&site)[0].clone();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let mut dice = Dice(11);
+    for _ in 0..1000 {
+        let bit = dice.roll(bytes.len() as u64 * 8);
+        bytes[usize::try_from(bit / 8).unwrap()] ^= 1 << (bit % 8);
+    }
+    std::fs::write(&pack, bytes).unwrap();
+    site.restart().await;
+    let client = site.client(Role::Replicator).await;
+    let admin = site.admin().await;
+    // How many are as they were; all others are refused.
+    let read_all = async || {
+        let mut good = 0;
+        for n in 0..BLOCKS {
+            let (key, _) = crate::gc::noise(n, LENGTH);
+            match client.get_blocks(&[key]).await {
+                Ok(bytes) => {
+                    assert_eq!(bytes, [content(n)]);
+                    good += 1;
+                }
+                Err(error) => assert_eq!(error.code(), Some(Code::Corrupt), "{error}"),
+            }
+        }
+        good
+    };
+    let good = read_all().await;
+    assert!((BLOCKS / 3..BLOCKS * 5 / 6).contains(&good), "{good}");
+    let found = scrub(&admin).await;
+    assert_eq!(found.damaged_blocks, BLOCKS - good);
+    let report = found.last.unwrap();
+    assert_eq!((report.files, report.objects[0].blocks), (1, BLOCKS - good));
+    // As a source does when the trees differ.
+    assert_ne!(client.digest(BUCKET).await.unwrap(), whole);
+    let rows = client.rows(BUCKET, 0, None, 10_000).await.unwrap();
+    let lost: Vec<u64> = rows
+        .into_iter()
+        .filter_map(|(row, digest)| match row {
+            RowKey::Segment { segment, .. } if digest == Digest::ZERO => Some(segment),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost.len() as u64, BLOCKS - good);
+    for some in lost.chunks(500) {
+        let blocks: Vec<_> = some.iter().map(|n| crate::gc::noise(*n, LENGTH)).collect();
+        let keys: Vec<BlockKey> = blocks.iter().map(|(key, _)| *key).collect();
+        assert_eq!(client.missing(&keys).await.unwrap(), keys);
+        client.put_blocks(blocks).await.unwrap();
+    }
+    let resync = restfs_lib::client::Commit {
+        resync: true,
+        ..commit(2, 0, 1, lost.into_iter().map(put_block).collect())
+    };
+    client.commit(BUCKET, &resync).await.unwrap();
+    assert_eq!(client.digest(BUCKET).await.unwrap().0, whole.0);
+    let found = scrub(&admin).await;
+    assert_eq!((found.damaged_blocks, found.last.unwrap().files), (0, 0));
+    assert_eq!(read_all().await, BLOCKS);
+    // What was damaged goes, what took its place stays.
+    assert_eq!(crate::gc::collect(&admin).await.packs_removed, 1);
+    assert_eq!(read_all().await, BLOCKS);
+    let found = scrub(&admin).await.last.unwrap();
+    assert_eq!((found.damages, found.unused, found.files), (0, 0, 0));
+    drop((client, admin));
+    site.stop().await;
 }
 
 #[tokio::test]

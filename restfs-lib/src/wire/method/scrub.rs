@@ -60,8 +60,11 @@ pub struct ScrubReport {
     pub files: u64,
     /// The first of them.
     pub objects: Vec<ScrubObject>,
-    /// Files of the commit log that were damaged; they were replaced from the metadata store.
+    /// Files of the commit log that were damaged; they were replaced from the metadata store, if that was whole.
     pub logs: Vec<String>,
+    /// What is wrong with the metadata store, or the first of it. Then `files` and `objects` may lack some.
+    #[serde(default)]
+    pub metadata: Vec<String>,
 }
 
 /// A place of a pack.

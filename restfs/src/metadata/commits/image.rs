@@ -22,11 +22,15 @@ pub struct ImageWritten {
 }
 
 /// Writes what `kv` has, which is the state after transaction `sequence`. Complete and durable when it returns.
+///
+/// `whole` looks whether the database is what was written, when all rows were read: what was wrong while they were read is
+/// wrong then, too. Without it there is no image: it would take the place of the logs that a damaged database is made anew from.
 pub(super) fn write(
     files: &Files,
     log: LogId,
     sequence: u64,
     kv: &dyn KvRead,
+    whole: impl FnOnce() -> Result<(), LogError>,
 ) -> Result<ImageWritten, LogError> {
     let header = FileHeader {
         kind: FileKind::Image,
@@ -42,7 +46,9 @@ pub(super) fn write(
         rows: 0,
     };
     let written = image.write_rows(kv);
-    let finished = written.and_then(|()| files.finish(&header, &*image.file));
+    let finished = written
+        .and_then(|()| whole())
+        .and_then(|()| files.finish(&header, &*image.file));
     if let Err(error) = finished {
         files.discard_unfinished(&header);
         return Err(error);

@@ -22,7 +22,7 @@ mod tests;
 mod writer;
 
 use restfs_lib::kv::KvError;
-use std::io;
+use std::{fmt, io};
 
 pub use check::{LogDamage, check};
 pub use image::ImageWritten;
@@ -69,11 +69,31 @@ pub enum LogError {
          put back a copy of metadata.db or of commits/; to begin with an empty site, move blocks/ away"
     )]
     NothingLeft(String),
+    /// The database is not what was written: what is wrong.
+    #[error("{DATABASE} is damaged: {}", Damages(.0))]
+    DatabaseDamaged(Vec<String>),
     /// The database is of another time than the log.
     #[error("{0}")]
     Apart(String),
     #[error("metadata: {0}")]
     Kv(#[from] KvError),
+}
+
+/// What to do about a damaged database.
+pub const REBUILD: &str =
+    "with the server stopped, `restfs rebuild --replace` makes it anew from the commit log";
+
+/// The first of what is wrong, and how much more there is.
+pub struct Damages<'a>(pub &'a [String]);
+
+impl fmt::Display for Damages<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.first().map_or("it could not be read", String::as_str))?;
+        match self.0.len() {
+            0 | 1 => Ok(()),
+            places => write!(f, ", and {} more", places - 1),
+        }
+    }
 }
 
 impl From<LogError> for KvError {

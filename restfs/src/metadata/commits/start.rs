@@ -4,7 +4,7 @@ use super::files::{Files, Known, failed};
 use super::image;
 use super::record::{FILE_HEADER, FileHeader, FileKind, LogId};
 use super::replay::{Reached, replay};
-use super::store::{LoggedKv, MARK, Mark};
+use super::store::{LoggedKv, MARK, Mark, check_whole};
 use super::writer::{End, LOG_BYTES, Writer};
 use super::{DATABASE, FOLDER, LogError};
 use restfs_lib::disk::{Directory, Storage};
@@ -40,10 +40,14 @@ impl Place {
 }
 
 pub(crate) fn open_at(place: &Place, cache_bytes: usize) -> Result<LoggedKv, LogError> {
+    bring_together(place, cache_bytes).map_err(advise_rebuild)
+}
+
+fn bring_together(place: &Place, cache_bytes: usize) -> Result<LoggedKv, LogError> {
     let data_dir = &place.data_dir;
     let files = Files::new(Arc::clone(&place.log));
     refuse_lost_database(data_dir, &files)?;
-    let kv = database(&data_dir.join(DATABASE), cache_bytes).map_err(advise_rebuild)?;
+    let kv = database(&data_dir.join(DATABASE), cache_bytes)?;
     files.make_folder()?;
     let mark = Mark::read(&*kv.read()?)?;
     refuse_foreign_log(&files, mark)?;
@@ -67,6 +71,16 @@ fn advise_rebuild(error: LogError) -> LogError {
     match error {
         LogError::Kv(error @ (KvError::Corrupt(_) | KvError::Format(_))) => LogError::Apart(format!(
             "metadata: {error}; `restfs rebuild --replace` makes it anew from the commit log"
+        )),
+        other => other,
+    }
+}
+
+/// A log is begun when there is none that the database could be made anew from.
+fn advise_copy(error: LogError) -> LogError {
+    match error {
+        LogError::Kv(KvError::Corrupt(_)) | LogError::DatabaseDamaged(_) => LogError::Apart(format!(
+            "{error}; there is no commit log that goes with it and that it could be made anew from: put back a copy of {DATABASE} or of {FOLDER}/"
         )),
         other => other,
     }
@@ -210,7 +224,8 @@ fn begin(files: &Files, kv: &SqliteKv, mark: Option<Mark>) -> Result<End, LogErr
         .chain(mark.map(|mark| mark.sequence))
         .max()
         .map_or(0, |newest| newest + 1);
-    let written = image::write(files, log, sequence, &*kv.read()?)?;
+    let written =
+        image::write(files, log, sequence, &*kv.read()?, || check_whole(kv)).map_err(advise_copy)?;
     if written.rows > 0 {
         tracing::warn!(
             "the metadata store had no commit log that goes with it; {} rows written as an image, {} bytes: from now on it can \

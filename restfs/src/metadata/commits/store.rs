@@ -7,7 +7,7 @@ use super::record::{FileKind, LogId};
 use super::rows::Encoder;
 use super::writer::Writer;
 use restfs_lib::disk::Storage;
-use restfs_lib::kv::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, SqliteKv};
+use restfs_lib::kv::{Checked, Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, SqliteKv};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::ops::Bound;
@@ -87,6 +87,11 @@ impl LoggedKv {
         self.log().writable()
     }
 
+    /// Reads the whole database: whether it is what was written. `None`: `go_on` said that it is to end.
+    pub fn check(&self, go_on: impl FnMut() -> bool + Send + 'static) -> Result<Option<Checked>, KvError> {
+        self.inner.check(go_on)
+    }
+
     /// Up to where the database has which log.
     pub fn reached(&self) -> Result<Reached, KvError> {
         let mark = Mark::read(&*self.inner.read()?)?;
@@ -101,13 +106,15 @@ impl LoggedKv {
         })
     }
 
-    /// Writes all rows as of now as an image, then removes what of the log is older. Others read and write meanwhile.
+    /// Writes all rows as of now as an image, then removes what of the log is older. Others read and write meanwhile. With a
+    /// damaged database nothing happens.
     pub fn write_image(&self) -> Result<ImageWritten, LogError> {
         let snapshot = self.inner.read()?;
         let mark = Mark::read(&*snapshot)?
             .ok_or_else(|| LogError::Apart("the metadata store has no commit log".to_owned()))?;
         let files = self.log().files().clone();
-        let written = image::write(&files, mark.log, mark.sequence, &*snapshot)?;
+        let whole = || check_whole(&self.inner);
+        let written = image::write(&files, mark.log, mark.sequence, &*snapshot, whole)?;
         // So that the logs before end at the image or before it.
         self.log().next_log()?;
         // A database that a power cut puts back must not need what is removed below.
@@ -148,6 +155,14 @@ impl LoggedKv {
     pub(super) fn log(&self) -> MutexGuard<'_, Writer> {
         // A panic while it was held left a failed or a whole state: each change is made last.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn check_whole(kv: &SqliteKv) -> Result<(), LogError> {
+    let checked = kv.check(|| true)?;
+    match checked.map(|checked| checked.damages) {
+        Some(damages) if damages.is_empty() => Ok(()),
+        damages => Err(LogError::DatabaseDamaged(damages.unwrap_or_default())),
     }
 }
 

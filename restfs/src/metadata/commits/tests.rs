@@ -362,6 +362,82 @@ fn an_image_takes_the_place_of_what_is_before_it_also_while_others_write() {
     assert_eq!(rows(&open(folder.path(), CACHE).unwrap()), wanted);
 }
 
+/// Flips a bit of a value, as a disk might.
+fn spoil_row(folder: &Path) {
+    let raw = rusqlite::Connection::open(folder.join(DATABASE)).unwrap();
+    let (key, mut value): (Vec<u8>, Vec<u8>) = raw
+        .query_row(
+            "SELECT k, v FROM kv WHERE substr(k, 1, 1) = x'73' LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    value[1] ^= 2;
+    let changed = raw.execute("UPDATE kv SET v = ?2 WHERE k = ?1", [key, value]);
+    assert_eq!(changed, Ok(1));
+}
+
+/// Takes a row away from a page of the tree: whoever reads the others finds them good.
+fn spoil_page(folder: &Path) {
+    const PAGE: usize = 4096;
+    const LEAF: u8 = 10;
+    let mut file = fs::read(folder.join(DATABASE)).unwrap();
+    let leaves = file
+        .chunks(PAGE)
+        .skip(1)
+        .position(|page| page[0] == LEAF && page[4] > 2);
+    let leaf = (1 + leaves.unwrap()) * PAGE;
+    file[leaf + 4] -= 1;
+    fs::write(folder.join(DATABASE), file).unwrap();
+}
+
+#[test]
+fn a_damaged_database_takes_the_place_of_no_log() {
+    for spoil in [spoil_row, spoil_page] {
+        let folder = tempfile::tempdir().unwrap();
+        let kv = open(folder.path(), CACHE).unwrap();
+        fill(&kv, &mut Dice(17), 1..60);
+        let wanted = rows(&kv);
+        drop(kv);
+        spoil(folder.path());
+        let logs = || {
+            let mut paths: Vec<PathBuf> = fs::read_dir(folder.path().join(FOLDER))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            paths.sort();
+            paths
+        };
+        let before = logs();
+        let kv = open(folder.path(), CACHE).unwrap();
+        let refused = kv.write_image().unwrap_err();
+        let damaged = matches!(
+            refused,
+            LogError::DatabaseDamaged(_) | LogError::Kv(KvError::Corrupt(_))
+        );
+        assert!(damaged, "{refused}");
+        assert!(!kv.check(|| true).unwrap().unwrap().damages.is_empty());
+        // What is written meanwhile is in the log.
+        transact(&kv, |txn| txn.put(b"y", b"later")).unwrap();
+        drop(kv);
+        assert_eq!(logs(), before);
+        // A start without a log writes an image, too.
+        let alone = tempfile::tempdir().unwrap();
+        fs::copy(folder.path().join(DATABASE), alone.path().join(DATABASE)).unwrap();
+        let refused = open(alone.path(), CACHE).err().unwrap().to_string();
+        assert!(
+            refused.contains("put back a copy of metadata.db or of commits/"),
+            "{refused}"
+        );
+        rebuild(folder.path(), CACHE, true).unwrap();
+        let kv = open(folder.path(), CACHE).unwrap();
+        let mut now = rows(&kv);
+        assert_eq!(now.remove(&b"y"[..]), Some(b"later".to_vec()));
+        assert_eq!(now, wanted);
+        kv.write_image().unwrap();
+    }
+}
+
 /// A crash at any step of making an image leaves what was there before it, and the image of before or the new one.
 #[test]
 fn an_image_that_was_not_finished_is_none() {

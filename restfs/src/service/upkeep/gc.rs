@@ -3,7 +3,7 @@
 use super::scrub::{ns, time};
 use super::{Asked, Upkeep};
 use crate::auth::{Identity, Need};
-use crate::metadata::commits::Reached;
+use crate::metadata::commits::{Damages, REBUILD, Reached};
 use crate::service::{Service, now_ns};
 use crate::storage::{CollectOptions, Collection, Swept, Weighed};
 use restfs_lib::model::BucketId;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Segments looked at in one read transaction: others write meanwhile, and SQLite's log must not grow behind it.
-const PAGE: usize = 500;
+const PAGE: usize = if cfg!(test) { 3 } else { 500 };
 /// Packs with less that nothing needs, in hundredths, are left: rewriting them costs more than it gives.
 const LEAST_DEAD: u8 = 20;
 
@@ -236,7 +236,7 @@ impl Service {
             upkeep: &self.upkeep,
             started_ns,
         };
-        if !self.mark(collection.as_mut(), &progress)? {
+        if !self.mark(collection.as_mut(), &progress).map_err(nothing_done)? || !self.is_as_written()? {
             return Ok(None);
         }
         let total = self.blocks.stats()?.blocks;
@@ -270,6 +270,21 @@ impl Service {
             }
         }
         Ok(true)
+    }
+
+    /// A row that is not what was written may name a block that never was in place of one that is needed, and one with
+    /// another key may have kept others from being read at all. So nothing goes before the whole database was looked at. Behind
+    /// the marking: what was wrong then is wrong now. False: it was told to end.
+    fn is_as_written(&self) -> Result<bool, RpcError> {
+        let upkeep = Arc::clone(&self.upkeep);
+        match self.upkeep.commits.check(move || !upkeep.is_ending())? {
+            None => Ok(false),
+            Some(checked) if checked.damages.is_empty() => Ok(true),
+            Some(checked) => {
+                let damaged = Damages(&checked.damages).to_string();
+                Err(nothing_done(RpcError::new(Code::Corrupt, damaged)))
+            }
+        }
     }
 
     fn mark_bucket(
@@ -369,6 +384,20 @@ impl Asked {
     /// The same scrub, once something else is done.
     pub(super) fn later(self) -> Self {
         Self { anew: false, ..self }
+    }
+}
+
+/// The metadata cannot be gone by.
+fn nothing_done(error: RpcError) -> RpcError {
+    match error.code {
+        Code::Corrupt => RpcError::new(
+            Code::Corrupt,
+            format!(
+                "nothing was collected, since the metadata is damaged: {}; {REBUILD}",
+                error.message
+            ),
+        ),
+        _ => error,
     }
 }
 

@@ -7,11 +7,12 @@ mod saved;
 mod scrub;
 
 use super::Service;
-use crate::metadata::commits::LoggedKv;
+use crate::metadata::commits::{LogError, LoggedKv, REBUILD};
 use gc::AskedGc;
 pub use gc::GcOptions;
 pub(super) use gc::{start as start_gc, status as gc_status};
 use lost::LostRows;
+use restfs_lib::kv::KvError;
 use saved::Saved;
 pub(super) use scrub::{start, status};
 use std::path::Path;
@@ -178,7 +179,12 @@ impl Service {
             Ok(())
         });
         if let Err(error) = result {
-            tracing::warn!("shortening the commit log: {error}; tried again later");
+            match error {
+                LogError::DatabaseDamaged(_) | LogError::Kv(KvError::Corrupt(_)) => {
+                    tracing::error!("the commit log is not shortened: {error}; {REBUILD}");
+                }
+                error => tracing::warn!("shortening the commit log: {error}; tried again later"),
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::lost::Found;
 use super::{Asked, Upkeep};
 use crate::auth::{Identity, Need};
-use crate::metadata::commits;
+use crate::metadata::commits::{self, Damages, REBUILD};
 use crate::service::{Service, now_ns};
 use crate::storage::{ScrubDamage, ScrubPosition};
 use restfs_lib::model::Time;
@@ -197,8 +197,18 @@ impl Service {
     }
 
     fn scrub_ended(&self, running: Running) -> Result<(), RpcError> {
-        let logs = self.check_log()?;
-        let Found { files, objects } = self.find_lost()?;
+        let Some(metadata) = self.check_metadata()? else {
+            return Ok(());
+        };
+        let logs = self.check_log(metadata.is_empty())?;
+        if self.upkeep.is_ending() {
+            return Ok(());
+        }
+        let Found { files, objects } = match self.find_lost() {
+            // It breaks off where it comes to a row that is no good.
+            Err(_) if !metadata.is_empty() => Found::default(),
+            found => found?,
+        };
         let report = ScrubReport {
             started: time(running.started_ns),
             ended: time(now_ns()),
@@ -209,8 +219,13 @@ impl Service {
             files,
             objects,
             logs,
+            metadata,
         };
-        match report.damages + report.unused + report.files + report.logs.len() as u64 {
+        match report.damages
+            + report.unused
+            + report.files
+            + (report.logs.len() + report.metadata.len()) as u64
+        {
             0 => tracing::info!("scrub: {} bytes read, all good", report.read_bytes),
             _ => tracing::error!(
                 "scrub: {} damaged blocks, {} damaged places that nothing needs, {} files concerned, {} files of the commit log; see `restfs scrub --status`",
@@ -226,19 +241,35 @@ impl Service {
         Ok(())
     }
 
-    /// Files of the commit log that are no good. The store has what they should say, so an image takes their place.
-    fn check_log(&self) -> Result<Vec<String>, RpcError> {
+    /// What is wrong with the metadata. `None`: it was told to end.
+    fn check_metadata(&self) -> Result<Option<Vec<String>>, RpcError> {
+        let upkeep = Arc::clone(&self.upkeep);
+        let checked = self.upkeep.commits.check(move || !upkeep.is_ending())?;
+        let damages = checked.map(|checked| checked.damages);
+        if let Some(damages) = damages.as_ref().filter(|damages| !damages.is_empty()) {
+            tracing::error!("the metadata is damaged: {}; {REBUILD}", Damages(damages));
+        }
+        Ok(damages)
+    }
+
+    /// Files of the commit log that are no good. If the store is whole it has what they should say, and an image takes their
+    /// place.
+    fn check_log(&self, replace: bool) -> Result<Vec<String>, RpcError> {
         let log = |error: commits::LogError| RpcError::new(Code::Internal, error.to_string());
         let damages = commits::check(&self.upkeep.commits, |_| !self.upkeep.is_ending()).map_err(log)?;
         for damage in &damages {
             tracing::error!(
-                "the commit log is damaged: {}, offset {}: {}; it is replaced by an image of the metadata",
+                "the commit log is damaged: {}, offset {}: {}; {}",
                 damage.path.display(),
                 damage.offset,
-                damage.reason
+                damage.reason,
+                match replace {
+                    true => "it is replaced by an image of the metadata",
+                    false => "so is the metadata that it could be replaced from",
+                }
             );
         }
-        if !damages.is_empty() {
+        if replace && !damages.is_empty() {
             self.upkeep.commits.write_image().map_err(log)?;
         }
         Ok(damages
