@@ -136,8 +136,14 @@ fn params(last: u64, ops: Vec<restfs_lib::model::Op>) -> CommitParams {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collection_waits_for_commits_that_have_seen_their_blocks() {
+struct Rig {
+    service: Arc<Service>,
+    store: Arc<Held>,
+    _dir: tempfile::TempDir,
+}
+
+/// A bucket, and a block that nobody names.
+async fn rig() -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let kv = Arc::new(commits::open(dir.path(), 1 << 20).unwrap());
     let store = Arc::new(Held {
@@ -159,59 +165,100 @@ async fn a_collection_waits_for_commits_that_have_seen_their_blocks() {
         layout: None,
     };
     call::<BucketCreate>(&service, create).await.unwrap();
-    put(&service, b"named").await;
     put(&service, b"never named").await;
-    store.inner.flush().unwrap();
-    store.hold.store(true, Ordering::SeqCst);
+    Rig {
+        service,
+        store,
+        _dir: dir,
+    }
+}
+
+impl Rig {
+    /// A collection begins when `change` has its blocks and not its rows, and `change` goes on when the collection had time to go
+    /// wrong. Then `/late` has its content, and only what nobody names has gone.
+    async fn collect_in_the_middle_of<M: Method>(self, change: M::Params)
+    where
+        M::Params: 'static,
+    {
+        let Self { service, store, .. } = &self;
+        store.inner.flush().unwrap();
+        store.hold.store(true, Ordering::SeqCst);
+        let changing = tokio::spawn({
+            let service = service.clone();
+            async move { call::<M>(&service, change).await.map(drop) }
+        });
+        let waited = store.clone();
+        tokio::task::spawn_blocking(move || waited.until_somebody_waits())
+            .await
+            .unwrap();
+        let now = GcStartParams {
+            rate: Some(0),
+            grace: Some(0),
+            dry_run: false,
+        };
+        call::<GcStart>(service, now).await.unwrap();
+        // It cannot come to its end as long as the change is where it is.
+        let until = Instant::now() + HELD;
+        while Instant::now() < until && self.status().await.running.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        store.let_go();
+        changing.await.unwrap().unwrap();
+        let until = Instant::now() + PATIENCE;
+        let ended = loop {
+            let status = self.status().await;
+            if status.running.is_none() {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(ended.last.unwrap().removed_blocks, 1);
+        let read = ObjectReadParams {
+            bucket: BUCKET.to_owned(),
+            object: ObjectAt::path("/late"),
+            point: None,
+            offset: 0,
+            length: 100,
+        };
+        assert_eq!(
+            call::<ObjectRead>(service, read).await.unwrap().content.0,
+            "named"
+        );
+        self.service.end().await;
+    }
+
+    async fn status(&self) -> GcStatusResult {
+        call::<GcStatus>(&self.service, NoParams {}).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_waits_for_commits_that_have_seen_their_blocks() {
+    let rig = rig().await;
+    put(&rig.service, b"named").await;
     let mut ops = vec![root()];
     ops.extend(file(2, "late", b"named"));
-    let committing = tokio::spawn({
-        let service = service.clone();
-        async move { call::<ReplicationCommit>(&service, params(1, ops)).await }
-    });
-    let waited = store.clone();
-    tokio::task::spawn_blocking(move || waited.until_somebody_waits())
-        .await
-        .unwrap();
-    let now = GcStartParams {
-        rate: Some(0),
-        grace: Some(0),
-        dry_run: false,
-    };
-    call::<GcStart>(&service, now).await.unwrap();
-    // Time for it to go wrong. It cannot come to its end as long as the commit is where it is.
-    let until = Instant::now() + HELD;
-    while Instant::now() < until
-        && call::<GcStatus>(&service, NoParams {})
-            .await
-            .unwrap()
-            .running
-            .is_some()
-    {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    store.let_go();
-    committing.await.unwrap().unwrap();
-    let until = Instant::now() + PATIENCE;
-    let ended = loop {
-        let status = call::<GcStatus>(&service, NoParams {}).await.unwrap();
-        if status.running.is_none() {
-            break status;
-        }
-        assert!(Instant::now() < until, "it does not end");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
-    assert_eq!(ended.last.unwrap().removed_blocks, 1);
-    let read = ObjectReadParams {
+    rig.collect_in_the_middle_of::<ReplicationCommit>(params(1, ops))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_waits_for_edits_that_have_stored_their_content() {
+    let rig = rig().await;
+    let edits = |edit| BucketApplyParams {
         bucket: BUCKET.to_owned(),
-        object: ObjectAt::path("/late"),
-        point: None,
-        offset: 0,
-        length: 100,
+        edits: vec![edit],
     };
-    assert_eq!(
-        call::<ObjectRead>(&service, read).await.unwrap().content.0,
-        "named"
-    );
-    service.end().await;
+    let create = Edit::Create {
+        path: "/late".into(),
+        mode: 0o600,
+    };
+    call::<BucketApply>(&rig.service, edits(create)).await.unwrap();
+    let write = Edit::Write {
+        object: ObjectAt::path("/late"),
+        offset: 0,
+        content: restfs_lib::wire::Content(Bytes::from_static(b"named")),
+    };
+    rig.collect_in_the_middle_of::<BucketApply>(edits(write)).await;
 }
