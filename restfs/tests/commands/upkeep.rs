@@ -73,8 +73,10 @@ fn damaged_metadata_fails_scrubs_and_collections_until_it_is_made_anew() {
         );
     }
     for words in [&["gc"][..], &["gc", "--dry-run"]] {
+        let output = place.run(words);
+        assert_eq!(output.status.code(), Some(1));
         holds(
-            &place.error(words),
+            &text(&output.stderr),
             &["nothing was collected", "key 42", "`restfs rebuild --replace`"],
         );
     }
