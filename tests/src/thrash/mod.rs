@@ -276,9 +276,11 @@ impl Director<'_> {
             .iter()
             .take(phases)
             .flat_map(|phase| &phase.events);
-        let is_allowed = events.map(|event| event.action).any(plan::Action::makes_gaps);
-        let gaps = self.watch.result().gaps;
-        ensure!(is_allowed || gaps.is_empty(), "a gap without a cause: {gaps:?}");
+        let actions: Vec<_> = events.map(|event| event.action).collect();
+        for (since, reason) in self.watch.result().gaps {
+            let is_explained = actions.iter().any(|action| action.explains_gap(&reason));
+            ensure!(is_explained, "a gap without a cause, since {since}: {reason}");
+        }
         Ok(())
     }
 

@@ -12,6 +12,23 @@ const LASTS: (u64, u64) = (200, 5_000);
 /// Steps of a server's clock, in seconds: a leap, what NTP steps, a wrong time zone, a wrong date.
 const STEPS: [i64; 8] = [-86_400, -3_600, -90, -2, 2, 90, 3_600, 86_400];
 
+/// Of the reasons of gaps, as the status has them: what was only in the memory of a process that was killed, or was half done.
+const OF_KILLED_SMBD: [&str; 4] = [
+    "vfsxd was not there",
+    "killed in the middle",
+    "events of a session are missing",
+    "cannot be found on the share",
+];
+/// What could not be written.
+const OF_FULL_DISK: [&str; 6] = [
+    "the journal could not be written",
+    "event buffer was full",
+    "vfsxd was not there",
+    "events of a session are missing",
+    "cannot be found on the share",
+    "unknown cause",
+];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Server {
     Smbd,
@@ -125,12 +142,14 @@ impl Action {
         )
     }
 
-    /// Whether a gap may come of it: something that happened on the share may be known to nobody.
-    pub(super) fn makes_gaps(self) -> bool {
-        matches!(
-            self,
-            Self::Kill(Server::Smbd) | Self::KillProcess(_) | Self::Fill(Disk::State)
-        )
+    /// Whether a gap with this `reason` may come of it: something that happened on the share may be known to nobody.
+    pub(super) fn explains_gap(self, reason: &str) -> bool {
+        let reasons: &[&str] = match self {
+            Self::Kill(Server::Smbd) | Self::KillProcess(_) => &OF_KILLED_SMBD,
+            Self::Fill(Disk::State) => &OF_FULL_DISK,
+            _ => &[],
+        };
+        reasons.iter().any(|known| reason.contains(known))
     }
 }
 
