@@ -5,7 +5,7 @@ mod primary;
 mod share;
 mod site;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
@@ -48,16 +48,4 @@ fn state(lab: &TestLab, site: &str) -> Result<String> {
 fn number(status: &Value, pointer: &str) -> Result<u64> {
     let found = status.pointer(pointer).and_then(Value::as_u64);
     found.with_context(|| format!("no number {pointer} in {status}"))
-}
-
-/// Closes the gap that has to be there, and that says why.
-fn close_gap(lab: &TestLab, reason: &str) -> Result<()> {
-    let status = lab.status()?;
-    let said = status.pointer("/gap/reason").and_then(Value::as_str);
-    ensure!(
-        said.is_some_and(|said| said.contains(reason)),
-        "no gap that says {reason:?}: {status}"
-    );
-    lab.vfsxctl(&["sync"])?;
-    lab.check_no_gap()
 }

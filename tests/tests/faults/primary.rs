@@ -1,6 +1,6 @@
 //! The file server: the disk of vfsxd's journal is full, or hangs.
 
-use super::{NOTICED_WITHIN, close_gap, put_files};
+use super::{NOTICED_WITHIN, put_files};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::fs;
@@ -79,7 +79,14 @@ fn journal_disk_full_clients_go_on_a_gap_says_so_and_the_difference_closes_it() 
             format!("{:?}", lab.status())
         })?;
         put_files(&mut session, "after", 0, 5, FILE)?;
-        close_gap(lab, "journal")?;
+        let closed = || {
+            let status = lab.status().ok().filter(|_| lab.check_no_gap().is_ok())?;
+            let reason = status.pointer("/reconcile/last_gap/reason")?.as_str()?;
+            reason.contains("journal").then_some(())
+        };
+        wait::until("a gap that has closed itself", NOTICED_WITHIN, closed, || {
+            format!("{:?}", lab.status())
+        })?;
         lab.settle()?;
         let sent = lab.wire_bytes("site1")? - wire;
         ensure!(
@@ -88,7 +95,10 @@ fn journal_disk_full_clients_go_on_a_gap_says_so_and_the_difference_closes_it() 
         );
         lab.check_replica("site1")
     };
-    with_state_on_a_disk(|_| {}, test);
+    with_state_on_a_disk(
+        |options| options.reconcile = Some("after_gap = \"1s\"".into()),
+        test,
+    );
 }
 
 const FREEZE: Duration = Duration::from_secs(10);
