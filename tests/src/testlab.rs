@@ -8,12 +8,16 @@ use crate::wait;
 use crate::work::{self, SourceTree, Wanted};
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use std::fs;
 use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long a site may take to have everything. Tests move some hundred MiB at most.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+
+/// How long smbd may take to log what has happened.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
 
 /// Ends the servers of a lab whose test was killed: they have the lab's directory on their command lines. Nothing is left to
 /// be done after a test that came to its end.
@@ -187,6 +191,18 @@ impl TestLab {
             "the replica at {site} is not identical:\n{report}"
         );
         Ok(())
+    }
+
+    /// Waits until smbd's log has the text, and gives the line.
+    pub fn wait_for_smbd_line(&self, text: &str) -> Result<String> {
+        let line = || {
+            let log = fs::read(&self.lab.smbd.log).ok()?;
+            let log = String::from_utf8_lossy(&log);
+            log.lines().find(|line| line.contains(text)).map(str::to_owned)
+        };
+        wait::until(&format!("{text:?} in smbd's log"), LOG_LIMIT, line, || {
+            self.lab.smbd.log_tail()
+        })
     }
 
     /// Leaves the lab's files in place, and shows the ends of its logs.

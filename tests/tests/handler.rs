@@ -198,21 +198,6 @@ fn work(lab: &TestLab, from: u32) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-fn log_has(lab: &TestLab, text: &str) -> Result<()> {
-    let log = lab.dir().join("log/smbd.log");
-    wait::until(
-        text,
-        LIMIT,
-        || {
-            fs::read(&log)
-                .ok()
-                .filter(|log| String::from_utf8_lossy(log).contains(text))
-                .map(drop)
-        },
-        || "it is not in smbd's log".into(),
-    )
-}
-
 #[test]
 fn without_an_answer_clients_work_on_or_are_refused_as_configured_and_never_hang() {
     let scratch = tempfile::tempdir().expect("scratch directory");
@@ -221,8 +206,8 @@ fn without_an_answer_clients_work_on_or_are_refused_as_configured_and_never_hang
     let start = |options: &mut LabOptions| options.samba = allow.clone();
     with_lab(start, |lab| {
         let quick = work(lab, 0)?;
-        log_has(lab, "cannot be reached")?;
-        log_has(lab, "operations were allowed without the handler")?;
+        lab.wait_for_smbd_line("cannot be reached")?;
+        lab.wait_for_smbd_line("operations were allowed without the handler")?;
 
         let hanging = UnixListener::bind(&socket)?;
         let slow = work(lab, 100)?;
@@ -231,7 +216,7 @@ fn without_an_answer_clients_work_on_or_are_refused_as_configured_and_never_hang
             slow < quick * 3 + LIMIT,
             "{slow:?} with a handler that hangs, {quick:?} without one"
         );
-        log_has(lab, "did not answer within 500 ms")?;
+        lab.wait_for_smbd_line("did not answer within 500 ms")?;
         drop(hanging);
 
         refused_writes_fail(lab, &socket)?;
@@ -350,5 +335,5 @@ fn dying_handler_denies(lab: &TestLab, socket: &Path) -> Result<()> {
     session.delete_on_close(file)?;
     session.close(file)?;
     ensure!(!lab.share("data")?.join("file-0").exists());
-    log_has(lab, "answers again")
+    lab.wait_for_smbd_line("answers again").map(drop)
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use vfsx_tests::lab::Lab;
+use vfsx_tests::lab::{Lab, SambaOptions};
+use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
 
@@ -298,6 +299,39 @@ fn certificate(path: &Path) -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+#[test]
+fn modules_that_hide_changes_are_said_at_the_log_level_that_samba_has_by_default() {
+    let wrong = "streams_xattr fruit vfsx recycle acl_tdb xattr_tdb";
+    with_lab(
+        |options| options.samba = with_objects(wrong),
+        |lab| {
+            Session::connect(lab, "data")?;
+            lab.wait_for_smbd_line("recycle behind vfsx")?;
+            let line = lab.wait_for_smbd_line("fruit has to stand before streams_xattr")?;
+            // As the share has it, so that it can be taken over.
+            expect(&line, &["vfs objects = fruit streams_xattr recycle acl_tdb xattr_tdb", "vfsx"])?;
+            for module in ["acl_tdb", "xattr_tdb"] {
+                let line = lab.wait_for_smbd_line(&format!("{module} keeps"))?;
+                expect(&line, &["share data", "not replicated"])?;
+            }
+            // With what is right there is nothing to say.
+            lab.smbd.stop()?;
+            fs::write(&lab.smbd.log, "")?;
+            lab.restart_samba(&with_objects("fruit streams_xattr acl_xattr recycle vfsx"))?;
+            Session::connect(lab, "data")?.put("file", b"content")?;
+            let log = fs::read_to_string(&lab.smbd.log)?;
+            ensure!(!log.contains("vfs objects"), "a complaint about the right order: {log}");
+            Ok(())
+        },
+    );
+}
+
+fn with_objects(objects: &str) -> SambaOptions {
+    let mut options = SambaOptions::with_objects(objects);
+    options.global.push("log level = 0".to_owned());
+    options
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::gate;
 use super::host::{self, HOST};
 use super::shares::{self, Share};
 use super::waits;
-use crate::client::{Client, ERROR, NOTICE};
+use crate::client::{Client, ERROR};
 use crate::config::{
     self, Config, DEFAULT_DATA_RING, DEFAULT_RING, DEFAULT_SOCKET, DEFAULT_SPOOL_MAX, DEFAULT_STATE,
     MAX_EXCLUDE, MIN_RING, Mode,
@@ -101,8 +101,9 @@ unsafe fn begin(handle: *mut sys::vfs_handle_struct, key: u64) {
         }
     };
     // SAFETY: smbd's list, valid until it reads smb.conf again.
-    if let Some(complaint) = order::complaint(unsafe { vfs_objects(snum) }.iter().map(String::as_str)) {
-        host::log(NOTICE, &format!("share {share}: {complaint}"));
+    for complaint in order::complaints(unsafe { vfs_objects(snum) }.iter().map(String::as_str)) {
+        // Samba's own log level is 0: anything above is read by nobody.
+        host::log(ERROR, &format!("share {share}: {complaint}"));
     }
     // SAFETY: the watch ends at disconnect or in `free_data`, before the handle.
     let Some(watch) = (unsafe { Watch::new(handle, key) }) else {
