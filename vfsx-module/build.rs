@@ -44,7 +44,6 @@ const FUNCTIONS: &[&str] = &[
     "fsp_get_pathref_fd",
     "fsp_is_alternate_stream",
     "is_named_stream",
-    "lp_parm_bool",
     "lp_parm_const_string",
     "lp_parm_ulong",
     "lp_case_sensitive",

@@ -311,7 +311,13 @@ fn modules_that_hide_changes_are_said_at_the_log_level_that_samba_has_by_default
             lab.wait_for_smbd_line("recycle behind vfsx")?;
             let line = lab.wait_for_smbd_line("fruit has to stand before streams_xattr")?;
             // As the share has it, so that it can be taken over.
-            expect(&line, &["vfs objects = fruit streams_xattr recycle acl_tdb xattr_tdb", "vfsx"])?;
+            expect(
+                &line,
+                &[
+                    "vfs objects = fruit streams_xattr recycle acl_tdb xattr_tdb",
+                    "vfsx",
+                ],
+            )?;
             for module in ["acl_tdb", "xattr_tdb"] {
                 let line = lab.wait_for_smbd_line(&format!("{module} keeps"))?;
                 expect(&line, &["share data", "not replicated"])?;
@@ -322,8 +328,42 @@ fn modules_that_hide_changes_are_said_at_the_log_level_that_samba_has_by_default
             lab.restart_samba(&with_objects("fruit streams_xattr acl_xattr recycle vfsx"))?;
             Session::connect(lab, "data")?.put("file", b"content")?;
             let log = fs::read_to_string(&lab.smbd.log)?;
-            ensure!(!log.contains("vfs objects"), "a complaint about the right order: {log}");
+            ensure!(
+                !log.contains("vfs objects"),
+                "a complaint about the right order: {log}"
+            );
             Ok(())
+        },
+    );
+}
+
+/// An admin may think that the place of the spool is to be given: that must not turn it off.
+#[test]
+fn a_path_in_place_of_a_switch_is_said_and_leaves_the_spool_on() {
+    let mut samba = with_objects("vfsx");
+    samba.share.push("vfsx:spool = /var/spool/vfsx".to_owned());
+    with_lab(
+        |options| options.samba = samba,
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            session.put("before", b"1")?;
+            lab.settle()?;
+            let line = lab.wait_for_smbd_line("vfsx:spool = /var/spool/vfsx")?;
+            expect(&line, &["share data", "yes or no", "taken for yes"])?;
+            lab.vfsxd.stop()?;
+            session.put("spooled", b"2")?;
+            drop(session);
+            wait::until(
+                "end of the client's smbd process",
+                NOTICED_WITHIN,
+                || lab.smbd.children("smbd").is_empty().then_some(()),
+                || format!("{:?}", lab.smbd.children("smbd")),
+            )?;
+            lab.vfsxd.start()?;
+            lab.settle()?;
+            // Without the spool file the end of the session would be a gap.
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
         },
     );
 }

@@ -146,6 +146,15 @@ pub fn data_ring(bytes: usize) -> usize {
         .next_multiple_of(1024 * 1024)
 }
 
+/// A switch, in the words that Samba itself takes. `None`: another word.
+pub fn switch(word: &str) -> Option<bool> {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "yes" | "true" | "on" | "1" => Some(true),
+        "no" | "false" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
 /// `None`: there is no such level.
 pub fn durability(text: &str) -> Option<Durability> {
     let levels = [
@@ -178,6 +187,16 @@ mod tests {
         assert_eq!(durability("remote"), Some(Durability::Remote));
         assert_eq!(durability("noted"), Some(Durability::Noted));
         assert_eq!(durability("yes"), None);
+    }
+
+    #[test]
+    fn a_switch_is_no_path() {
+        assert_eq!(switch("Yes "), Some(true));
+        assert_eq!(switch("1"), Some(true));
+        assert_eq!(switch("off"), Some(false));
+        assert_eq!(switch("False"), Some(false));
+        assert_eq!(switch("/var/spool/vfsx"), None);
+        assert_eq!(switch(""), None);
     }
 
     #[test]

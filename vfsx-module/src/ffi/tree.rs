@@ -152,7 +152,7 @@ fn config(snum: c_int, share: &str) -> Config {
     Config {
         socket: path(snum, c"socket", DEFAULT_SOCKET),
         state: path(snum, c"state", DEFAULT_STATE),
-        spool: boolean(snum, c"spool", true),
+        spool: spool(snum, share),
         spool_max: ulong(snum, c"spool max", spool_max) as u64,
         ring: ring.max(MIN_RING),
         mode: mode(snum, share),
@@ -197,6 +197,23 @@ fn mode(snum: c_int, share: &str) -> Mode {
     })
 }
 
+fn spool(snum: c_int, share: &str) -> bool {
+    let word = path(snum, c"spool", "yes");
+    let word = word.to_string_lossy();
+    if word.is_empty() {
+        return true;
+    }
+    config::switch(&word).unwrap_or_else(|| {
+        host::log(
+            ERROR,
+            &format!(
+                "share {share}: vfsx:spool = {word}: it is yes or no, and taken for yes; the files are in vfsx:state"
+            ),
+        );
+        true
+    })
+}
+
 fn durability(snum: c_int, share: &str) -> Durability {
     let word = path(snum, c"durability", "noted");
     let word = word.to_string_lossy();
@@ -222,11 +239,6 @@ pub(super) fn path(snum: c_int, option: &CStr, default: &str) -> PathBuf {
         }
     };
     OsStr::from_bytes(value.to_bytes()).into()
-}
-
-fn boolean(snum: c_int, option: &CStr, default: bool) -> bool {
-    // SAFETY: all strings end with NUL.
-    unsafe { sys::lp_parm_bool(snum, c"vfsx".as_ptr(), option.as_ptr(), default) }
 }
 
 pub(super) fn ulong(snum: c_int, option: &CStr, default: usize) -> usize {
