@@ -2,11 +2,11 @@
 
 use crate::compare;
 use crate::guard::Guard;
-use crate::lab::{Binaries, Lab, LabOptions, READY_LIMIT, tail};
+use crate::lab::{Binaries, Lab, LabOptions, Mode, READY_LIMIT, tail};
 use crate::loopfs::{FileSystem, LoopFs};
 use crate::wait;
 use crate::work::{self, SourceTree, Wanted};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
 use std::ops::Deref;
@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a site may take to have everything. Tests move some hundred MiB at most.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
+/// How long a change of the mode may take; after a start of vfsxd or a kill all sessions have to be heard of, or the share to be
+/// compared.
+const MODE_LIMIT: Duration = Duration::from_secs(40);
 /// How long smbd may take to log what has happened.
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 
@@ -151,6 +154,24 @@ impl TestLab {
             || smbd.start().ok(),
             || smbd.log_tail(),
         )
+    }
+
+    /// The mode in force for share `data`, and the reason for it, as the status says.
+    pub fn mode(&self) -> Result<(String, Option<String>)> {
+        let status = self.lab.status()?;
+        let text = |key| status.get(key).and_then(Value::as_str).map(str::to_owned);
+        Ok((text("mode").context("no mode")?, text("mode_reason")))
+    }
+
+    /// Waits until the share works in that mode. With a client that is connected: a share without one is in none.
+    pub fn wait_for_mode(&self, wanted: Mode) -> Result<()> {
+        let is_so = || {
+            let mode = self.mode();
+            mode.is_ok_and(|(mode, _)| mode == wanted.as_str()).then_some(())
+        };
+        wait::until(&format!("mode {}", wanted.as_str()), MODE_LIMIT, is_so, || {
+            format!("{:?}", self.lab.status())
+        })
     }
 
     pub fn check_no_gap(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 //! different smbd processes arrive in, the replica is what is on the disk.
 
 use anyhow::{Result, anyhow, ensure};
+use vfsx_tests::lab::Mode;
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
 
@@ -45,12 +46,18 @@ fn check(lab: &TestLab, round: u64) -> Result<()> {
         .map_err(|error| anyhow!("seed {}, round {round}: {error:#}", seed()))
 }
 
-#[test]
-fn clients_that_fight_over_names_leave_an_identical_replica() {
+/// Clients tell what they do the way the test is about: while one is connected, vfsxd knows how.
+fn wait_for(lab: &TestLab, mode: Mode) -> Result<()> {
+    let _client = Session::connect(lab, "data")?;
+    lab.wait_for_mode(mode)
+}
+
+fn fight(mode: Mode) {
     with_lab(
-        |_| {},
+        |options| options.samba.mode = mode,
         |lab| {
             for round in 0..ROUNDS {
+                wait_for(lab, mode)?;
                 let done = storm(lab, seed() + round, || Ok(()))?;
                 ensure!(done > CHANGES, "hardly anything was changed: {done}");
                 check(lab, round)?;
@@ -60,14 +67,14 @@ fn clients_that_fight_over_names_leave_an_identical_replica() {
     );
 }
 
-#[test]
-fn kills_of_daemon_and_site_among_fighting_clients_lose_nothing() {
+fn fight_with_kills(mode: Mode) {
     with_lab(
-        |_| {},
+        |options| options.samba.mode = mode,
         |lab| {
             lab.settle()?;
             let site = &lab.site("site1")?.service;
             for round in 0..ROUNDS {
+                wait_for(lab, mode)?;
                 let service = if round % 2 == 0 { &lab.vfsxd } else { site };
                 storm(lab, seed() + 1000 + round, || {
                     service.kill9()?;
@@ -78,4 +85,24 @@ fn kills_of_daemon_and_site_among_fighting_clients_lose_nothing() {
             Ok(())
         },
     );
+}
+
+#[test]
+fn clients_that_fight_over_names_leave_an_identical_replica() {
+    fight(Mode::Map);
+}
+
+#[test]
+fn clients_that_fight_over_names_leave_an_identical_replica_in_mode_copy() {
+    fight(Mode::Copy);
+}
+
+#[test]
+fn kills_of_daemon_and_site_among_fighting_clients_lose_nothing() {
+    fight_with_kills(Mode::Map);
+}
+
+#[test]
+fn kills_of_daemon_and_site_among_fighting_clients_lose_nothing_in_mode_copy() {
+    fight_with_kills(Mode::Copy);
 }

@@ -66,7 +66,8 @@ fn as_root(words: &[&str]) -> Result<()> {
     );
     println!("$ cargo {}, by sudo", words.join(" "));
     let mut command = build::command();
-    command.args(words).env(runner, "sudo");
+    let sudo = format!("{} {}", packages::SUDO, packages::kept_by_sudo());
+    command.args(words).env(runner, sudo);
     packages::run(&mut command, "the end-to-end tests")
 }
 

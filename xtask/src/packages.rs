@@ -1,7 +1,7 @@
 //! Debian packages: install what a command of this tool needs and the machine lacks.
 
 use anyhow::{Context, Result, bail};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +9,12 @@ use std::time::Duration;
 const LISTS_STALE: Duration = Duration::from_secs(24 * 3600);
 /// How long apt waits for another apt or dpkg on this machine, in seconds.
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=600";
+
+pub const SUDO: &str = "sudo";
+/// What tests and this program itself are told by.
+const OWN_VARIABLES: &str = "VFSX_";
+/// For apt, and for the place of temporary files.
+const OTHER_VARIABLES: [&str; 2] = ["DEBIAN_FRONTEND", "TMPDIR"];
 
 /// Installs those of `names` that are missing. Does nothing, and needs no rights, when all are there.
 pub fn ensure(names: &[&str]) -> Result<()> {
@@ -49,9 +55,22 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return Command::new(program);
     }
-    let mut command = Command::new("sudo");
-    command.arg("--preserve-env=DEBIAN_FRONTEND").arg(program);
+    let mut command = Command::new(SUDO);
+    command.arg(kept_by_sudo()).arg(program);
     command
+}
+
+/// The option with which sudo passes on what a user has set for this program; without it all is dropped.
+pub fn kept_by_sudo() -> String {
+    kept_of(std::env::vars_os().map(|(name, _)| name))
+}
+
+fn kept_of(set: impl Iterator<Item = OsString>) -> String {
+    let set = set.filter_map(|name| name.into_string().ok());
+    let mut names: Vec<String> = set.filter(|name| name.starts_with(OWN_VARIABLES)).collect();
+    names.sort_unstable();
+    names.extend(OTHER_VARIABLES.map(str::to_owned));
+    format!("--preserve-env={}", names.join(","))
 }
 
 /// Runs `command`; `what` names it in the error.
@@ -107,4 +126,18 @@ fn is_root() -> bool {
     // The owner of /proc/self is the process's effective user.
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_keeps_what_tests_are_told_by() {
+        let set = ["PATH", "VFSX_TEST_MODE", "HOME", "VFSX_STORM_SEED"].map(OsString::from);
+        assert_eq!(
+            kept_of(set.into_iter()),
+            "--preserve-env=VFSX_STORM_SEED,VFSX_TEST_MODE,DEBIAN_FRONTEND,TMPDIR"
+        );
+    }
 }

@@ -31,7 +31,8 @@ impl Mode {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// As `smb.conf` and the status have it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Map => "map",
             Self::Copy => "copy",

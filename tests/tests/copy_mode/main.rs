@@ -31,22 +31,9 @@ fn copy_with(objects: &str) -> impl FnOnce(&mut LabOptions) {
     }
 }
 
-/// Mode and reason, as the status says.
-fn mode(lab: &TestLab) -> Result<(String, Option<String>)> {
-    let status = lab.status()?;
-    let text = |key| status.get(key).and_then(Value::as_str).map(str::to_owned);
-    Ok((text("mode").context("no mode")?, text("mode_reason")))
-}
-
-fn wait_for_mode(lab: &TestLab, wanted: &str) -> Result<()> {
-    let is_so = || mode(lab).is_ok_and(|(mode, _)| mode == wanted).then_some(());
-    let what = format!("mode {wanted}");
-    wait::until(&what, MODE_LIMIT, is_so, || format!("{:?}", lab.status()))
-}
-
 /// Points begin to be exact some seconds after the start of vfsxd, when all sessions must have been heard of.
 fn wait_for_exact_points(lab: &TestLab) -> Result<()> {
-    wait_for_mode(lab, "copy")?;
+    lab.wait_for_mode(Mode::Copy)?;
     let before = exact_states(lab)?;
     let mut session = Session::connect(lab, "data")?;
     let mut knocks = 0;
@@ -181,7 +168,7 @@ fn a_site_that_is_away_for_long_makes_the_share_map_and_coming_back_makes_it_cop
         lab.vfsxctl(&["pause", "--site", "site1"])?;
         let mut part = 0;
         let full = Some("the journal has no room for data".to_owned());
-        while mode(lab)? != ("map".to_owned(), full.clone()) {
+        while lab.mode()? != ("map".to_owned(), full.clone()) {
             ensure!(part < 64, "64 MiB do not fill a journal of 16: {}", lab.status()?);
             session.fill(file, part * PART, PART, part)?;
             part += 1;
@@ -193,7 +180,7 @@ fn a_site_that_is_away_for_long_makes_the_share_map_and_coming_back_makes_it_cop
         for more in part..part + 24 {
             session.fill(file, more * PART, PART, more)?;
         }
-        ensure!(mode(lab)?.0 == "map", "no room was made meanwhile");
+        ensure!(lab.mode()?.0 == "map", "no room was made meanwhile");
         let said = std::fs::read_to_string(&lab.description.vfsxd.log)?;
         ensure!(said.contains("no room for data"), "the log does not say so");
         let people = lab.vfsxctl(&["status"])?;
@@ -202,7 +189,7 @@ fn a_site_that_is_away_for_long_makes_the_share_map_and_coming_back_makes_it_cop
             "{people}"
         );
         lab.vfsxctl(&["resume", "--site", "site1"])?;
-        wait_for_mode(lab, "copy")?;
+        lab.wait_for_mode(Mode::Copy)?;
         session.close(file)?;
         wait_for_exact_points(lab)?;
         lab.settle()?;
@@ -241,7 +228,7 @@ fn kills_of_vfsxd_and_of_smbd_leave_no_mark_that_lies() {
             lab.vfsxd.kill9()?;
             wait_for_count(&counted, 100)?;
             lab.vfsxd.start()?;
-            wait_for_mode(lab, "copy")?;
+            lab.wait_for_mode(Mode::Copy)?;
             wait_for_exact_states_after(lab, 0)?;
             for process in lab.smbd.children("smbd") {
                 kill(process, Signal::SIGKILL)?;
@@ -274,7 +261,7 @@ fn connect_in_map(lab: &TestLab) -> Result<Session> {
     let mut sessions = Vec::new();
     let connected = || {
         sessions = vec![Session::connect(lab, "data").ok()?];
-        (mode(lab).ok()?.0 == "map").then_some(())
+        (lab.mode().ok()?.0 == "map").then_some(())
     };
     wait::until("a session in mode map", MODE_LIMIT, connected, || {
         format!("{:?}", lab.status())
@@ -294,14 +281,14 @@ fn a_session_that_tells_no_data_makes_the_share_map_while_it_is_there() {
         options.mode = Mode::Map;
         lab.reconfigure_samba(&options)?;
         let mut other = connect_in_map(lab)?;
-        let why = mode(lab)?.1;
+        let why = lab.mode()?.1;
         ensure!(why.as_deref() == Some("a session tells no data"), "{why:?}");
         let file = other.create("of-the-other", "create")?;
         other.fill(file, 0, 1 << 20, 1)?;
         let last = count_for(lab, &mut bank, last, Duration::from_secs(1), 0)?;
         other.close(file)?;
         drop(other);
-        wait_for_mode(lab, "copy")?;
+        lab.wait_for_mode(Mode::Copy)?;
         let exact_before = exact_states(lab)?;
         let last = count_for(lab, &mut bank, last, Duration::from_secs(1), 0)?;
         wait_for_exact_states_after(lab, exact_before)?;

@@ -22,7 +22,7 @@ use stage::{SMB1, Stage, hooks};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use vfsx_tests::lab::give_to_user;
+use vfsx_tests::lab::{LabOptions, Mode, give_to_user};
 use vfsx_tests::loopfs::FileSystem;
 use vfsx_tests::testlab::{TestLab, with_lab_on};
 
@@ -175,13 +175,47 @@ const BTRFS: &[Stage] = &[
     },
 ];
 
-#[test]
-fn every_change_comes_back_from_ext4_and_every_hook_is_reached() {
+/// In mode `copy`, what has to do with content; all else is told the same way whatever the file system, and ext4 has all of it.
+const XFS_COPY: &[Stage] = &[
+    Stage {
+        name: "depot",
+        objects: "streams_depot acl_xattr full_audit vfsx",
+        global: &[],
+        share: &[],
+        actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS],
+    },
+    Stage {
+        name: "bytes",
+        objects: "vfsx",
+        global: &[],
+        share: &[],
+        actions: &[special::BYTES],
+    },
+];
+
+const BTRFS_COPY: &[Stage] = &[
+    Stage {
+        name: "clones",
+        objects: "full_audit vfsx btrfs",
+        global: &[],
+        share: &[],
+        actions: &[space::ACTIONS, special::CLONED],
+    },
+    Stage {
+        name: "rings",
+        objects: "fruit streams_xattr acl_xattr vfsx io_uring",
+        global: &[COPYFILE],
+        share: &[],
+        actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS, mac::ACTIONS],
+    },
+];
+
+fn on_ext4(mode: Mode) {
     with_lab_on(
         FileSystem::Ext4,
-        |_| {},
+        |options| options.samba.mode = mode,
         |lab| {
-            let seen = stage::run(lab, EXT4, 1)?;
+            let seen = stage::run(lab, EXT4, mode, 1)?;
             let hooks = hooks();
             ensure!(
                 hooks.len() > ELSEWHERE.len(),
@@ -195,26 +229,54 @@ fn every_change_comes_back_from_ext4_and_every_hook_is_reached() {
     );
 }
 
-#[test]
-fn every_change_comes_back_from_xfs() {
+fn on_xfs(stages: &[Stage], mode: Mode) {
+    let prepared = |options: &mut LabOptions| {
+        options.vfsxd = false;
+        options.samba.mode = mode;
+    };
+    with_lab_on(FileSystem::Xfs, prepared, |lab| {
+        let directories = names_of_bytes(lab)?;
+        lab.vfsxd.start()?;
+        stage::run(lab, stages, mode, directories).map(drop)
+    });
+}
+
+fn on_btrfs(stages: &[Stage], mode: Mode) {
     with_lab_on(
-        FileSystem::Xfs,
-        |options| options.vfsxd = false,
-        |lab| {
-            let directories = names_of_bytes(lab)?;
-            lab.vfsxd.start()?;
-            stage::run(lab, XFS, directories).map(drop)
-        },
+        FileSystem::Btrfs,
+        |options| options.samba.mode = mode,
+        |lab| stage::run(lab, stages, mode, 1).map(drop),
     );
 }
 
 #[test]
+fn every_change_comes_back_from_ext4_and_every_hook_is_reached() {
+    on_ext4(Mode::Map);
+}
+
+#[test]
+fn every_change_comes_back_from_ext4_and_every_hook_is_reached_in_mode_copy() {
+    on_ext4(Mode::Copy);
+}
+
+#[test]
+fn every_change_comes_back_from_xfs() {
+    on_xfs(XFS, Mode::Map);
+}
+
+#[test]
+fn every_change_comes_back_from_xfs_in_mode_copy() {
+    on_xfs(XFS_COPY, Mode::Copy);
+}
+
+#[test]
 fn every_change_comes_back_from_btrfs() {
-    with_lab_on(
-        FileSystem::Btrfs,
-        |_| {},
-        |lab| stage::run(lab, BTRFS, 1).map(drop),
-    );
+    on_btrfs(BTRFS, Mode::Map);
+}
+
+#[test]
+fn every_change_comes_back_from_btrfs_in_mode_copy() {
+    on_btrfs(BTRFS_COPY, Mode::Copy);
 }
 
 /// A tree with names that are no UTF-8, which no client can have made. Returns how many directories the share has.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use vfsx_tests::lab::SambaOptions;
+use vfsx_tests::lab::{Mode, SambaOptions};
 use vfsx_tests::smb::{Session, Unix1};
 use vfsx_tests::testlab::TestLab;
 
@@ -57,12 +57,14 @@ pub fn hooks() -> BTreeSet<&'static str> {
     lines.map(|(name, _)| name).collect()
 }
 
-/// Runs every action of the stages, and compares everything at the end. Returns the calls that were seen. `directories` is how
+/// Runs every action of the stages in that mode, and compares everything at the end. Returns the calls that were seen. `directories` is how
 /// many the share has at the start.
-pub fn run(lab: &TestLab, stages: &[Stage], directories: u64) -> Result<BTreeSet<String>> {
+pub fn run(lab: &TestLab, stages: &[Stage], mode: Mode, directories: u64) -> Result<BTreeSet<String>> {
     let mut seen = BTreeSet::new();
     for stage in stages {
-        let calls = stage.run(lab).with_context(|| format!("stage {}", stage.name))?;
+        let calls = stage
+            .run(lab, mode)
+            .with_context(|| format!("stage {}", stage.name))?;
         seen.extend(calls);
     }
     lab.settle()?;
@@ -72,8 +74,8 @@ pub fn run(lab: &TestLab, stages: &[Stage], directories: u64) -> Result<BTreeSet
 }
 
 impl Stage {
-    fn run(&self, lab: &TestLab) -> Result<BTreeSet<String>> {
-        lab.restart_samba(&self.options())?;
+    fn run(&self, lab: &TestLab, mode: Mode) -> Result<BTreeSet<String>> {
+        lab.restart_samba(&self.options(mode))?;
         let mut session = Session::connect(lab, "data")?;
         let mut other = Session::connect(lab, "data")?;
         let smb1 = self.global.contains(&SMB1);
@@ -98,6 +100,7 @@ impl Stage {
             prepared.with_context(|| format!("before {}", action.name))?;
         }
         lab.settle()?;
+        lab.wait_for_mode(mode)?;
         let mut log = AuditLog::open(lab)?;
         let mut seen = BTreeSet::new();
         for action in self.actions() {
@@ -146,9 +149,10 @@ impl Stage {
         self.objects.split(' ').any(|object| object == AUDIT)
     }
 
-    fn options(&self) -> SambaOptions {
+    fn options(&self, mode: Mode) -> SambaOptions {
         let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
         let mut options = SambaOptions::with_objects(self.objects);
+        options.mode = mode;
         options.global = lines(self.global);
         options.share = lines(self.share);
         if self.is_audited() {
