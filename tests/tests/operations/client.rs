@@ -1,8 +1,10 @@
 //! What an action has at hand: clients on one share, in a directory that is the action's own.
 
+use crate::disk::Disk;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::PathBuf;
+use vfsx_tests::lab::BUCKET;
 use vfsx_tests::smb::{Basic, Handle, Open, Session, SmbClient, Unix1};
 use vfsx_tests::testlab::TestLab;
 
@@ -15,6 +17,12 @@ pub struct Client<'a> {
     pub unix1: Option<&'a mut Unix1>,
     /// The action's directory, relative to the share.
     pub dir: String,
+}
+
+/// Goes away with this value.
+pub struct Restored {
+    pub disk: Disk,
+    _scratch: tempfile::TempDir,
 }
 
 impl Client<'_> {
@@ -139,6 +147,20 @@ impl Client<'_> {
         let metadata = fs::metadata(self.disk(name)?)?;
         let seconds = u64::try_from(metadata.mtime())?;
         Ok((seconds + FROM_1601_TO_1970) * UNITS + u64::try_from(metadata.mtime_nsec())? / 100)
+    }
+
+    /// The action's directory as the site gives it back, with what was done before.
+    pub fn restored(&self) -> Result<Restored> {
+        self.lab.settle()?;
+        let scratch = tempfile::Builder::new().prefix("vfsx-restored-").tempdir()?;
+        let dir = scratch.path().join("directory");
+        let out = dir.display().to_string();
+        let arguments = ["restore", BUCKET, &out, "--path", &format!("/{}", self.dir)];
+        self.lab.site("site1")?.restfs(&arguments)?;
+        Ok(Restored {
+            disk: Disk { dir },
+            _scratch: scratch,
+        })
     }
 
     fn moved(&mut self, from: &str, to: &str, replace: bool) -> Result<()> {

@@ -94,6 +94,21 @@ impl Disk {
         Ok(())
     }
 
+    /// In whole seconds since 1970, and not a nanosecond off.
+    pub fn was_accessed(&self, name: &str, second: u64) -> Result<()> {
+        let stat = self.stat(name)?;
+        let is = (u64::try_from(stat.atime())?, stat.atime_nsec());
+        ensure!(is == (second, 0), "{name} was accessed at {is:?}, not {second}");
+        Ok(())
+    }
+
+    /// Bytes that the file has on disk are no more than these.
+    pub fn takes_at_most(&self, name: &str, bytes: u64) -> Result<()> {
+        let is = self.stat(name)?.blocks() * 512;
+        ensure!(is <= bytes, "{name} has {is} bytes on disk, more than {bytes}");
+        Ok(())
+    }
+
     pub fn has_mode(&self, name: &str, mode: u32) -> Result<()> {
         let is = self.stat(name)?.mode() & 0o7777;
         ensure!(is == mode, "{name} has mode {is:o}, not {mode:o}");

@@ -4,7 +4,6 @@ use crate::client::second;
 use crate::stage::{Action, NOTHING};
 use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use vfsx_tests::smb::{Basic, Descriptor, Entry, Open};
 
 /// Some time that no test runs at.
@@ -135,13 +134,11 @@ pub const ACTIONS: &[Action] = &[
                     accessed: second(THEN),
                     ..Basic::default()
                 },
-            )
+            )?;
+            // Not compared for all files: those that are read have another one by the end.
+            c.restored()?.disk.was_accessed("f", THEN)
         },
-        happened: |d| {
-            let is = d.stat("f")?.atime();
-            ensure!(is == THEN as i64, "{is}");
-            Ok(())
-        },
+        happened: |d| d.was_accessed("f", THEN),
         calls: &["fntimes"],
     },
     Action {

@@ -5,6 +5,10 @@ use crate::stage::{Action, NOTHING};
 use anyhow::{Result, ensure};
 use vfsx_tests::smb::{Handle, Session};
 
+/// Bytes of a file that gets a hole, from where to where, and what may be left of it on disk.
+const WITH_HOLE: u64 = 8 << 20;
+const HOLE: (u64, u64) = (1 << 20, 7 << 20);
+const AROUND_HOLE: u64 = 3 << 20;
 /// DOS attribute.
 const SPARSE: u32 = 0x200;
 
@@ -52,9 +56,24 @@ pub const ACTIONS: &[Action] = &[
     },
     Action {
         name: "zeros in a sparse file",
-        before: |c| sparse_noise(c),
+        before: |c| sparse(c, 400_000),
         act: |c| c.zero("f", 65_536, 262_144),
         happened: |d| d.is_zero("f", 65_536..262_144),
+        calls: &["fallocate"],
+    },
+    Action {
+        name: "hole in a sparse file",
+        before: |c| sparse(c, WITH_HOLE),
+        act: |c| {
+            c.zero("f", HOLE.0, HOLE.1)?;
+            // The comparison of everything allows for more than file systems differ by.
+            c.restored()?.disk.takes_at_most("f", AROUND_HOLE)
+        },
+        happened: |d| {
+            d.has_size("f", WITH_HOLE)
+                .and(d.is_zero("f", HOLE.0 as usize..HOLE.1 as usize))
+                .and(d.takes_at_most("f", AROUND_HOLE))
+        },
         calls: &["fallocate"],
     },
     Action {
@@ -108,10 +127,10 @@ pub const ACTIONS: &[Action] = &[
 ];
 
 /// A sparse file `f` full of noise.
-fn sparse_noise(c: &mut Client<'_>) -> Result<()> {
+fn sparse(c: &mut Client<'_>, length: u64) -> Result<()> {
     c.with("f", "create", |session, handle| {
         session.set_sparse(handle)?;
-        session.fill(handle, 0, 400_000, 3)
+        session.fill(handle, 0, length, 3)
     })
 }
 

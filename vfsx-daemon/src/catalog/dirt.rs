@@ -1,6 +1,6 @@
 //! What of an object is to be read: a pure set of byte ranges and a flag.
 
-use super::store::DirtRow;
+use super::store::{DirtRow, Touch};
 use rangemap::RangeSet;
 use std::ops::Range;
 
@@ -17,14 +17,18 @@ pub(super) const WHOLE: Range<u64> = 0..u64::MAX;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Dirt {
     /// Metadata is to be read.
-    pub(super) touched: bool,
+    pub(super) touched: Touch,
     ranges: RangeSet<u64>,
 }
 
 impl Dirt {
     pub(super) fn touched() -> Self {
+        Self::metadata(Touch::Looked)
+    }
+
+    pub(super) fn metadata(touched: Touch) -> Self {
         Self {
-            touched: true,
+            touched,
             ranges: RangeSet::new(),
         }
     }
@@ -37,7 +41,7 @@ impl Dirt {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.touched && self.ranges.is_empty()
+        self.touched == Touch::No && self.ranges.is_empty()
     }
 
     pub(super) fn has_ranges(&self) -> bool {
@@ -69,7 +73,7 @@ impl Dirt {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        self.touched |= other.touched;
+        self.touched = self.touched.max(other.touched);
         self.ranges.extend(other.ranges.iter().cloned());
         self.bound();
     }

@@ -86,7 +86,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let since: &[_] = &[(3, Difference::new(block.key, ranges))];
     let dirt = DirtRow {
         journal: 1,
-        touched: true,
+        touched: Touch::Told,
         ranges: vec![(0, 9), (20, u64::MAX), (5, 3)],
         ..DirtRow::default()
     };

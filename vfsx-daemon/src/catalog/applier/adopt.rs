@@ -47,7 +47,7 @@ impl Work<'_> {
         self.put_entry(dir, name, id)?;
         self.follow_up(id, &seen, fresh)?;
         // It may have changed since the round.
-        self.touched.insert(id);
+        self.touched(id);
         self.roll(id, News::Unknown)?;
         Ok(Some(id))
     }
@@ -108,7 +108,7 @@ impl Work<'_> {
             let journal = lost.journal.min(self.cause.journal);
             self.want_list(id, ListRow { journal, scan: 0 })?;
         }
-        self.touched.insert(id);
+        self.touched(id);
         self.roll(id, News::Time)?;
         Ok(true)
     }

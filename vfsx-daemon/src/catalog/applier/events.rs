@@ -5,7 +5,7 @@ use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::share::is_attribute;
-use crate::catalog::store::{GapRow, IntentRow, Key, Prefix, delete, get, page, put};
+use crate::catalog::store::{GapRow, IntentRow, Key, Prefix, Touch, delete, get, page, put};
 use crate::journal::{Body, DirRef, GapReason, Metadata, NodeKind, NodeRef, Record, Session};
 use bytes::Bytes;
 use restfs_lib::model::{Kind, Object, ObjectId, Time, valid_name};
@@ -87,7 +87,14 @@ impl Work<'_> {
                 self.forget_intent(record.session, *handle)?;
                 self.flushed(node)
             }
-            Body::Touched { node, path_hint, .. } => self.touch(node, path_hint, News::Touched),
+            Body::Touched {
+                node,
+                path_hint,
+                changed,
+            } => {
+                let why = if changed.stat { Touch::Told } else { Touch::Looked };
+                self.touch(node, path_hint, why, News::Touched)
+            }
             Body::Write {
                 handle,
                 node,
@@ -101,8 +108,8 @@ impl Work<'_> {
                 path_hint,
                 metadata,
             } => match is_possible(metadata) {
-                true => self.touch(node, path_hint, News::Metadata(metadata)),
-                false => self.touch(node, path_hint, News::Touched),
+                true => self.touch(node, path_hint, Touch::Told, News::Metadata(metadata)),
+                false => self.touch(node, path_hint, Touch::Told, News::Touched),
             },
             Body::Gap { since_ns, reason } => {
                 if *reason == GapReason::Killed {
@@ -282,7 +289,7 @@ impl Work<'_> {
         match found {
             Some(id) if self.is_directory(id)? => {
                 // Its times have changed, even if all else is settled by now.
-                self.touched.insert(id);
+                self.touched(id);
                 self.roll(id, News::Time)?;
                 Ok(Some(id))
             }
@@ -412,7 +419,7 @@ impl Work<'_> {
             }
             Some(_) => {
                 self.roll(id, News::Unknown)?;
-                self.touched.insert(id);
+                self.touched(id);
                 Ok(())
             }
             None => Ok(()),
@@ -426,9 +433,15 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn touch(&mut self, node: &NodeRef, path_hint: &[u8], news: News<'_>) -> Result<(), CatalogError> {
+    fn touch(
+        &mut self,
+        node: &NodeRef,
+        path_hint: &[u8],
+        why: Touch,
+        news: News<'_>,
+    ) -> Result<(), CatalogError> {
         if let Some(id) = self.resolve(node, path_hint)? {
-            self.touched.insert(id);
+            self.touched_by(id, why);
             self.roll(id, news)?;
         }
         Ok(())

@@ -339,7 +339,7 @@ impl Work<'_> {
             self.memory.scan.differences += u64::from(differs && !moved);
             self.changed_unseen(id, seen)?;
         } else if row.stamp.doubt() == Doubt::Metadata {
-            self.touched.insert(id);
+            self.touched(id);
         }
         Ok(())
     }
@@ -374,7 +374,7 @@ impl Work<'_> {
     /// The inode changed without an event.
     fn changed_unseen(&mut self, id: ObjectId, seen: &Seen) -> Result<(), CatalogError> {
         if seen.kind != Type::File {
-            self.touched.insert(id);
+            self.touched(id);
             return Ok(());
         }
         let now = self.now;

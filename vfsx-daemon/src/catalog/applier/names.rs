@@ -36,7 +36,7 @@ impl Work<'_> {
         child: ObjectId,
     ) -> Result<(), CatalogError> {
         let before = self.lookup(dir, name)?;
-        self.touched.insert(dir);
+        self.touched(dir);
         if before == Some(child) {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Work<'_> {
         name: &[u8],
         child: ObjectId,
     ) -> Result<bool, CatalogError> {
-        self.touched.insert(dir);
+        self.touched(dir);
         if self.lookup(dir, name)? != Some(child) {
             return Ok(false);
         }
@@ -74,7 +74,7 @@ impl Work<'_> {
         if let Some(row) = self.displaced_row(id)? {
             delete(self.kv, &Key::Displaced(id))?;
             self.memory.displaced -= 1;
-            self.touched.insert(id);
+            self.touched(id);
             if row.relist {
                 self.want_list(
                     id,

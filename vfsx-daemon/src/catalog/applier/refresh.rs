@@ -5,7 +5,7 @@ use super::work::Work;
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::share::{Details, Doubt, Seen, Stamp, Type, details};
-use crate::catalog::store::{NodeRow, StampRow};
+use crate::catalog::store::{NodeRow, StampRow, Touch};
 use restfs_lib::model::{Object, ObjectId, Op};
 use rustix::fd::AsFd;
 use std::time::Duration;
@@ -16,26 +16,26 @@ pub(super) const RETRY: Duration = Duration::from_millis(100);
 impl Work<'_> {
     /// Reads the metadata of all objects that the batch has touched.
     pub(super) fn run_refresh(&mut self) -> Result<(), CatalogError> {
-        while let Some(id) = self.touched.pop_first() {
-            self.refresh(id)?;
+        while let Some((id, why)) = self.touched.pop_first() {
+            self.refresh(id, why)?;
         }
         Ok(())
     }
 
-    fn refresh(&mut self, id: ObjectId) -> Result<(), CatalogError> {
+    fn refresh(&mut self, id: ObjectId, why: Touch) -> Result<(), CatalogError> {
         // What is dirty is read with its metadata, in one go; in a round all is, when its writes have ended.
         let in_round = self.memory.round.is_some() && self.object(id)?.is_some() && self.has_names(id)?;
         if in_round || self.memory.dirty.get(id).is_some() {
             let due = self.due();
-            return self.add_dirt(id, &Dirt::touched(), 0, due);
+            return self.add_dirt(id, &Dirt::metadata(why), 0, due);
         }
         match self.examine_object(id) {
-            Ok(Some((seen, details))) => self.put_metadata(id, &seen, details, false),
-            Ok(None) => self.touch_later(id),
+            Ok(Some((seen, details))) => self.put_metadata(id, &seen, details, &Dirt::metadata(why)),
+            Ok(None) => self.touch_later(id, why),
             Err(ReachError::Catalog(e)) => Err(e),
             Err(ReachError::Io(e)) => {
                 self.memory.note_error(format!("object {id}: {e}"));
-                self.touch_later(id)
+                self.touch_later(id, why)
             }
         }
     }
@@ -48,26 +48,27 @@ impl Work<'_> {
         Ok(Some((seen, details)))
     }
 
-    fn touch_later(&mut self, id: ObjectId) -> Result<(), CatalogError> {
+    fn touch_later(&mut self, id: ObjectId, why: Touch) -> Result<(), CatalogError> {
         // One without a name is read when it has one again, or dropped.
         if self.object(id)?.is_none() || !self.has_names(id)? {
             return Ok(());
         }
         let due = self.now + RETRY;
-        self.add_dirt(id, &Dirt::touched(), 0, due)
+        self.add_dirt(id, &Dirt::metadata(why), 0, due)
     }
 
-    /// Puts what differs. `content`: the content is in the catalog as of `seen`, so that the size is, too.
+    /// Puts what differs. `read`: with content, that is in the catalog as of `seen`, so that the size is, too.
     pub(super) fn put_metadata(
         &mut self,
         id: ObjectId,
         seen: &Seen,
         details: Details,
-        content: bool,
+        read: &Dirt,
     ) -> Result<(), CatalogError> {
         let Some(old) = self.object(id)? else {
             return Ok(());
         };
+        let content = read.has_ranges();
         if self.known_as(seen)? != Some(id) {
             return Ok(());
         }
@@ -77,12 +78,13 @@ impl Work<'_> {
             layout: old.layout,
             ..self.described(seen, &details)
         };
-        // Reading a file moves its access time and is no change.
-        if (Object {
-            atime: old.atime,
-            ..new.clone()
-        }) != old
-        {
+        // Reading a file moves its access time and is no change, unless a client has set it.
+        let atime = if read.touched == Touch::Told {
+            new.atime
+        } else {
+            old.atime
+        };
+        if (Object { atime, ..new.clone() }) != old {
             self.emit(Op::PutObject { id, object: new })?;
         }
         self.put_attributes(id, details.attributes)?;

@@ -7,7 +7,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::reader::{Ending, FoundBlock, Part, Slice};
 use crate::catalog::share::{Details, Seen};
-use crate::catalog::store::DirtRow;
+use crate::catalog::store::{DirtRow, Touch};
 use restfs_lib::model::{BlockRef, Kind, Layout, Object, ObjectId, Op};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -79,7 +79,7 @@ impl Work<'_> {
         if let Some(flight) = self.memory.dirty.flight_mut(id) {
             dirt.merge(&flight.fresh);
         }
-        dirt.touched = true;
+        dirt.touched = dirt.touched.max(Touch::Looked);
         dirt.write(&mut row);
         let now = self.now;
         // Whoever wanted it first still does.
@@ -101,7 +101,7 @@ impl Work<'_> {
         let was_again = self.memory.dirty.read_again(id, false);
         let size = seen.size();
         self.forget_dirt(id)?;
-        self.put_metadata(id, seen, details, read.has_ranges())?;
+        self.put_metadata(id, seen, details, &read)?;
         if !flight.fresh.is_empty() {
             return self.fly_again(id, flight, size);
         }

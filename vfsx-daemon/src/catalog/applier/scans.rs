@@ -122,7 +122,7 @@ impl Work<'_> {
             ..ScanRow::default()
         };
         tracing::info!(scan = number, "scan begins");
-        self.touched.insert(ObjectId::ROOT);
+        self.touched(ObjectId::ROOT);
         self.want_list(
             ObjectId::ROOT,
             ListRow {
@@ -209,7 +209,7 @@ impl Work<'_> {
                 self.add_dirt(id, &Dirt::of(WHOLE), object.size, now)
             }
             Some(_) => {
-                self.touched.insert(id);
+                self.touched(id);
                 Ok(())
             }
             None => Ok(()),
@@ -222,7 +222,7 @@ impl Work<'_> {
             return Ok(());
         }
         self.forget_list(dir)?;
-        self.touched.insert(dir);
+        self.touched(dir);
         if row.scan != 0
             && let Some(node) = self.node_row(dir)?
         {

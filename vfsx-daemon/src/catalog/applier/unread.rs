@@ -303,12 +303,13 @@ impl DirtyIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::store::Touch;
 
     fn row(journal: u64) -> DirtRow {
         DirtRow {
             journal,
             first_ns: journal as i64,
-            touched: true,
+            touched: Touch::Looked,
             ..DirtRow::default()
         }
     }

@@ -7,13 +7,13 @@ use super::unread::Class;
 use crate::catalog::CatalogError;
 use crate::catalog::reader::Cache;
 use crate::catalog::share::Share;
-use crate::catalog::store::{EndRow, Key, LogRow, NodeRow, OpRow, SinceRow, get, put};
+use crate::catalog::store::{EndRow, Key, LogRow, NodeRow, OpRow, SinceRow, Touch, get, put};
 use crate::journal::NodeRef;
 use restfs_lib::content::Difference;
 use restfs_lib::kv::KvWrite;
 use restfs_lib::model::{BlockKey, BucketId, Layout, Object, ObjectId, Op};
 use restfs_lib::tree::{self, History, Tree};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The catalog's only bucket.
@@ -67,8 +67,8 @@ pub(super) struct Work<'a> {
     pub(super) cause: Cause,
     pub(super) agenda: Agenda,
     pub(super) dirs: Dirs,
-    /// Metadata to be read again at the end of the batch.
-    pub(super) touched: BTreeSet<ObjectId>,
+    /// Metadata to be read again at the end of the batch, and why.
+    pub(super) touched: BTreeMap<ObjectId, Touch>,
     /// `covered` and the oldest unread change before this transaction.
     covered: u64,
     oldest_ns: Option<i64>,
@@ -99,7 +99,7 @@ impl<'a> Work<'a> {
             cause,
             agenda: Agenda::default(),
             dirs: Dirs::default(),
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
             covered,
             oldest_ns,
             changes: Vec::new(),
@@ -135,6 +135,16 @@ impl<'a> Work<'a> {
     pub(super) fn settle_cause(&mut self, records: Option<(u64, i64)>) {
         let (journal, time_ns) = records.unwrap_or((self.memory.head.applied + 1, self.now_ns));
         self.cause = Cause::client(journal, time_ns);
+    }
+
+    /// Metadata of the object may differ.
+    pub(super) fn touched(&mut self, id: ObjectId) {
+        self.touched_by(id, Touch::Looked);
+    }
+
+    pub(super) fn touched_by(&mut self, id: ObjectId, why: Touch) {
+        let touch = self.touched.entry(id).or_default();
+        *touch = why.max(*touch);
     }
 
     /// Looks at all names, and reads all metadata, that the batch has touched.

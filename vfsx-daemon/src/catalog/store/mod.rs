@@ -10,7 +10,7 @@ pub(super) use change::{EndRow, LogRow, OpRow};
 pub(super) use key::{Key, Prefix};
 pub(super) use row::{
     BehindRow, CursorRow, CutRow, DevicesRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow,
-    LastGapRow, ListRow, LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow, StampRow,
+    LastGapRow, ListRow, LookRow, LostRow, NodeRow, ScanPhase, ScanRow, SourceRow, StampRow, Touch,
 };
 pub(super) use since::SinceRow;
 pub(super) use table::{Row, delete, get, page, put, range};

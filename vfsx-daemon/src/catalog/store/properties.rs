@@ -272,7 +272,7 @@ fn every_kind_comes_back(draw: &mut Draw, damage: (usize, u8)) {
             journal: draw.u64(),
             first_ns: draw.i64(),
             last_ns: draw.i64(),
-            touched: draw.bool(),
+            touched: draw.one_of(&[Touch::No, Touch::Looked, Touch::Told]),
             size: draw.u64(),
             ranges: draw.some(|draw| (draw.u64(), draw.u64())),
         },

@@ -215,6 +215,17 @@ impl From<StampRow> for Stamp {
     }
 }
 
+/// Whether metadata is to be read, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub(in crate::catalog) enum Touch {
+    #[default]
+    No,
+    /// It may differ. An access time that does is no change: reading a file moves it.
+    Looked,
+    /// A client has set something, which may be the access time.
+    Told,
+}
+
 /// `D`: what of an object is to be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::catalog) struct DirtRow {
@@ -224,7 +235,7 @@ pub(in crate::catalog) struct DirtRow {
     pub(in crate::catalog) first_ns: i64,
     pub(in crate::catalog) last_ns: i64,
     /// Metadata is to be read, too.
-    pub(in crate::catalog) touched: bool,
+    pub(in crate::catalog) touched: Touch,
     /// Bytes of the file as far as known; for progress only.
     pub(in crate::catalog) size: u64,
     /// Half-open byte ranges, sorted, apart.

@@ -165,7 +165,7 @@ fn rows_are_what_the_page_draws() {
         journal: 1,
         first_ns: 2,
         last_ns: 3,
-        touched: true,
+        touched: Touch::Looked,
         size: 4,
         ranges: vec![(0, 4096), (8192, u64::MAX)],
     };

@@ -1,6 +1,8 @@
 use super::rig::{Rig, join};
-use crate::journal::{Body, NodeKind, NodeRef};
+use crate::journal::{Body, Changed, NodeKind, NodeRef};
+use restfs_lib::model::Op;
 use std::fs;
+use std::time::Duration;
 
 /// A rename as the module tells it: identities taken before the call, hints of the moment.
 struct Rename {
@@ -265,7 +267,7 @@ fn symbolic_links_and_attributes_are_taken_in_and_changed() {
         path_hint: b"f".to_vec(),
         changed,
     };
-    let changed = crate::journal::Changed {
+    let changed = Changed {
         stat: false,
         xattrs: true,
     };
@@ -276,6 +278,54 @@ fn symbolic_links_and_attributes_are_taken_in_and_changed() {
     rustix::fs::removexattr(rig.path("f"), "user.one").unwrap();
     set("user.two", b"two");
     rig.feed(touched(changed));
+    rig.check();
+}
+
+/// Whoever reads a file moves its access time.
+#[test]
+fn an_access_time_is_a_change_when_a_client_has_set_it_and_else_none() {
+    let rig = Rig::new();
+    rig.make_file("", "f", b"x");
+    rig.check();
+    let told = |stat| {
+        rig.feed(Body::Touched {
+            node: rig.node("f"),
+            path_hint: b"f".to_vec(),
+            changed: Changed { stat, xattrs: !stat },
+        });
+        // The check of the disk reads the file, too.
+        rig.settle();
+    };
+    let accessed = |seconds| {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        let file = fs::File::open(rig.path("f")).unwrap();
+        file.set_times(fs::FileTimes::new().set_accessed(time)).unwrap();
+    };
+    let before = rig.changes(0).len();
+    accessed(1_000_000_000);
+    told(false);
+    assert_eq!(rig.changes(0).len(), before);
+    told(true);
+    let atimes = || -> Vec<_> {
+        let objects = rig
+            .changes(0)
+            .into_iter()
+            .skip(before)
+            .map(|change| match change.op {
+                Op::PutObject { object, .. } => object.atime.seconds,
+                other => panic!("{other:?}"),
+            });
+        objects.collect()
+    };
+    assert_eq!(atimes(), [1_000_000_000]);
+    told(true);
+    assert_eq!(atimes(), [1_000_000_000]);
+
+    // Its content is to be read, too.
+    accessed(1_100_000_000);
+    rig.written("f", 0..1);
+    told(true);
+    assert_eq!(atimes(), [1_000_000_000, 1_100_000_000]);
     rig.check();
 }
 
