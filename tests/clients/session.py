@@ -40,12 +40,13 @@ class Client:
         directory=None,
         delete_on_close=False,
         attributes=NORMAL,
-        access=FULL_ACCESS,
+        access=None,
         durable=False,
         allocation=None,
         extended=None,
         descriptor=None,
         apple=False,
+        snapshot=None,
     ):
         options = {None: 0, True: DIRECTORY, False: NON_DIRECTORY}[directory]
         if delete_on_close:
@@ -62,9 +63,11 @@ class Client:
         if apple:
             # What a Mac asks of its first file: what server and volume can do.
             contexts.append((b"AAPL", struct.pack("<IIQQ", 1, 0, 7, 7)))
+        if snapshot is not None:
+            contexts.append((b"TWrp", struct.pack("<Q", snapshot)))
         file = self.smb.create(
             path,
-            access,
+            FULL_ACCESS if access is None else access,
             SHARE_ALL,
             DISPOSITIONS[disposition],
             options,
@@ -102,6 +105,9 @@ class Client:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.02)
+
+    def read(self, handle, offset, length):
+        return {"data": base64.b64encode(self.smb.read(self.handles[handle], offset, length)).decode()}
 
     def write(self, handle, offset, data, through=False):
         self.write_bytes(handle, base64.b64decode(data), offset, smb2.WRITE_THROUGH if through else 0)

@@ -9,7 +9,7 @@ from impacket.nt_errors import ERROR_MESSAGES
 from impacket.smb3structs import SMB2_DIALECT_30
 from impacket.smbconnection import SMBConnection
 
-CREATE, CLOSE, FLUSH, WRITE, IOCTL, QUERY_INFO, SET_INFO = 5, 6, 7, 9, 11, 16, 17
+CREATE, CLOSE, FLUSH, READ, WRITE, IOCTL, QUERY_INFO, SET_INFO = 5, 6, 7, 8, 9, 11, 16, 17
 RELATED = 4
 # In a related request: the file that the one before it has opened.
 SAME_FILE = b"\xff" * 16
@@ -110,6 +110,13 @@ class Connection:
 
     def write(self, file, content, offset, flags=0):
         self.request(WRITE, write(file, content, offset, flags), charge(content))
+
+    def read(self, file, offset, length):
+        head = struct.pack("<HBBIQ16sIIIHHB", 49, 0, 0, length, offset, file, 0, 0, 0, 0, 0, 0)
+        answer = self.request(READ, head)
+        (start,) = struct.unpack_from("<B", answer, 2)
+        (got,) = struct.unpack_from("<I", answer, 4)
+        return answer[start - HEADER : start - HEADER + got]
 
     def set_info(self, file, kind, info_class, content, additional=0):
         head = struct.pack("<HBBIHHI16s", 33, kind, info_class, len(content), HEADER + 32, 0, additional, file)

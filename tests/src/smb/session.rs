@@ -25,6 +25,10 @@ pub struct Open<'a> {
     pub durable: bool,
     /// As a Mac asks, with its own extension.
     pub apple: bool,
+    /// What is asked for, as Windows has it; `None`: everything.
+    pub access: Option<u32>,
+    /// As it was at that time, in units of 100 ns since 1601: a version that a snapshot has kept.
+    pub snapshot: Option<u64>,
     /// Space that is kept for a new file.
     pub allocation: Option<u64>,
     /// Extended attributes of a new file.
@@ -115,6 +119,15 @@ impl Session {
         let data = STANDARD.encode(data);
         self.0
             .tell(&json!({ "do": "write", "handle": handle, "offset": offset, "data": data }))
+    }
+
+    /// At most 64 KiB.
+    pub fn read(&mut self, handle: Handle, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let answer = self
+            .0
+            .ask(&json!({ "do": "read", "handle": handle, "offset": offset, "length": length }))?;
+        let data = answer.get("data").and_then(Value::as_str);
+        Ok(STANDARD.decode(data.context("no data in the client's answer")?)?)
     }
 
     /// A write that is on the server's disk when it is answered.

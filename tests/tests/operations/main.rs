@@ -69,6 +69,9 @@ const EXT4: &[Stage] = &[
         global: &[COPYFILE],
         share: &[CATIA],
         actions: &[
+            content::ACTIONS,
+            space::ACTIONS,
+            names::ACTIONS,
             metadata::ACTIONS,
             streams::ACTIONS,
             mac::ACTIONS,
@@ -81,6 +84,13 @@ const EXT4: &[Stage] = &[
         global: &[],
         share: &["recycle:keeptree = yes", "recycle:versions = yes"],
         actions: &[names::ACTIONS, streams::ACTIONS, special::RECYCLED],
+    },
+    Stage {
+        name: "snapshots",
+        objects: "shadow_copy2 full_audit vfsx",
+        global: &[],
+        share: &[],
+        actions: &[special::WRITABLE_SNAPSHOTS],
     },
     Stage {
         name: "unix",
@@ -133,7 +143,14 @@ const XFS: &[Stage] = &[
         objects: "fruit streams_xattr acl_xattr vfsx",
         global: &[COPYFILE],
         share: &[],
-        actions: &[metadata::ACTIONS, streams::ACTIONS, mac::ACTIONS],
+        actions: &[
+            content::ACTIONS,
+            space::ACTIONS,
+            names::ACTIONS,
+            metadata::ACTIONS,
+            streams::ACTIONS,
+            mac::ACTIONS,
+        ],
     },
     Stage {
         name: "threads",
@@ -173,6 +190,13 @@ const BTRFS: &[Stage] = &[
         share: &[],
         actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS, mac::ACTIONS],
     },
+    Stage {
+        name: "snapshots",
+        objects: "shadow_copy2 full_audit vfsx btrfs",
+        global: &[],
+        share: &[],
+        actions: &[special::SNAPSHOTS],
+    },
 ];
 
 /// In mode `copy`, what has to do with content; all else is told the same way whatever the file system, and ext4 has all of it.
@@ -207,6 +231,13 @@ const BTRFS_COPY: &[Stage] = &[
         global: &[COPYFILE],
         share: &[],
         actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS, mac::ACTIONS],
+    },
+    Stage {
+        name: "snapshots",
+        objects: "shadow_copy2 full_audit vfsx btrfs",
+        global: &[],
+        share: &[],
+        actions: &[special::SNAPSHOTS],
     },
 ];
 
