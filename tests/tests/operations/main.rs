@@ -155,9 +155,16 @@ const XFS: &[Stage] = &[
     Stage {
         name: "threads",
         objects: "full_audit vfsx aio_pthread",
-        global: &[],
-        share: &["aio_pthread:aio open = yes", DURABLE[0], DURABLE[1]],
-        actions: &[content::ACTIONS, space::ACTIONS, names::ACTIONS, handles::ACTIONS],
+        // With it, which is the default, files are never opened in threads.
+        global: &["server multi channel support = no"],
+        share: &["aio_pthread:aio open = yes"],
+        // No durable handles: nobody gets one back of a file that a thread has made.
+        actions: &[
+            special::OPENED_LATER,
+            content::ACTIONS,
+            space::ACTIONS,
+            names::ACTIONS,
+        ],
     },
     Stage {
         name: "bytes",

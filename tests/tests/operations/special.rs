@@ -88,6 +88,15 @@ pub const RECEIVED: &[Action] = &[
     },
 ];
 
+/// With `aio_pthread:aio open`: a thread makes the file, and smbd asks again when it is there.
+pub const OPENED_LATER: &[Action] = &[Action {
+    name: "new file by a thread",
+    before: NOTHING,
+    act: |c| c.file("f", b"made by a thread"),
+    happened: |d| d.holds("f", 0, b"made by a thread"),
+    calls: &["openat", "openat later", "pwrite_send"],
+}];
+
 /// With DOS attributes kept in the mode.
 pub const MAPPED: &[Action] = &[Action {
     name: "hide a file",

@@ -42,6 +42,8 @@ pub struct Stage {
 pub const SMB1: &str = "server min protocol = NT1";
 /// The module that logs every call. Where a stage has it, the calls of its actions are checked.
 const AUDIT: &str = "full_audit";
+/// The result of a call that a thread goes on with.
+const IN_PROGRESS: &str = "Operation now in progress";
 /// What every line of that module begins with.
 const AUDIT_MARK: &str = "vfsx-test-audit";
 /// The callbacks of the module under test.
@@ -182,7 +184,7 @@ impl AuditLog {
         Ok(Self { path, file })
     }
 
-    /// Names of the calls since the last look, also of those that failed.
+    /// Names of the calls since the last look, also of those that failed; with `later` behind it when one went on after its return.
     fn calls(&mut self) -> Result<BTreeSet<String>> {
         let mut text = Vec::new();
         self.file
@@ -192,9 +194,15 @@ impl AuditLog {
         let marked = text
             .lines()
             .filter_map(|line| line.trim().strip_prefix(AUDIT_MARK));
-        Ok(marked
-            .filter_map(|line| line.split('|').nth(1))
-            .map(str::to_owned)
-            .collect())
+        let mut calls = BTreeSet::new();
+        for line in marked {
+            let mut fields = line.split('|').skip(1);
+            let Some(name) = fields.next() else { continue };
+            calls.insert(name.to_owned());
+            if fields.next().is_some_and(|result| result.contains(IN_PROGRESS)) {
+                calls.insert(format!("{name} later"));
+            }
+        }
+        Ok(calls)
     }
 }
