@@ -18,7 +18,7 @@ NORMAL = 0x80
 BATCH_OPLOCK = 9
 FILE, SECURITY = 1, 3
 BASIC, RENAME, LINK, DISPOSITION, EXTENDED, ALLOCATION, END_OF_FILE = 4, 10, 11, 13, 15, 19, 20
-SET_SPARSE, SET_ZERO_DATA = 0x000900C4, 0x000980C8
+SET_SPARSE, SET_ZERO_DATA, SET_COMPRESSION = 0x000900C4, 0x000980C8, 0x0009C040
 REQUEST_RESUME_KEY, COPYCHUNK, DUPLICATE_EXTENTS = 0x00140078, 0x001480F2, 0x00098344
 WRITE_LIMIT = 1 << 20
 # smbd finds out that a client is gone when it reads from the connection; takes milliseconds.
@@ -148,6 +148,9 @@ class Client:
 
     def zero(self, handle, start, end):
         self._fsctl(handle, SET_ZERO_DATA, struct.pack("<QQ", start, end))
+
+    def compress(self, handle):
+        self._fsctl(handle, SET_COMPRESSION, struct.pack("<H", 1))
 
     def copy_range(self, source, source_offset, target, target_offset, length):
         """The server copies: the bytes do not come through the client."""

@@ -8,8 +8,9 @@ use vfsx_proto::{MAX_XATTRS, Metadata, NodeRef};
 
 /// Permission bits.
 const PERMISSIONS: u32 = 0o7777;
-/// Views that a file system makes up, which vfsxd leaves out: they cannot be set elsewhere.
-const MADE_UP: [&[u8]; 3] = [b"system.nfs4", b"system.cifs_", b"system.smb3_"];
+/// Views that a file system makes up, which vfsxd leaves out: they cannot be set elsewhere, or change without a call that tells of
+/// an attribute.
+const MADE_UP: [&[u8]; 4] = [b"system.nfs4", b"system.cifs_", b"system.smb3_", b"btrfs."];
 
 /// Reads them through a descriptor, which may be a path reference. `None`: it is not on this inode any more, there is more than
 /// [`MAX_XATTRS`] of attributes, or they change right now. Needs root, or some attributes are hidden.

@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Linux gives no longer list of names (`XATTR_LIST_MAX`).
 const XATTR_LIST_MAX: usize = 64 * 1024;
-/// Attributes of RestFS itself, which no file system knows.
-const RESTFS_PREFIX: &[u8] = b"restfs.";
+/// Attributes of RestFS itself, which no file system knows; and what btrfs says of how it stores a file, which is no other one's
+/// and nothing that a restored file lacks.
+const NOT_RESTORED: [&[u8]; 2] = [b"restfs.", b"btrfs."];
 
 /// How to reach an object's properties.
 #[derive(Clone, Copy)]
@@ -60,7 +61,7 @@ pub(super) fn apply(
         }
         for (name, value) in attributes
             .iter()
-            .filter(|(name, _)| !name.starts_with(RESTFS_PREFIX))
+            .filter(|(name, _)| !NOT_RESTORED.iter().any(|prefix| name.starts_with(prefix)))
         {
             report(
                 &format!("attribute {}", name.escape_ascii()),

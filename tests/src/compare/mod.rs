@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub struct Options {
     /// Differences that are listed; all are counted.
     pub list_limit: usize,
-    /// Attributes that are not looked at: what a security module of the kernel puts on files by itself.
+    /// Attributes that are not looked at: what a security module of the kernel puts on files by itself, and how btrfs stores them.
     pub ignored_xattrs: Vec<OsString>,
     /// Whether a file of `b` may not take much more space on disk than that of `a`.
     pub sparseness: bool,
@@ -31,7 +31,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let ignored = ["security.selinux", "security.ima", "security.evm"];
+        let ignored = [
+            "security.selinux",
+            "security.ima",
+            "security.evm",
+            "btrfs.compression",
+        ];
         Self {
             list_limit: 100,
             ignored_xattrs: ignored.map(OsString::from).to_vec(),

@@ -193,6 +193,11 @@ impl Session {
             .tell(&json!({ "do": "zero", "handle": handle, "start": start, "end": end }))
     }
 
+    /// Has the server's file system compress the file, or what is made in the directory from now on.
+    pub fn compress(&mut self, handle: Handle) -> Result<()> {
+        self.0.tell(&json!({ "do": "compress", "handle": handle }))
+    }
+
     /// Copies within the server: the bytes do not come through the client.
     pub fn copy_range(&mut self, from: (Handle, u64), to: (Handle, u64), length: u64) -> Result<()> {
         self.copy("copy_range", from, to, length)

@@ -187,6 +187,7 @@ const BTRFS: &[Stage] = &[
             names::ACTIONS,
             metadata::ACTIONS,
             special::CLONED,
+            special::COMPRESSED,
             handles::ACTIONS,
         ],
     },
@@ -230,7 +231,7 @@ const BTRFS_COPY: &[Stage] = &[
         objects: "full_audit vfsx btrfs",
         global: &[],
         share: &[],
-        actions: &[space::ACTIONS, special::CLONED],
+        actions: &[space::ACTIONS, special::CLONED, special::COMPRESSED],
     },
     Stage {
         name: "rings",

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use vfsx_tests::lab::give_to_user;
-use vfsx_tests::smb::{Basic, Open};
+use vfsx_tests::smb::{Basic, Open, Session};
 use vfsx_tests::testlab::TestLab;
 
 const HIDDEN: u32 = 2;
@@ -394,3 +394,39 @@ fn records(lab: &TestLab) -> Result<u64> {
     let head = status.pointer("/journal/head").and_then(Value::as_u64);
     head.with_context(|| format!("status without journal: {status}"))
 }
+
+/// With `btrfs`: how the file system stores a file is not replicated, and what clients read is.
+pub const COMPRESSED: &[Action] = &[
+    Action {
+        name: "compress a file",
+        before: |c| c.noise("f", 1000),
+        act: |c| {
+            c.with("f", "open", |session, handle| {
+                session.compress(handle)?;
+                session.write(handle, 0, &[b'a'; 300_000])?;
+                session.set_extended(handle, &[("Origin", "here")])
+            })
+        },
+        happened: |d| {
+            d.has_attribute("f", COMPRESSION, b"zlib")
+                .and(d.has_attribute("f", "user.Origin", b"here"))
+        },
+        calls: &["fsetxattr"],
+    },
+    Action {
+        name: "new file in a compressed directory",
+        before: |c| {
+            c.folder("a")?;
+            c.with("a", "open", Session::compress)
+        },
+        act: |c| c.file("a/f", &[b'a'; 300_000]).and(c.folder("a/b")),
+        happened: |d| {
+            d.has_attribute("a/f", COMPRESSION, b"zlib")
+                .and(d.has_attribute("a/b", COMPRESSION, b"zlib"))
+        },
+        calls: &["openat", "mkdirat"],
+    },
+];
+
+/// By which btrfs shows the flag.
+const COMPRESSION: &str = "btrfs.compression";

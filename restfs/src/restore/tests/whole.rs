@@ -301,6 +301,16 @@ fn a_refused_attribute_is_a_problem_and_the_rest_is_restored() {
 }
 
 #[test]
+fn what_btrfs_said_of_how_it_stored_a_file_is_no_problem_elsewhere() {
+    let mut tree = Tree::new();
+    let file = tree.text(ROOT, "file", "content");
+    tree.attribute(file, "btrfs.compression", b"zlib");
+    let (_scratch, dest) = dest();
+    let summary = tree.restore(&dest).unwrap();
+    assert_eq!(summary.problem_count, 0, "{:?}", summary.problems);
+}
+
+#[test]
 fn directories_deeper_than_there_are_descriptors_for_are_restored() {
     let mut tree = Tree::new();
     let mut dir = ROOT;

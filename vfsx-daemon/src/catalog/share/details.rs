@@ -22,8 +22,9 @@ const LARGEST: usize = 64 * 1024;
 const LONGEST_NAME: usize = 255;
 /// Tries when attributes change while they are read.
 const RACES: usize = 8;
-/// Views that a file system makes up (an NFS mount's ACLs, a CIFS mount's descriptors): they cannot be set elsewhere.
-const MADE_UP: [&[u8]; 3] = [b"system.nfs4", b"system.cifs_", b"system.smb3_"];
+/// Views that a file system makes up (an NFS mount's ACLs, a CIFS mount's descriptors, the inode flag for compression of btrfs): they cannot
+/// be set elsewhere, or change without a call that tells of an attribute.
+const MADE_UP: [&[u8]; 4] = [b"system.nfs4", b"system.cifs_", b"system.smb3_", b"btrfs."];
 
 /// Whether an attribute is one that is kept, with a name and value that it can have.
 pub(in crate::catalog) fn is_attribute(name: &[u8], value: &[u8]) -> bool {

@@ -86,6 +86,13 @@ fn attributes_of_a_file_that_is_only_held_are_read() {
 }
 
 #[test]
+fn what_a_file_system_says_of_how_it_stores_a_file_is_no_attribute() {
+    assert!(!is_attribute(b"btrfs.compression", b"zlib"));
+    assert!(!is_attribute(b"system.nfs4_acl", b""));
+    assert!(is_attribute(b"user.btrfs.compression", b"zlib"));
+}
+
+#[test]
 fn a_hint_that_leaves_the_share_is_no_path() {
     assert_eq!(components(b"a//b/./c"), Some(names(&["a", "b", "c"])));
     assert_eq!(components(b""), Some(vec![]));
