@@ -19,6 +19,7 @@ BATCH_OPLOCK = 9
 FILE, SECURITY = 1, 3
 BASIC, RENAME, LINK, DISPOSITION, EXTENDED, ALLOCATION, END_OF_FILE = 4, 10, 11, 13, 15, 19, 20
 SET_SPARSE, SET_ZERO_DATA, SET_COMPRESSION = 0x000900C4, 0x000980C8, 0x0009C040
+EXCLUSIVE_LOCK = 2
 REQUEST_RESUME_KEY, COPYCHUNK, DUPLICATE_EXTENTS = 0x00140078, 0x001480F2, 0x00098344
 WRITE_LIMIT = 1 << 20
 # smbd finds out that a client is gone when it reads from the connection; takes milliseconds.
@@ -121,6 +122,27 @@ class Client:
         """A write whose answer nobody waits for. No other request may follow on this connection."""
         content = random.Random(seed).randbytes(length)
         self.smb.post(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content))
+
+    def cancelled_write(self, handle, offset, data):
+        """A write that the client wants no more as soon as it is sent. The server may end it or not."""
+        content = base64.b64decode(data)
+        number = self.smb.post(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content))
+        self.smb.cancel(number)
+        self.smb.answer(number)
+
+    def lock(self, handle, offset, length):
+        """Bytes that nobody else may write; waits until they are free."""
+        self.smb.request(smb2.LOCK, smb2.lock(self.handles[handle], offset, length, EXCLUSIVE_LOCK))
+
+    def cancelled_lock(self, handle, offset, length):
+        """Bytes that another client has locked: waits for them, and wants them no more. Gives what the server says of that."""
+        number = self.smb.post(smb2.LOCK, smb2.lock(self.handles[handle], offset, length, EXCLUSIVE_LOCK))
+        self.smb.cancel(number)
+        try:
+            self.smb.answer(number)
+        except smb2.Refused as refused:
+            return {"status": str(refused)}
+        return {"status": "STATUS_SUCCESS"}
 
     def random_writes(self, handle, count, size, span, seed):
         """`count` writes of `size` random bytes, each at its own multiple of `size` below `span`."""

@@ -9,7 +9,7 @@ from impacket.nt_errors import ERROR_MESSAGES
 from impacket.smb3structs import SMB2_DIALECT_30
 from impacket.smbconnection import SMBConnection
 
-CREATE, CLOSE, FLUSH, READ, WRITE, IOCTL, QUERY_INFO, SET_INFO = 5, 6, 7, 8, 9, 11, 16, 17
+CREATE, CLOSE, FLUSH, READ, WRITE, LOCK, IOCTL, CANCEL, QUERY_INFO, SET_INFO = 5, 6, 7, 8, 9, 10, 11, 12, 16, 17
 RELATED = 4
 # In a related request: the file that the one before it has opened.
 SAME_FILE = b"\xff" * 16
@@ -60,6 +60,13 @@ class Connection:
         packet = self._packet(command, body)
         packet["CreditCharge"] = charge
         return self.smb.sendSMB(packet)
+
+    def cancel(self, number):
+        """Asks for the end of a request that was sent. It has no answer of its own, and no number."""
+        packet = self._packet(CANCEL, struct.pack("<HH", 4, 0))
+        packet["MessageID"] = number
+        packet["SessionID"] = self.smb._Session["SessionID"]
+        self.smb._NetBIOSSession.send_packet(packet.getData())
 
     def compound(self, requests):
         """Sends (command, body) pairs in one packet, each about the file of the first."""
@@ -152,6 +159,10 @@ def create(path, access, share, disposition, options, attributes, oplock=0, cont
 
 def write(file, content, offset, flags=0):
     return struct.pack("<HHIQ16sIIHHI", 49, HEADER + 48, len(content), offset, file, 0, 0, 0, 0, flags) + content
+
+
+def lock(file, offset, length, flags):
+    return struct.pack("<HHI16sQQII", 48, 1, 0, file, offset, length, flags, 0)
 
 
 def flush(file):

@@ -145,6 +145,28 @@ impl Session {
         self.0.tell(&request)
     }
 
+    /// A write that is cancelled as soon as it is sent, which the server may heed or not.
+    pub fn cancelled_write(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<()> {
+        let data = STANDARD.encode(data);
+        self.0
+            .tell(&json!({ "do": "cancelled_write", "handle": handle, "offset": offset, "data": data }))
+    }
+
+    /// Bytes that nobody else may write. Waits while another client has them.
+    pub fn lock(&mut self, handle: Handle, offset: u64, length: u64) -> Result<()> {
+        self.0
+            .tell(&json!({ "do": "lock", "handle": handle, "offset": offset, "length": length }))
+    }
+
+    /// Waits for bytes that another client has locked, and cancels that. Gives the status of the end.
+    pub fn cancelled_lock(&mut self, handle: Handle, offset: u64, length: u64) -> Result<String> {
+        let answer = self
+            .0
+            .ask(&json!({ "do": "cancelled_lock", "handle": handle, "offset": offset, "length": length }))?;
+        let status = answer.get("status").and_then(Value::as_str);
+        Ok(status.context("no status in the client's answer")?.to_owned())
+    }
+
     /// `count` writes of `size` random bytes at distinct multiples of `size` below `span`; the same seed gives the
     /// same writes. Returns their offsets.
     pub fn random_writes(

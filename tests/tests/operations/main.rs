@@ -61,6 +61,7 @@ const EXT4: &[Stage] = &[
             names::ACTIONS,
             metadata::ACTIONS,
             special::KEPT_ACLS,
+            special::CANCELLED,
         ],
     },
     Stage {
@@ -105,6 +106,20 @@ const EXT4: &[Stage] = &[
         global: &["min receivefile size = 16384", "server smb encrypt = off"],
         share: &["strict allocate = yes", DURABLE[0], DURABLE[1]],
         actions: &[special::STRICT, special::RECEIVED, handles::ACTIONS],
+    },
+    Stage {
+        name: "hasty",
+        objects: "full_audit vfsx",
+        global: &[],
+        share: &["strict sync = no"],
+        actions: &[special::SYNCED],
+    },
+    Stage {
+        name: "careful",
+        objects: "full_audit vfsx",
+        global: &[],
+        share: &["sync always = yes"],
+        actions: &[special::SYNCED],
     },
     Stage {
         name: "mapped",

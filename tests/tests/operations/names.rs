@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::stage::{Action, NOTHING};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use vfsx_tests::smb::Open;
 
 /// The same letter in one character and in two.
@@ -96,6 +96,17 @@ pub const ACTIONS: &[Action] = &[
         calls: &["renameat"],
     },
     Action {
+        name: "rename one of two names over the other",
+        before: |c| c.noise("f", 1000).and(c.link("f", "g", false)),
+        act: |c| {
+            // smbd replaces no file that is open, and this one is, by its other name.
+            ensure!(c.replace("f", "g").is_err(), "it was renamed");
+            Ok(())
+        },
+        happened: |d| d.has_names(&["f", "g"]).and(d.is_one_file("f", "g")),
+        calls: &[],
+    },
+    Action {
         name: "change of case",
         before: |c| c.noise("name", 1000),
         act: |c| c.rename("name", "NAME"),
@@ -185,6 +196,23 @@ pub const ACTIONS: &[Action] = &[
                 .and(d.has_size("z/b/f", 800))
         },
         calls: &["renameat"],
+    },
+    Action {
+        name: "rename a directory with a file that is open",
+        before: |c| tree(c, "a"),
+        act: |c| {
+            let open = c.open("a/b/f", "open")?;
+            c.session.write(open, 0, b"before")?;
+            ensure!(c.rename("a", "z").is_err(), "the directory was renamed");
+            c.session.write(open, 500, b"after")?;
+            c.session.close(open)
+        },
+        happened: |d| {
+            d.has_names(&["a"])
+                .and(d.holds("a/b/f", 0, b"before"))
+                .and(d.holds("a/b/f", 500, b"after"))
+        },
+        calls: &[],
     },
     Action {
         name: "rename a directory twice around its files",

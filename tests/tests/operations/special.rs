@@ -97,6 +97,87 @@ pub const OPENED_LATER: &[Action] = &[Action {
     calls: &["openat", "openat later", "pwrite_send"],
 }];
 
+/// Whatever smbd makes of a FLUSH and of a write that is to be on the disk when it is answered.
+pub const SYNCED: &[Action] = &[
+    Action {
+        name: "flush",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            c.with("f", "open", |session, handle| {
+                session.write(handle, 70_000, b"flushed")?;
+                session.flush(handle)?;
+                session.write(handle, 90_000, b"after")
+            })
+        },
+        happened: |d| {
+            d.holds("f", 70_000, b"flushed")
+                .and(d.holds("f", 90_000, b"after"))
+        },
+        calls: &["pwrite_send"],
+    },
+    Action {
+        name: "write through",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            c.with("f", "open", |session, handle| {
+                session.write_through(handle, 70_000, b"through")
+            })
+        },
+        happened: |d| d.holds("f", 70_000, b"through"),
+        calls: &["pwrite_send"],
+    },
+    Action {
+        name: "new file in one packet",
+        before: NOTHING,
+        act: |c| {
+            let path = c.at("f");
+            c.session.create_write_close(&path, b"compound")
+        },
+        happened: |d| d.holds("f", 0, b"compound"),
+        calls: &["pwrite"],
+    },
+];
+
+/// What a client has asked for and does not want any more.
+pub const CANCELLED: &[Action] = &[
+    Action {
+        name: "write that is cancelled",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            c.with("f", "open", |session, handle| {
+                session.cancelled_write(handle, 50_000, &[7; 1 << 20])
+            })
+        },
+        // smbd does not heed it.
+        happened: |d| d.has_size("f", 50_000 + (1 << 20)),
+        calls: &["pwrite_send"],
+    },
+    Action {
+        name: "wait for a lock that is cancelled",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            let (mine, path) = (c.open("f", "open")?, c.at("f"));
+            let others = c.other.create(&path, "open")?;
+            c.other.lock(others, 0, 1000)?;
+            let status = c.session.cancelled_lock(mine, 0, 1000)?;
+            ensure!(status == "STATUS_CANCELLED", "{status}");
+            c.session.write(mine, 50_000, b"beside the lock")?;
+            ensure!(
+                c.session.write(mine, 10, b"locked").is_err(),
+                "locked bytes were written"
+            );
+            c.other.write(others, 10, b"in the lock")?;
+            c.other.close(others)?;
+            c.session.close(mine)
+        },
+        happened: |d| {
+            d.holds("f", 10, b"in the lock")
+                .and(d.holds("f", 50_000, b"beside the lock"))
+        },
+        calls: &["pwrite_send"],
+    },
+];
+
 /// With DOS attributes kept in the mode.
 pub const MAPPED: &[Action] = &[Action {
     name: "hide a file",

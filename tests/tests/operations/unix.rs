@@ -144,6 +144,114 @@ pub const ACTIONS: &[Action] = &[
         calls: &["sys_acl_set_fd"],
     },
     Action {
+        name: "delete a symbolic link",
+        before: |c| {
+            c.noise("f", 1000)?;
+            let at = ["l", "dangling"].map(|name| c.at(name));
+            let unix1 = c.unix1()?;
+            unix1.symlink(&at[0], "f")?;
+            unix1.symlink(&at[1], "no/where")
+        },
+        act: |c| {
+            let at = ["l", "dangling"].map(|name| c.at(name));
+            let unix1 = c.unix1()?;
+            unix1.unlink(&at[0])?;
+            unix1.unlink(&at[1])
+        },
+        happened: |d| d.has_names(&["f"]).and(d.has_size("f", 1000)),
+        calls: &["unlinkat"],
+    },
+    Action {
+        name: "delete through a symbolic link",
+        before: |c| {
+            c.noise("f", 1000)?;
+            let at = c.at("l");
+            c.unix1()?.symlink(&at, "f")
+        },
+        act: |c| c.delete("l"),
+        happened: |d| d.has_names(&["f"]),
+        calls: &["unlinkat"],
+    },
+    Action {
+        name: "write by the oldest command",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            let at = c.at("f");
+            let unix1 = c.unix1()?;
+            let file = unix1.open(&at)?;
+            unix1.write(file, 70_000, b"by the oldest command")?;
+            unix1.write_andx(file, 10, b"by the usual one")?;
+            unix1.close(file)
+        },
+        happened: |d| {
+            d.holds("f", 70_000, b"by the oldest command")
+                .and(d.holds("f", 10, b"by the usual one"))
+                .and(d.has_size("f", 100_000))
+        },
+        calls: &["pwrite"],
+    },
+    Action {
+        name: "cut by the oldest command",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            let at = c.at("f");
+            let unix1 = c.unix1()?;
+            let file = unix1.open(&at)?;
+            unix1.write(file, 5000, b"")?;
+            unix1.close(file)
+        },
+        happened: |d| d.has_size("f", 5000),
+        calls: &["ftruncate"],
+    },
+    Action {
+        name: "unlink an open file",
+        before: |c| c.noise("f", 1000).and(c.noise("g", 1000)),
+        act: |c| {
+            let at = c.at("f");
+            let unix1 = c.unix1()?;
+            let file = unix1.open(&at)?;
+            unix1.write(file, 10, b"before")?;
+            unix1.unlink(&at)?;
+            unix1.write(file, 500, b"nobody will read this")?;
+            unix1.close(file)
+        },
+        happened: |d| d.has_names(&["g"]),
+        calls: &["unlinkat"],
+    },
+    Action {
+        name: "unlink an open file that has another name",
+        before: |c| c.noise("f", 1000).and(c.link("f", "g", false)),
+        act: |c| {
+            let at = c.at("f");
+            let unix1 = c.unix1()?;
+            let file = unix1.open(&at)?;
+            unix1.unlink(&at)?;
+            unix1.write(file, 500, b"by the other name")?;
+            unix1.close(file)
+        },
+        happened: |d| d.has_names(&["g"]).and(d.holds("g", 500, b"by the other name")),
+        calls: &["unlinkat"],
+    },
+    Action {
+        name: "rename a file that is open as POSIX has it",
+        before: |c| c.noise("f", 100_000),
+        act: |c| {
+            let at = ["f", "g"].map(|name| c.at(name));
+            let unix1 = c.unix1()?;
+            let file = unix1.open(&at[0])?;
+            unix1.write(file, 10, b"before")?;
+            unix1.rename(&at[0], &at[1])?;
+            unix1.write(file, 70_000, b"after")?;
+            unix1.close(file)
+        },
+        happened: |d| {
+            d.has_names(&["g"])
+                .and(d.holds("g", 10, b"before"))
+                .and(d.holds("g", 70_000, b"after"))
+        },
+        calls: &["renameat"],
+    },
+    Action {
         name: "hard link",
         before: |c| c.noise("f", 1000),
         act: |c| {
