@@ -7,9 +7,12 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use vfsx_tests::compare::{self, Aspect, Difference};
 use vfsx_tests::lab::{LabOptions, SambaOptions};
-use vfsx_tests::smb::{Session, SmbClient};
+use vfsx_tests::smb::{AclEntry, Basic, Handle, Open, Session, SmbClient, Unix1};
 use vfsx_tests::testlab::{TestLab, with_lab};
 use vfsx_tests::wait;
 
@@ -336,4 +339,230 @@ fn dying_handler_denies(lab: &TestLab, socket: &Path) -> Result<()> {
     session.close(file)?;
     ensure!(!lab.share("data")?.join("file-0").exists());
     lab.wait_for_smbd_line("answers again").map(drop)
+}
+
+/// A handler that allows everything but one operation.
+#[derive(Clone, Default)]
+struct Refusing {
+    refused: Arc<Mutex<(&'static str, &'static str)>>,
+    times: Arc<AtomicUsize>,
+}
+
+impl Refusing {
+    /// Serves until the end of this process.
+    fn listen(socket: &Path) -> Result<Self> {
+        let listener = UnixListener::bind(socket)?;
+        let this = Self::default();
+        let handler = this.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let handler = handler.clone();
+                std::thread::spawn(move || handler.serve(stream));
+            }
+        });
+        Ok(this)
+    }
+
+    fn serve(&self, mut stream: UnixStream) {
+        while let Ok(question) = question(&mut stream) {
+            let (operation, answer) = self.refused.lock().map(|refused| *refused).unwrap_or_default();
+            let is_refused = question.split(':').next() == Some(operation);
+            self.times.fetch_add(usize::from(is_refused), Ordering::Relaxed);
+            let answer = if is_refused { answer } else { "0" };
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// From now on: no operation is called "".
+    fn refuse(&self, operation: &'static str, answer: &'static str) {
+        if let Ok(mut refused) = self.refused.lock() {
+            *refused = (operation, answer);
+        }
+        self.times.store(0, Ordering::Relaxed);
+    }
+
+    fn times(&self) -> usize {
+        self.times.load(Ordering::Relaxed)
+    }
+}
+
+struct Clients<'a> {
+    lab: &'a TestLab,
+    session: Session,
+    unix1: Unix1,
+}
+
+impl Clients<'_> {
+    /// Opens, works, closes; gives what was refused first.
+    fn on(&mut self, path: &str, work: impl FnOnce(&mut Session, Handle) -> Result<()>) -> Result<()> {
+        let handle = self.session.create(path, "open")?;
+        let worked = work(&mut self.session, handle);
+        let closed = self.session.close(handle);
+        worked.and(closed)
+    }
+}
+
+type Try = fn(&mut Clients<'_>) -> Result<()>;
+
+const ACCESS: [AclEntry<'static>; 5] = [
+    ("user_object", 7, None),
+    ("user", 5, Some(4321)),
+    ("group_object", 4, None),
+    ("mask", 7, None),
+    ("other", 0, None),
+];
+const DEFAULT: [AclEntry<'static>; 3] = [
+    ("user_object", 7, None),
+    ("group_object", 5, None),
+    ("other", 1, None),
+];
+/// Some time that no test runs at, in units of 100 ns since 1601.
+const THEN: u64 = 126_444_736_000_000_000;
+
+/// Each operation that can be refused, with what leads to it.
+const REFUSALS: &[(&str, Try)] = &[
+    ("connect", |c| {
+        SmbClient::new(c.lab, "data").run(&["ls"]).map(drop)
+    }),
+    ("open", |c| c.on("file", |_, _| Ok(()))),
+    ("open", |c| c.session.put("new", b"new")),
+    ("open", |c| c.session.create("file", "overwrite").map(drop)),
+    ("mkdir", |c| {
+        let open = Open {
+            disposition: "create",
+            directory: Some(true),
+            ..Open::default()
+        };
+        c.session.open("new", &open).map(drop)
+    }),
+    ("rmdir", |c| c.on("empty", Session::delete_on_close)),
+    ("unlink", |c| c.on("file", Session::delete_on_close)),
+    ("rename", |c| {
+        c.on("file", |s, file| s.rename_open(file, "new", false))
+    }),
+    ("rename", |c| {
+        c.on("file", |s, file| s.rename_open(file, "other", true))
+    }),
+    ("link", |c| c.on("file", |s, file| s.link(file, "new", false))),
+    ("symlink", |c| c.unix1.symlink("new", "file")),
+    ("mknod", |c| c.unix1.mknod("new", "fifo", 0o640, (0, 0))),
+    ("pwrite", |c| {
+        c.on("file", |s, file| s.write(file, 10, b"written"))
+    }),
+    ("ftruncate", |c| c.on("file", |s, file| s.truncate(file, 10))),
+    ("ftruncate", |c| c.on("file", |s, file| s.truncate(file, 1 << 20))),
+    ("fallocate", |c| c.on("file", |s, file| s.zero(file, 0, 65_536))),
+    ("chmod", |c| c.unix1.chmod("file", "file", 0o751)),
+    ("chown", |c| c.unix1.chown("file", "file", 4321, 4322)),
+    ("utimes", |c| {
+        let basic = Basic {
+            written: THEN,
+            ..Basic::default()
+        };
+        c.on("file", |s, file| s.set_basic(file, basic))
+    }),
+    ("setxattr", |c| {
+        c.on("file", |s, file| s.set_extended(file, &[("New", "1")]))
+    }),
+    ("removexattr", |c| {
+        c.on("file", |s, file| s.set_extended(file, &[("Origin", "")]))
+    }),
+    ("set_dos_attributes", |c| {
+        let basic = Basic {
+            attributes: 2,
+            ..Basic::default()
+        };
+        c.on("file", |s, file| s.set_basic(file, basic))
+    }),
+    ("set_nt_acl", |c| {
+        c.on("file", |s, file| s.grant(file, "S-1-1-0", 0x001f_01ff))
+    }),
+    ("set_acl", |c| c.unix1.set_acl("file", &ACCESS, None)),
+    ("set_acl", |c| c.unix1.set_acl("empty", &ACCESS, Some(&DEFAULT))),
+    ("delete_default_acl", |c| {
+        c.unix1.set_acl("heir", &ACCESS, Some(&[]))
+    }),
+];
+
+/// For these smbd sets the time before it tries, and says so at the close.
+const TIMED: [&str; 3] = ["pwrite", "ftruncate", "fallocate"];
+
+/// What the disk has, with owners, times and attributes.
+fn picture(lab: &TestLab, to: &Path) -> Result<PathBuf> {
+    let copy = to.join("picture");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(lab.share("data")?)
+        .arg(&copy)
+        .status()?;
+    ensure!(copied.success(), "cp: {copied}");
+    Ok(copy)
+}
+
+#[test]
+fn each_operation_can_be_refused_and_leaves_the_disk_as_it_is() {
+    let scratch = tempfile::tempdir().expect("scratch directory");
+    let socket = scratch.path().join("handler");
+    let handler = Refusing::listen(&socket).expect("handler");
+    let mut samba = options("vfsx", &socket, &["admin users = vfsxlab"]);
+    samba.global.push("server min protocol = NT1".into());
+    with_lab(
+        |options| options.samba = samba,
+        |lab| {
+            let mut clients = Clients {
+                lab,
+                session: Session::connect(lab, "data")?,
+                unix1: Unix1::connect(lab, "data")?,
+            };
+            for name in ["file", "other"] {
+                clients.session.put(name, &[7; 100_000])?;
+            }
+            clients.on("file", |s, file| s.set_extended(file, &[("Origin", "here")]))?;
+            SmbClient::new(lab, "data").run(&["mkdir empty", "mkdir heir"])?;
+            clients.unix1.set_acl("heir", &ACCESS, Some(&DEFAULT))?;
+            lab.settle()?;
+            let mut before = picture(lab, scratch.path())?;
+            for answer in ["-1", "-2"] {
+                for (operation, attempt) in REFUSALS {
+                    handler.refuse(operation, answer);
+                    let done = attempt(&mut clients);
+                    let times = handler.times();
+                    handler.refuse("", "0");
+                    refused_and_unchanged(lab, &before, times, done, TIMED.contains(operation))
+                        .with_context(|| format!("{operation}, answer {answer}"))?;
+                    if TIMED.contains(operation) {
+                        before = picture(lab, scratch.path())?;
+                    }
+                }
+            }
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+/// `timed`: but for the modification time.
+fn refused_and_unchanged(
+    lab: &TestLab,
+    before: &Path,
+    times: usize,
+    done: Result<()>,
+    timed: bool,
+) -> Result<()> {
+    ensure!(times > 0, "it was not asked: {done:?}");
+    let text = done.map_or_else(|error| format!("{error:#}"), |()| "it was done".into());
+    ensure!(text.contains("STATUS_"), "{text}");
+    let report = compare::compare(before, lab.share("data")?, &compare::Options::default())?;
+    let expected = |found: &Difference| timed && found.path == "file" && found.aspect == Aspect::Mtime;
+    ensure!(
+        report.differences.iter().all(expected),
+        "the disk was changed:\n{report}"
+    );
+    lab.check_no_gap()
 }
