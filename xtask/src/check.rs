@@ -15,6 +15,9 @@ pub struct Arguments {
     /// a million free inodes in the directory for temporary files (TMPDIR).
     #[arg(long)]
     long: bool,
+    /// With the optimized programs, which are judged by stricter limits.
+    #[arg(long, requires = "long")]
+    release: bool,
     /// Of those, the ones with this in their names.
     #[arg(requires = "long")]
     name: Option<String>,
@@ -22,7 +25,12 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.long {
-        return long(arguments.name.as_deref());
+        let profile = if arguments.release {
+            Profile::Release
+        } else {
+            Profile::Dev
+        };
+        return long(profile, arguments.name.as_deref());
     }
     cargo(&["fmt", "--all", "--check"])?;
     build::prepare()?;
@@ -45,10 +53,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     as_root(&["test", "--package", END_TO_END, "--no-fail-fast"])
 }
 
-fn long(name: Option<&str>) -> Result<()> {
+fn long(profile: Profile, name: Option<&str>) -> Result<()> {
     build::prepare()?;
-    build::everything(Profile::Dev)?;
+    build::everything(profile)?;
     let mut words = vec!["test", "--package", END_TO_END];
+    words.extend(profile.flag());
     words.extend(LONG.iter().flat_map(|test| ["--test", test]));
     words.extend(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     words.extend(name);

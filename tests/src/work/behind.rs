@@ -27,6 +27,8 @@ pub struct Behind {
     pub seen: Duration,
     /// What `vfsxctl status` said.
     pub told: Duration,
+    /// What it lacked of what was seen when it said so.
+    pub untold: Duration,
     pub looks: u64,
     /// The newest mark that the site had.
     pub newest: u64,
@@ -51,14 +53,17 @@ impl Marks {
         let mut asked = Instant::now();
         while !over.load(Ordering::Relaxed) {
             let now = Instant::now();
-            for path in paths {
-                behind.newest = behind.newest.max(mark_at(&mut rpc, path, 0)?.unwrap_or(0));
-            }
+            behind.newest = behind.newest.max(newest(&mut rpc, paths)?);
             behind.seen = behind.seen.max(self.oldest_after(behind.newest, now));
             behind.looks += 1;
             if asked.elapsed() > ASK_STEP {
-                behind.told = behind.told.max(told(lab, &site.description.name)?);
                 asked = Instant::now();
+                let told = told(lab, &site.description.name)?;
+                behind.told = behind.told.max(told);
+                // What is missing after the answer was missing when it was given.
+                behind.newest = behind.newest.max(newest(&mut rpc, paths)?);
+                let seen = self.oldest_after(behind.newest, asked);
+                behind.untold = behind.untold.max(seen.saturating_sub(told));
             }
             std::thread::sleep(STEP);
         }
@@ -80,6 +85,13 @@ impl Marks {
     fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn newest(rpc: &mut Rpc, paths: &[&str]) -> Result<u64> {
+    paths.iter().try_fold(0, |newest, path| {
+        let mark = mark_at(rpc, path, 0)?;
+        Ok(mark.unwrap_or(0).max(newest))
+    })
 }
 
 /// The mark at `offset` of the site's file; `None` when there is no such file, or it ends before.
