@@ -63,7 +63,7 @@ impl Progress for () {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("{0} is not empty; choose a new directory, or say that it may be restored into")]
+    #[error("{0} is not empty: choose a new directory, or allow it with --into-existing")]
     NotEmpty(String),
     #[error("{dest} cannot be restored into: {reason}")]
     Destination { dest: String, reason: String },
