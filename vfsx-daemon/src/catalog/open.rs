@@ -11,7 +11,7 @@ use super::store::{
     StampRow, get, put,
 };
 use dr_replicator::Cursor;
-use restfs_lib::kv::{Kv, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
+use restfs_lib::kv::{Kv, KvError, KvRead, KvWrite, SqliteKv, SqliteOptions, Synchronous};
 use restfs_lib::model::{Kind, Object, ObjectId, Op};
 use restfs_lib::tree::{self, History};
 use std::collections::BTreeMap;
@@ -27,7 +27,11 @@ pub(super) fn database(path: &Path) -> Result<Box<dyn Kv>, CatalogError> {
         synchronous: Synchronous::Full,
         cache_bytes: DATABASE_CACHE,
     };
-    Ok(Box::new(SqliteKv::open(options)?))
+    match SqliteKv::open(options) {
+        Ok(kv) => Ok(Box::new(kv)),
+        Err(error @ KvError::Format(_)) => Err(CatalogError::Format(error)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) fn open(options: &Options, kv: Box<dyn Kv>) -> Result<Shared, CatalogError> {

@@ -66,6 +66,8 @@ pub enum CatalogError {
     /// The catalog belongs to another directory.
     #[error("{0}")]
     WrongShare(String),
+    #[error("catalog: {0}, or remove it: the share is then read anew, as a new source for its sites")]
+    Format(KvError),
     #[error("catalog: {0}")]
     Store(#[from] KvError),
     #[error("catalog: {0}")]
