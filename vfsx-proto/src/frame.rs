@@ -60,9 +60,6 @@ pub fn encode_event(
     encode(&(EVENTS, ONE, sequence, time_ns, began_ns, event), out)
 }
 
-/// Longest number, in bytes.
-const SHORT: usize = 10;
-
 /// Bytes at the end of a vector.
 struct Appended<'a>(&'a mut Vec<u8>);
 
@@ -77,12 +74,7 @@ impl postcard::ser_flavors::Flavor for Appended<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        // Most are the few bytes of a number: a copy in a loop is less than a call.
-        if bytes.len() <= SHORT {
-            self.0.extend(bytes.iter().copied());
-        } else {
-            self.0.extend_from_slice(bytes);
-        }
+        self.0.extend_from_slice(bytes);
         Ok(())
     }
 

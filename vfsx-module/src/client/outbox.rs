@@ -7,10 +7,6 @@ use std::time::{Duration, Instant};
 /// How long a change stays there: some dozens of new files of a busy client, and little beside the time that a change takes to a site.
 pub const HOLD: Duration = Duration::from_millis(5);
 
-/// Flushes while something is held until the clock is looked at. A timer comes when it is due, but smbd's timers go by a clock that may be
-/// set back, and a look costs more than all else that most calls find here.
-const LOOK_EVERY: u32 = 16;
-
 /// What is in the outbox and was not given to the connection.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -18,8 +14,6 @@ pub(super) struct Held {
     events: usize,
     /// When they are to be sent.
     until: Option<Instant>,
-    /// Since the last look at the clock.
-    flushes: u32,
 }
 
 impl Held {
@@ -53,21 +47,13 @@ impl Client {
         }
     }
 
-    /// Whether all that is not in the socket is in the outbox, and may stay there: until it is due, whether a timer comes then or not, though perhaps some calls later.
-    pub(super) fn is_held(&mut self) -> bool {
+    /// Whether all that is not in the socket is in the outbox, and may stay there: until it is due, whether a timer comes then or not.
+    pub(super) fn is_held(&self) -> bool {
         let has_room = |shared: &super::Shared| !shared.is_outbox_half_full();
-        if self.held.events == 0
-            || !self.is_nothing_else_to_send()
-            || !self.shared.as_ref().is_some_and(has_room)
-        {
-            return false;
-        }
-        self.held.flushes += 1;
-        if self.held.flushes < LOOK_EVERY {
-            return true;
-        }
-        self.held.flushes = 0;
-        self.held.until.is_some_and(|until| Instant::now() < until)
+        self.held.events > 0
+            && self.is_nothing_else_to_send()
+            && self.shared.as_ref().is_some_and(has_room)
+            && self.held.until.is_some_and(|until| Instant::now() < until)
     }
 
     /// When what is held is to be sent: sooner than anything else that a change makes due.
