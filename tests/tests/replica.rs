@@ -44,7 +44,9 @@ fn a_wrong_order_of_modules_is_said_with_the_right_one() {
             client.run(&["ls"])?;
             let said = log(lab)?;
             ensure!(
-                said.contains("share data: changes are missed"),
+                said.contains(
+                    "share data: wrong order of vfs objects: io_uring before vfsx: changes are missed"
+                ),
                 "nothing is said: {said}"
             );
             // What is said can be pasted.
