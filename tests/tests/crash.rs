@@ -146,9 +146,7 @@ fn more_changes_than_memory_holds_while_vfsxd_is_down_cost_neither_a_gap_nor_a_s
             lab.vfsxd.kill9()?;
             overflow(lab, &mut session, "killed")?;
             drop(session);
-            until("the client's process ends", || {
-                lab.smbd.children("smbd").is_empty()
-            })?;
+            until_clients_are_gone(lab)?;
             lab.vfsxd.start()?;
             lab.settle()?;
             lab.check_captured(1)?;
@@ -171,14 +169,9 @@ fn an_smbd_process_killed_with_changes_on_disk_and_in_memory_is_a_gap_that_heals
             lab.settle()?;
             lab.vfsxd.stop()?;
             overflow(lab, &mut session, "file")?;
-            // Not smbd as a whole: its children end by themselves, if there is time, when their parent is gone.
-            let [process] = lab.smbd.children("smbd")[..] else {
-                bail!("not one client");
-            };
+            let process = only_client(lab)?;
             kill(process, Signal::SIGKILL)?;
-            until("the client's process ends", || {
-                lab.smbd.children("smbd").is_empty()
-            })?;
+            until_clients_are_gone(lab)?;
             drop(session);
             lab.vfsxd.start()?;
             until_gap_is_closed(lab)?;
@@ -266,15 +259,11 @@ fn an_smbd_process_killed_right_after_vfsxd_is_a_gap_that_heals() {
             let mut session = Session::connect(lab, "data")?;
             session.put("before", b"vfsxd knows of this session")?;
             lab.settle()?;
-            let [process] = lab.smbd.children("smbd")[..] else {
-                bail!("not one client");
-            };
+            let process = only_client(lab)?;
             lab.vfsxd.kill9()?;
             session.put("meanwhile", b"noted in smbd's memory alone")?;
             kill(process, Signal::SIGKILL)?;
-            until("the client's process ends", || {
-                lab.smbd.children("smbd").is_empty()
-            })?;
+            until_clients_are_gone(lab)?;
             drop(session);
             lab.vfsxd.start()?;
             until_gap_is_closed(lab)?;
@@ -295,9 +284,7 @@ fn an_smbd_process_killed_in_a_rename_is_a_gap_that_heals() {
         let handle = session.create("old", "open")?;
         lab.settle()?;
         lab.check_captured(1)?;
-        let [process] = lab.smbd.children("smbd")[..] else {
-            bail!("not one client");
-        };
+        let process = only_client(lab)?;
         let thawed = Thaws(&disk);
         disk.freeze()?;
         std::thread::scope(|scope| {
@@ -341,6 +328,20 @@ fn is_waiting_for_a_disk(process: Pid) -> bool {
         .is_some_and(|rest| rest.trim_start().starts_with('D'))
 }
 
+/// Not smbd as a whole: its children end by themselves, if there is time, when their parent is gone.
+fn only_client(lab: &TestLab) -> Result<Pid> {
+    match lab.smbd.children("smbd")[..] {
+        [process] => Ok(process),
+        ref others => bail!("{} clients", others.len()),
+    }
+}
+
+fn until_clients_are_gone(lab: &TestLab) -> Result<()> {
+    until("the client's process ends", || {
+        lab.smbd.children("smbd").is_empty()
+    })
+}
+
 /// A vfsxd that was killed waits half a minute for its sessions before it compares the share.
 const GAP_LIMIT: Duration = Duration::from_secs(90);
 
@@ -376,9 +377,7 @@ fn writes_that_reach_the_disk_after_their_client_is_gone_are_found() {
             let handle = session.create("late", "create")?;
             session.fill(handle, 0, LATE, 1)?;
             lab.settle()?;
-            let [process] = lab.smbd.children("smbd")[..] else {
-                bail!("not one client");
-            };
+            let process = only_client(lab)?;
             let file = lab.share("data")?.join("late");
             let before = fs::read(&file)?;
             let open = || open_handles(process, &file);

@@ -126,7 +126,8 @@ pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What nearly all paths are that smbd gives: nothing in it has to go. (One with a hidden name may be plain, too.)
+/// What nearly all paths are that smbd gives: there are no empty components and no dots to leave out. A path with a hidden name goes the
+/// long way, which gives the same.
 fn is_plain(path: &[u8]) -> bool {
     let mut last = b'/';
     for &byte in path {
