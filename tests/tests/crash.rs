@@ -273,6 +273,55 @@ fn an_smbd_process_killed_right_after_vfsxd_is_a_gap_that_heals() {
     );
 }
 
+/// vfsxd has taken nothing of the last change, and smbd has not seen that vfsxd is gone.
+#[test]
+fn an_smbd_process_killed_together_with_vfsxd_is_a_gap_that_heals() {
+    with_lab(
+        |options| options.reconcile = Some("after_gap = \"1s\"".into()),
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            session.put("before", b"vfsxd knows of this session")?;
+            lab.settle()?;
+            lab.check_captured(1)?;
+            let process = only_client(lab)?;
+            let frozen = lab.vfsxd.freeze()?;
+            session.put("meanwhile", b"noted in smbd's memory alone")?;
+            kill(process, Signal::SIGKILL)?;
+            lab.vfsxd.kill9()?;
+            drop(frozen);
+            until_clients_are_gone(lab)?;
+            drop(session);
+            lab.vfsxd.start()?;
+            until_gap_is_closed(lab)?;
+            lab.settle()?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
+#[test]
+fn a_client_that_leaves_with_nothing_untold_while_vfsxd_is_down_costs_neither_a_gap_nor_a_scan() {
+    with_lab(
+        |_| {},
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            session.put("before", b"vfsxd has it")?;
+            lab.settle()?;
+            lab.vfsxd.kill9()?;
+            drop(session);
+            until_clients_are_gone(lab)?;
+            lab.vfsxd.start()?;
+            until("its session is over", || {
+                let status = lab.status().unwrap_or_default();
+                status.pointer("/sessions/awaited") == Some(&Value::from(0))
+            })?;
+            lab.settle()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")
+        },
+    );
+}
+
 /// Neither a file that was open for writing nor anything noted tells of what it did last.
 #[test]
 fn an_smbd_process_killed_in_a_rename_is_a_gap_that_heals() {

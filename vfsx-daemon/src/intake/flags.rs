@@ -3,7 +3,7 @@
 //! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..,"last":..}`. With `last` nothing is
 //! lost if the session's events up to that one are in the journal after all: the acknowledgement was late. The same in
 //! `gaps/<share>/live/<session>` beside the socket is a standing flag: changes in the memory of a process that holds a lock on the file.
-//! Once the lock is gone, the process was killed and they are lost.
+//! Once the lock is gone, the process was killed and they are lost; or, where there is a `last`, the session has ended while vfsxd was away.
 
 use super::pending_gap::PendingGap;
 use crate::journal::{GapReason, Session};
@@ -38,25 +38,27 @@ pub(super) struct Flag {
     pub(super) gap: PendingGap,
     /// Nothing is lost if the journal has the session's events up to this one.
     pub(super) unless: Option<(Session, u64)>,
+    /// One that stood until its process, or the session, had ended.
+    pub(super) stood: bool,
 }
 
 /// The flags of a share: those of sessions that are over, and the standing ones of processes that are.
 pub(super) fn read(gaps: &Path, standing: &Path, share: &str) -> io::Result<Vec<Flag>> {
     let mut found = Vec::new();
     for path in session_files(gaps, share)? {
-        take(path, &mut found)?;
+        take(path, false, &mut found)?;
     }
     for directory in directories(standing, share)? {
         for path in orphans(&directory.join(STANDING))? {
-            take(path, &mut found)?;
+            take(path, true, &mut found)?;
         }
     }
     Ok(found)
 }
 
-fn take(path: PathBuf, found: &mut Vec<Flag>) -> io::Result<()> {
+fn take(path: PathBuf, stood: bool, found: &mut Vec<Flag>) -> io::Result<()> {
     match parse(path) {
-        Ok(flag) => found.push(flag),
+        Ok(flag) => found.push(Flag { stood, ..flag }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
@@ -193,7 +195,12 @@ pub(super) fn parse(path: PathBuf) -> io::Result<Flag> {
         }
     };
     let unless = session(&path).zip(last);
-    Ok(Flag { path, gap, unless })
+    Ok(Flag {
+        path,
+        gap,
+        unless,
+        stood: false,
+    })
 }
 
 /// The file's name.

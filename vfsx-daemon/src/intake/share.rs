@@ -335,7 +335,7 @@ impl ShareIntake {
         if let Some(memory) = connected.and_then(|connected| connected.memory)
             && self.was_killed(session, &memory)
         {
-            self.note_kill(&mut state);
+            self.note_kill(&mut state, "in the middle of a change");
         }
         self.end_session(&mut state, session, SessionEnd::Closed);
     }
@@ -375,11 +375,11 @@ impl ShareIntake {
             && flags::standing(&self.left.standing, &self.name).is_ok_and(|flags| flags.is_empty())
     }
 
-    /// A process was killed in the middle of a call: what that had done already, nobody has noted.
-    pub(super) fn note_kill(&self, state: &mut State) {
+    /// A process was killed: what it had done last, nobody has noted.
+    pub(super) fn note_kill(&self, state: &mut State, when: &str) {
         tracing::warn!(
             share = self.name,
-            "an smbd process was killed in the middle of a change; the share will be compared"
+            "an smbd process was killed {when}; the share will be compared"
         );
         let (since_ns, reason) = (now_ns(), GapReason::Killed);
         let draft = Draft::note(Session::DAEMON, since_ns, Body::Gap { since_ns, reason });

@@ -9,7 +9,7 @@
 
 use super::flags;
 use super::share::{ShareIntake, now_ns};
-use crate::journal::{self, Body, GapReason, Session, SessionEnd};
+use crate::journal::{self, Body, GapReason, Session};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -181,12 +181,7 @@ impl ShareIntake {
             tracing::error!(path = %path.display(), %error, "a spool file cannot be removed; it will be taken again");
         }
         if let Some(session) = taken.session {
-            let mut state = self.lock();
-            if !state.connections.contains_key(&session) && state.awaited.remove(&session).is_some() {
-                state.kept.remove(&session);
-                self.end_session(&mut state, session, SessionEnd::Closed);
-                self.publish_awaited(&state);
-            }
+            self.end_awaited(&mut self.lock(), session);
         }
     }
 

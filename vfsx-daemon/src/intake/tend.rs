@@ -1,12 +1,13 @@
 //! What a share's intake does from time to time: gap flags, a journal that has failed, sessions that do not come back.
 
 use super::flags::{self, Flag};
+use super::memory::Memory;
 use super::pending_gap::PendingGap;
 use super::share::{COMES_BACK_WITHIN, ShareIntake, State, now_ns};
 use crate::journal::{Body, Draft, GapReason, Session, SessionEnd};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{MutexGuard, TryLockError};
+use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// A disk that has not synced one record in this time is tried again with the next tending.
@@ -49,19 +50,35 @@ impl ShareIntake {
             .filter(|(_, by)| **by <= now)
             .map(|(session, _)| *session)
             .collect();
+        // Without its memory, as after a start, nobody can say what its process noted last: one that ends by itself leaves word.
+        let was_killed = |session: &Session, memory: Option<Arc<Memory>>| {
+            memory.is_none_or(|memory| self.was_killed(*session, &memory))
+        };
+        let mut killed = false;
+        for session in &overdue {
+            let memory = state.kept.remove(session);
+            killed |= was_killed(session, memory);
+        }
+        if killed {
+            self.note_kill(&mut state, "without a connection");
+        }
         for session in overdue {
             state.awaited.remove(&session);
-            if let Some(memory) = state.kept.remove(&session)
-                && self.was_killed(session, &memory)
-            {
-                self.note_kill(&mut state);
-            }
             self.end_session(&mut state, session, SessionEnd::NotBack);
         }
         for session in std::mem::take(&mut state.ended) {
             self.end_session(&mut state, session, SessionEnd::Closed);
         }
         self.publish_awaited(&state);
+    }
+
+    /// The session's process has left word that it is over.
+    pub(super) fn end_awaited(&self, state: &mut State, session: Session) {
+        if !state.connections.contains_key(&session) && state.awaited.remove(&session).is_some() {
+            state.kept.remove(&session);
+            self.end_session(state, session, SessionEnd::Closed);
+            self.publish_awaited(state);
+        }
     }
 
     /// One at a time, or a flag would be noted twice. `None`: the other one hangs on the disk.
@@ -123,6 +140,11 @@ impl ShareIntake {
             dealt_with.append(&mut founded);
         }
         for flag in dealt_with {
+            if flag.stood
+                && let Some(session) = flags::session(&flag.path)
+            {
+                self.end_awaited(&mut self.lock(), session);
+            }
             self.drop_unfinished(&flag);
             if let Err(error) = std::fs::remove_file(&flag.path) {
                 tracing::error!(path = %flag.path.display(), %error, "gap flag cannot be removed; it will be taken again");

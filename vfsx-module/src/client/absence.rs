@@ -86,7 +86,7 @@ impl Client {
                 (!rest.was_dropped).then_some(rest.last),
             );
         } else if !self.has_spooled() {
-            return self.lower_standing();
+            return self.leave_nothing(keep_locked);
         }
         let (last, standing) = (self.ring.last(), self.standing.take());
         let (is_at_stake, is_flagged) = (rest.is_some(), standing.is_some());
@@ -104,6 +104,23 @@ impl Client {
                 (self.host.log)(level, &format!("share {}: {text}", self.hello.share));
             }
             None => {}
+        }
+    }
+
+    /// vfsxd has all changes. One that has ended does not see the session end, and would take it for that of a process that was killed: a flag
+    /// with the session's last event tells it, when it is back, that nothing is lost.
+    fn leave_nothing(&mut self, keep_locked: bool) {
+        if self.link.is_up() || self.greeted == 0 {
+            return self.lower_standing();
+        }
+        let nothing = Lost {
+            since_ns: os::wall_clock(),
+            reason: GapReason::DaemonAbsent,
+        };
+        self.raise(nothing, Instant::now(), Some(self.ring.last()));
+        let standing = self.standing.take();
+        if keep_locked {
+            std::mem::forget(standing);
         }
     }
 

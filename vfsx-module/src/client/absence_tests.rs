@@ -91,6 +91,30 @@ fn a_session_that_no_vfsxd_ever_took_goes_to_the_spool_of_its_share_whatever_the
     assert_eq!(traces(dir.path()), [spool.join("07".repeat(16))]);
 }
 
+/// Else vfsxd, when it is back, would take it for the session of a process that was killed.
+#[test]
+fn an_end_without_a_daemon_that_has_taken_all_leaves_word_that_nothing_is_lost() {
+    for keep_open in [false, true] {
+        let (dir, daemon, mut connection, mut client) = connected(1 << 20);
+        client.note(event(1));
+        client.flush();
+        assert_eq!(connection.sequences(1), [1]);
+        connection.send(&ToModule::Ack { sequence: 1 });
+        client.readable();
+        assert_eq!(traces(dir.path()), NOTHING);
+        drop((daemon, connection));
+        client.readable();
+        client.finish(PATIENCE, keep_open);
+        let word = flag::standing_path(&dir.path().join("sock"), "data", SessionId([7; 16]));
+        assert_eq!(traces(dir.path()), [word.clone()]);
+        let text = std::fs::read_to_string(&word).expect("word");
+        assert!(text.contains("\"last\":1}"), "{text}");
+        drop(client);
+        let is_over = std::fs::File::open(&word).expect("opens").try_lock().is_ok();
+        assert_eq!(is_over, !keep_open, "its threads may still write");
+    }
+}
+
 #[test]
 fn nothing_noted_means_no_flag_even_without_a_daemon() {
     let dir = tempfile::tempdir().expect("scratch directory");

@@ -96,7 +96,7 @@ async fn the_end_of_a_connection_ends_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_does_not_come_back_after_a_restart_ends() {
+async fn a_session_that_does_not_come_back_after_a_restart_was_killed() {
     let fixture = Fixture::new(NORMAL);
     let (mut gone, _) = Module::welcome(&fixture.socket(), 1).await;
     let (mut back, _) = Module::welcome(&fixture.socket(), 2).await;
@@ -114,6 +114,34 @@ async fn a_session_that_does_not_come_back_after_a_restart_ends() {
         .tend_as_of(Instant::now() + super::super::COMES_BACK_WITHIN);
     assert_eq!(ends(&fixture.records()), [SessionEnd::NotBack]);
     assert_eq!(fixture.journal.open_sessions(), [Session::from(session(2))]);
+    let gap = fixture.share.gap_after(0).expect("nobody knows what it did last");
+    assert_eq!(gap.reason, GapReason::Killed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ended_while_vfsxd_was_away_and_left_word_is_not_waited_for() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=3).await;
+    module.acknowledged(3).await;
+
+    let fixture = fixture.kill_and_restart(NORMAL);
+    let live = fixture.share.left.standing.join("data/live");
+    std::fs::create_dir_all(&live).expect("makes");
+    let word = live.join(hex::encode(session(1).0));
+    let line = r#"{"since_ns":7,"reason":"DaemonAbsent","pid":3,"last":3}"#;
+    std::fs::write(&word, line).expect("writes");
+    let locked = std::fs::File::open(&word).expect("opens");
+    locked.lock().expect("its process still writes");
+    fixture.share.tend_as_of(Instant::now());
+    assert_eq!(fixture.share.sessions(), (0, 1));
+
+    drop(locked);
+    fixture.share.tend_as_of(Instant::now());
+    assert_eq!(fixture.share.sessions(), (0, 0));
+    assert_eq!(ends(&fixture.records()), [SessionEnd::Closed]);
+    assert_eq!(fixture.share.gap_after(0), None);
+    assert!(!word.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
