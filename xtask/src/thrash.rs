@@ -40,7 +40,6 @@ struct Summary {
     points: u64,
     stale_ms_max: u64,
     gaps: usize,
-    unnoticed: u64,
 }
 
 #[derive(Serialize)]
@@ -102,6 +101,5 @@ impl Summary {
         self.points += outcome.points;
         self.stale_ms_max = self.stale_ms_max.max(outcome.stale_ms);
         self.gaps += outcome.gaps.len();
-        self.unnoticed += outcome.unnoticed;
     }
 }

@@ -1,7 +1,7 @@
 //! A client that works on a directory of its own and knows what must be in it, whatever becomes of its connection.
 
 use super::gate::Gate;
-use super::model::{Doubt, HELD, Operation, Tree};
+use super::model::{HELD, Operation, Tree};
 use crate::lab::{READY_LIMIT, runs};
 use crate::smb::{Handle, Open, Session};
 use crate::testlab::TestLab;
@@ -23,19 +23,17 @@ const STORM: u64 = 10;
 const STORM_NAMES: u64 = 6;
 const REFUSED: &str = "refused by smbd";
 
-/// What smbd confirmed to a client, and what it left open.
+/// What smbd confirmed to a client.
 #[derive(Debug, Default)]
 pub(super) struct Confirmed {
     /// In order.
     marks: Mutex<Vec<(u64, Instant)>>,
     operations: AtomicU64,
-    doubts: Mutex<Vec<Doubt>>,
 }
 
 impl Confirmed {
     fn add(&self, operation: &Operation) {
         self.operations.fetch_add(1, Ordering::Relaxed);
-        lock(&self.doubts).retain_mut(|doubt| doubt.settle(operation));
         if let Operation::Mark { number } = operation {
             lock(&self.marks).push((*number, Instant::now()));
         }
@@ -51,26 +49,6 @@ impl Confirmed {
     /// How many.
     pub(super) fn operations(&self) -> u64 {
         self.operations.load(Ordering::Relaxed)
-    }
-
-    /// Of `operation` nobody knows the end, but what the disk has now.
-    fn doubt(&self, operation: &Operation, before: &Tree, now: &Tree) {
-        let mut doubts = lock(&self.doubts);
-        if let Operation::RenameDir { to, .. } = operation
-            && now.dirs.contains(to)
-        {
-            doubts.iter_mut().for_each(|doubt| doubt.follow(operation));
-        }
-        doubts.push(Doubt::of(operation, before));
-    }
-
-    pub(super) fn doubts(&self) -> Vec<Doubt> {
-        lock(&self.doubts).clone()
-    }
-
-    /// A site was found to have everything.
-    pub(super) fn settle(&self) {
-        lock(&self.doubts).clear();
     }
 }
 
@@ -279,7 +257,6 @@ impl<'a> Client<'a> {
         if let Some(wrong) = self.tree.contradicts(operation, &found) {
             bail!("after {operation:?}, which ended with {said}: {wrong}");
         }
-        self.confirmed.doubt(operation, &self.tree, &found);
         self.tree = found;
         let is_delete = matches!(operation, Operation::Delete { .. });
         self.again = (is_delete && self.tree.allows(operation)).then(|| operation.clone());

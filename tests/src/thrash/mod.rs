@@ -8,7 +8,6 @@ mod gate;
 mod model;
 mod plan;
 mod stage;
-mod untold;
 mod watch;
 
 pub use plan::Scale;
@@ -17,9 +16,8 @@ use crate::compare::{self, Report};
 use crate::lab::Binaries;
 use crate::wait;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use client::{Client, Confirmed, Worked, directory};
+use client::{Client, Confirmed, Worked};
 use gate::Gate;
-use model::Doubt;
 use plan::{Phase, Plan};
 use serde::Serialize;
 use serde_json::Value;
@@ -72,8 +70,6 @@ pub struct Outcome {
     pub heals_itself: bool,
     /// Why there were any.
     pub gaps: Vec<String>,
-    /// Names whose change a killed smbd had not told of: found by a sync.
-    pub unnoticed: u64,
     pub states: BTreeMap<String, u64>,
 }
 
@@ -165,26 +161,20 @@ struct Director<'a> {
 /// A time in which nothing changed: the share as it was, and what was said.
 type Still = (TempDir, BTreeSet<Claim>);
 
-/// What comparing recovery points with the share has shown.
-#[derive(Debug, Default)]
-struct Compared {
-    points: u64,
-    unnoticed: u64,
-}
-
 impl Director<'_> {
-    fn phases(&self) -> Result<Compared> {
-        let mut compared = Compared::default();
+    /// Gives the number of points that were compared.
+    fn phases(&self) -> Result<u64> {
+        let mut compared = 0;
         for (number, phase) in self.plan.phases.iter().enumerate() {
             let before = (self.watch.result(), self.operations());
-            self.phase(phase, &mut compared)?;
+            compared += self.phase(phase)?;
             self.check_floor(phase, &before.0, before.1)?;
             self.check_gaps(number + 1)?;
         }
         Ok(compared)
     }
 
-    fn phase(&self, phase: &Phase, compared: &mut Compared) -> Result<()> {
+    fn phase(&self, phase: &Phase) -> Result<u64> {
         let begun = Instant::now();
         self.gate.open();
         let (while_working, while_quiet): (Vec<_>, Vec<_>) =
@@ -203,7 +193,7 @@ impl Director<'_> {
         let (share, mut claims) = self.end_of_still()?;
         claims.extend(last);
         still.push((share, claims));
-        self.compare_all(&still, compared)
+        self.compare_all(&still)
     }
 
     /// All is well: everything must come to every site, without help, but for a gap that vfsxd was told to leave alone. Gives what is
@@ -320,78 +310,39 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// The share, as it was while clients stood still, with every point at which a site was said to be in sync then. What a killed
-    /// smbd did not tell of is found by a sync, and then there is nothing more of it.
-    fn compare_all(&self, still: &[Still], compared: &mut Compared) -> Result<()> {
-        let mut unnoticed = 0;
+    /// The share, as it was while clients stood still, with every point at which a site was said to be in sync then.
+    fn compare_all(&self, still: &[Still]) -> Result<u64> {
+        let mut compared = 0;
         for (share, claims) in still {
             for claim in claims {
-                unnoticed = unnoticed.max(self.check_claim(share.path(), claim)?);
-                compared.points += 1;
+                self.check_claim(share.path(), claim)?;
+                compared += 1;
             }
         }
-        if unnoticed > 0 {
-            self.say(&format!(
-                "sync, because of {unnoticed} changes that were not told of"
-            ));
-            let lab = &self.stage.lab;
-            lab.vfsxctl(&["sync"])?;
-            lab.settle_within(SETTLE_LIMIT)?;
-            for site in &lab.sites {
-                lab.check_replica(&site.description.name)?;
-            }
-        }
-        self.confirmed.iter().for_each(Confirmed::settle);
-        compared.unnoticed += unnoticed;
-        Ok(())
+        Ok(compared)
     }
 
-    /// Clients stood still when the site was said to be in sync at this point, so it has what the share has now. Gives how much of
-    /// that is only what a killed smbd has not told of.
-    fn check_claim(&self, share: &Path, claim: &Claim) -> Result<u64> {
+    /// Clients stood still when the site was said to be in sync at this point, so it has what the share has now.
+    fn check_claim(&self, share: &Path, claim: &Claim) -> Result<()> {
         let out = tempfile::Builder::new().prefix("vfsx-replica-").tempdir()?;
         let out = out.path().join("tree");
-        self.stage
-            .lab
-            .site(&claim.site)?
-            .restore(Some(claim.point), &out)?;
-        let mut report = compare(share, &out)?;
-        if report.identical {
-            return Ok(0);
-        }
-        let as_found = report.to_string();
-        let doubts = self.doubts();
-        let names: u64 = untold::put_right(share, &out, &doubts)?;
-        report = compare(share, &out)?;
-        let is_explained = report.total() == report.differences.len() as u64
-            && report
-                .differences
-                .iter()
-                .all(|found| doubts.iter().any(|doubt| untold::explains(doubt, found)));
+        let site = self.stage.lab.site(&claim.site)?;
+        site.restore(Some(claim.point), &out)?;
+        let report = compare(share, &out)?;
         ensure!(
-            is_explained,
-            "{} was said to be in sync at point {}, where it is not:\n{as_found}\noperations in doubt: {doubts:?}",
+            report.identical,
+            "{} was said to be in sync at point {}, where it is not:\n{report}",
             claim.site,
             claim.point
         );
-        Ok(names + report.total())
-    }
-
-    /// Below the share.
-    fn doubts(&self) -> Vec<Doubt> {
-        let of = |(number, confirmed): (u64, &Confirmed)| {
-            let dir = directory(number);
-            let doubts = confirmed.doubts().into_iter();
-            doubts.map(move |doubt| doubt.beneath(&dir)).collect::<Vec<_>>()
-        };
-        (0..).zip(self.confirmed).flat_map(of).collect()
+        Ok(())
     }
 
     /// All connections have ended.
-    fn end(&self, mut compared: Compared, worked: &Worked) -> Result<Outcome> {
+    fn end(&self, mut compared: u64, worked: &Worked) -> Result<Outcome> {
         self.wait_for_goodbyes()?;
         let claims = self.come_to_rest()?;
-        self.compare_all(&[(self.end_of_still()?.0, claims)], &mut compared)?;
+        compared += self.compare_all(&[(self.end_of_still()?.0, claims)])?;
         self.check_gaps(self.plan.phases.len())?;
         let seen = self.watch.result();
         if let Some(wrong) = seen.wrong.first() {
@@ -412,10 +363,9 @@ impl Director<'_> {
             answers: seen.answers,
             in_sync: seen.in_sync,
             checked: seen.checked,
-            points: compared.points,
+            points: compared,
             stale_ms: seen.stale.as_millis() as u64,
             gaps: seen.gaps.into_iter().map(|(_, reason)| reason).collect(),
-            unnoticed: compared.unnoticed,
             states: seen.states,
             ..Outcome::default()
         })

@@ -249,86 +249,9 @@ impl Tree {
 }
 
 /// Whether `name` is `of`, or in the directory `of`.
-pub(super) fn is_beneath(name: &str, of: &str) -> bool {
+fn is_beneath(name: &str, of: &str) -> bool {
     name.strip_prefix(of)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// An operation whose end nobody heard of: a killed smbd may have done it and not told of it. As far as no later one has settled it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Doubt {
-    /// Gone, but not for a site that was not told.
-    pub(super) gone: Option<String>,
-    /// There now, but not for such a site.
-    pub(super) came: Option<String>,
-    /// What came was made, and is empty: before the first write into a file vfsxd knows of it.
-    pub(super) made: bool,
-    /// What may have other attributes.
-    pub(super) names: BTreeSet<String>,
-}
-
-impl Doubt {
-    /// `before` is the tree as it was when `operation` was begun.
-    pub(super) fn of(operation: &Operation, before: &Tree) -> Self {
-        let is_new = |name: &str| !before.files.contains_key(name) && !before.dirs.contains(name);
-        let (mut gone, mut came, mut made) = (None, None, false);
-        match operation {
-            Operation::Rename { from, to } | Operation::RenameDir { from, to } => {
-                (gone, came) = (Some(from.clone()), Some(to.clone()));
-            }
-            Operation::Delete { name } => gone = Some(name.clone()),
-            Operation::Put { .. } | Operation::MakeDir { .. } | Operation::Mark { .. } => {
-                came = operation.touched().first().map(|name| (*name).to_owned());
-                came = came.filter(|name| is_new(name));
-                made = came.is_some();
-            }
-            Operation::Patch { .. } | Operation::Truncate { .. } | Operation::Held { .. } => {}
-        }
-        let names = operation.touched().into_iter().map(str::to_owned).collect();
-        Self {
-            gone,
-            came,
-            made,
-            names,
-        }
-    }
-
-    /// The same of a directory's names.
-    pub(super) fn beneath(self, dir: &str) -> Self {
-        let path = |name: String| format!("{dir}/{name}");
-        Self {
-            gone: self.gone.map(path),
-            came: self.came.map(path),
-            made: self.made,
-            names: self.names.into_iter().map(path).collect(),
-        }
-    }
-
-    /// `operation` was confirmed, and told of: what it touches is known again. False when no doubt is left.
-    pub(super) fn settle(&mut self, operation: &Operation) -> bool {
-        for settled in operation.touched() {
-            self.names.remove(settled);
-            for name in [&mut self.gone, &mut self.came] {
-                name.take_if(|name| name == settled);
-            }
-        }
-        self.follow(operation);
-        !self.names.is_empty()
-    }
-
-    /// A directory was renamed: what is in it is not known better for that, but elsewhere.
-    pub(super) fn follow(&mut self, operation: &Operation) {
-        let Operation::RenameDir { from, to } = operation else {
-            return;
-        };
-        let now = |name: &String| match name.strip_prefix(from) {
-            Some(rest) if rest.starts_with('/') => format!("{to}{rest}"),
-            _ => name.clone(),
-        };
-        self.names = self.names.iter().map(now).collect();
-        self.gone = self.gone.as_ref().map(now);
-        self.came = self.came.as_ref().map(now);
-    }
 }
 
 /// A write that was ended in the middle. A file that was made or cut, and not yet written, is empty or has zeros.
@@ -405,39 +328,6 @@ mod tests {
         let mut wrong = after;
         wrong.files.remove(&name);
         assert!(before.contradicts(&operation, &wrong).is_some());
-    }
-
-    #[test]
-    fn a_doubt_is_of_its_own_names_and_ends_with_what_is_confirmed_of_them() {
-        let put = |name: &str| Operation::Put {
-            name: name.into(),
-            size: 1,
-            seed: 1,
-        };
-        let rename = Operation::Rename {
-            from: "d0/f0".into(),
-            to: "f1".into(),
-        };
-        let tree = tree();
-        let mut doubt = Doubt::of(&rename, &tree);
-        assert_eq!(
-            (doubt.gone.as_deref(), doubt.came.as_deref()),
-            (Some("d0/f0"), Some("f1"))
-        );
-        assert!(doubt.settle(&put("f2")) && doubt.gone.is_some());
-        let renamed = Operation::RenameDir {
-            from: "d0".into(),
-            to: "d1".into(),
-        };
-        assert!(doubt.settle(&renamed));
-        assert_eq!(doubt.gone.as_deref(), Some("d1/f0"));
-        assert!(doubt.settle(&put("d1/f0")));
-        assert_eq!((doubt.gone.as_deref(), doubt.came.as_deref()), (None, Some("f1")));
-        assert!(!doubt.settle(&put("f1")));
-        // What was there already cannot be missing.
-        assert_eq!(Doubt::of(&put("new"), &tree).came.as_deref(), Some("new"));
-        let known = tree.files.keys().next().unwrap();
-        assert_eq!(Doubt::of(&put(known), &tree).came, None);
     }
 
     #[test]

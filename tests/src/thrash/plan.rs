@@ -54,6 +54,8 @@ pub(super) enum Action {
     Start(Server),
     /// SIGKILL of the smbd process of one client; the number chooses which.
     KillProcess(u64),
+    /// That, and vfsxd in the same moment: neither can say what the other was about to tell it.
+    KillTogether(u64),
     Link(usize, Condition),
     /// Seconds that the server's clock is ahead.
     Clock(Server, i64),
@@ -138,14 +140,17 @@ impl Action {
     pub(super) fn ends_smbd(self) -> bool {
         matches!(
             self,
-            Self::Kill(Server::Smbd) | Self::Stop(Server::Smbd) | Self::KillProcess(_)
+            Self::Kill(Server::Smbd)
+                | Self::Stop(Server::Smbd)
+                | Self::KillProcess(_)
+                | Self::KillTogether(_)
         )
     }
 
     /// Whether a gap with this `reason` may come of it: something that happened on the share may be known to nobody.
     pub(super) fn explains_gap(self, reason: &str) -> bool {
         let reasons: &[&str] = match self {
-            Self::Kill(Server::Smbd) | Self::KillProcess(_) => &OF_KILLED_SMBD,
+            Self::Kill(Server::Smbd) | Self::KillProcess(_) | Self::KillTogether(_) => &OF_KILLED_SMBD,
             Self::Fill(Disk::State) => &OF_FULL_DISK,
             _ => &[],
         };
@@ -231,7 +236,8 @@ fn choose(random: &mut Random, site: usize) -> Vec<Action> {
     let link = |condition| vec![Action::Link(site, condition), good];
     let down = |server| vec![Action::Kill(server), Action::Start(server)];
     match random.below(20) {
-        0..=3 => down(Server::Vfsxd),
+        0..=2 => down(Server::Vfsxd),
+        3 => vec![Action::KillTogether(random.next()), Action::Start(Server::Vfsxd)],
         4..=6 => down(Server::Site(site)),
         7 => down(Server::Smbd),
         8..=9 => vec![Action::KillProcess(random.next())],
@@ -328,6 +334,7 @@ mod tests {
             Action::Stop(server) => format!("stop {server:?}"),
             Action::Start(server) => format!("start {server:?}"),
             Action::KillProcess(_) => "kill a process".to_owned(),
+            Action::KillTogether(_) => "kill a process and vfsxd".to_owned(),
             Action::Link(site, condition) => format!(
                 "{site} {} {} {} {}",
                 condition.there.cut,
@@ -347,8 +354,8 @@ mod tests {
                     .collect::<Vec<_>>()
             })
             .collect();
-        // Servers: 4 killed, stopped, started; links of 2 sites: 6 each; 3 clocks of 3 kinds; 3 disks, both ways; a process.
-        assert_eq!(seen.len(), 4 * 3 + 2 * 6 + 3 * 3 + 3 * 2 + 1, "{seen:#?}");
+        // Servers: 4 killed, stopped, started; links of 2 sites: 6 each; 3 clocks of 3 kinds; 3 disks, both ways; a process, alone and with vfsxd.
+        assert_eq!(seen.len(), 4 * 3 + 2 * 6 + 3 * 3 + 3 * 2 + 2, "{seen:#?}");
     }
 
     #[test]

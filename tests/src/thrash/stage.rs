@@ -82,6 +82,10 @@ impl Stage {
                 self.kill_process(which);
                 Ok(())
             }
+            Action::KillTogether(which) => {
+                self.kill_process(which);
+                self.lab.vfsxd.kill9()
+            }
             Action::Link(site, condition) => self.network.set(site, condition),
             Action::Clock(server, seconds) => self.clock(server)?.set(seconds),
             Action::Fill(disk) => self.disk(disk)?.fill(0),
