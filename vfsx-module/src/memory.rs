@@ -3,6 +3,7 @@
 //! It is a file without a name, sealed so that nobody can cut it: what is mapped here stays there. Bytes are written only where room
 //! was reserved, since a page that the kernel has no memory for would end the process.
 
+use crc_fast::{CrcAlgorithm, Digest};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -121,7 +122,7 @@ impl Memory {
 
     /// Puts data at a position of the ring, in reserved memory; gives its CRC32C. `None`: it is larger than the ring.
     pub fn put(&self, position: u64, data: &[u8]) -> Option<u32> {
-        let (mut checksum, mut rest) = (0, data);
+        let (mut checksum, mut rest) = (Digest::new(CrcAlgorithm::Crc32Iscsi), data);
         for (offset, length) in pieces(self.size, position, data.len() as u64)? {
             let (piece, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             rest = after;
@@ -132,11 +133,11 @@ impl Memory {
                     let to = self.base.as_ptr().add(offset);
                     std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
                 }
-                checksum = crc32c::crc32c_append(checksum, piece);
+                checksum.update(piece);
                 offset += piece.len();
             }
         }
-        Some(checksum)
+        u32::try_from(checksum.finalize()).ok()
     }
 
     fn reserve_file(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -234,7 +235,7 @@ pub(crate) mod tests {
                 self.file.read_exact_at(&mut piece, offset).expect("in the file");
                 data.extend(piece);
             }
-            (crc32c::crc32c(&data) == place.checksum).then_some(data)
+            (crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, &data) == place.checksum.into()).then_some(data)
         }
     }
 

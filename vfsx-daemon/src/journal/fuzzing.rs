@@ -43,7 +43,7 @@ fn record(bytes: &[u8]) {
 /// Frame and checksum around what may be anything.
 fn sealed(body: &[u8]) -> Vec<u8> {
     let prefix = (body.len() as u32).to_le_bytes();
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&prefix), body);
+    let checksum = codec::checksum(&prefix, body);
     [&prefix, &checksum.to_le_bytes(), body].concat()
 }
 

@@ -2,7 +2,7 @@
 
 use super::{event, of};
 use crate::journal::codec::{
-    DecodeError, Header, decode_header, decode_record, encode_header, encode_record, header_length,
+    DecodeError, Header, checksum, decode_header, decode_record, encode_header, encode_record, header_length,
 };
 use crate::journal::sessions::{SessionRow, State};
 use crate::journal::{
@@ -235,7 +235,7 @@ fn a_record_of_the_payload_before_is_read() {
     let mut old = bytes[8..48].to_vec();
     old.extend_from_slice(&[1, 12, 0]);
     let prefix = (old.len() as u32).to_le_bytes();
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&prefix), &old);
+    let crc = checksum(&prefix, &old);
     let old = [&prefix[..], &crc.to_le_bytes(), &old].concat();
     assert_eq!(decode_record(&old), Ok((record, old.len())));
 }
