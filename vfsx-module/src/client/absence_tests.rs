@@ -106,7 +106,7 @@ fn an_end_without_a_daemon_that_has_taken_all_leaves_word_that_nothing_is_lost()
         client.readable();
         client.finish(PATIENCE, keep_open);
         let word = flag::standing_path(&dir.path().join("sock"), "data", SessionId([7; 16]));
-        assert_eq!(traces(dir.path()), [word.clone()]);
+        assert_eq!(traces(dir.path()), std::slice::from_ref(&word));
         let text = std::fs::read_to_string(&word).expect("word");
         assert!(text.contains("\"last\":1}"), "{text}");
         drop(client);

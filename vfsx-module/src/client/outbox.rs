@@ -2,6 +2,7 @@
 //! if this process is killed, and into the socket a moment later, together with what came since.
 
 use super::Client;
+use crate::os;
 use std::time::{Duration, Instant};
 
 /// How long a change stays there: some dozens of new files of a busy client, and little beside the time that a change takes to a site.
@@ -12,8 +13,11 @@ pub const HOLD: Duration = Duration::from_millis(5);
 pub(super) struct Held {
     /// The newest events of the ring.
     events: usize,
-    /// When they are to be sent.
+    /// When they are to be sent; the same by `CLOCK_MONOTONIC`.
     until: Option<Instant>,
+    until_ns: u64,
+    /// The newest event was put there in this call: when it was, nearly now, is known.
+    is_fresh: bool,
 }
 
 impl Held {
@@ -41,19 +45,25 @@ impl Client {
             && shared.hold(frame)
         {
             self.held.events += 1;
+            self.held.is_fresh = true;
             if self.held.until.is_none() {
+                let hold_ns = u64::try_from(self.config.hold.as_nanos()).unwrap_or(u64::MAX);
                 self.held.until = Some(Instant::now() + self.config.hold);
+                self.held.until_ns = os::monotonic_ns().saturating_add(hold_ns);
             }
         }
     }
 
     /// Whether all that is not in the socket is in the outbox, and may stay there: until it is due, whether a timer comes then or not.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn is_held(&mut self) -> bool {
+        let is_fresh = std::mem::take(&mut self.held.is_fresh);
         let has_room = |shared: &super::Shared| !shared.is_outbox_half_full();
+        // To look at the clock once for each event is enough.
+        let noted_ns = self.ring.newest_kept_ns().filter(|_| is_fresh);
         self.held.events > 0
             && self.is_nothing_else_to_send()
             && self.shared.as_ref().is_some_and(has_room)
-            && self.held.until.is_some_and(|until| Instant::now() < until)
+            && noted_ns.unwrap_or_else(os::monotonic_ns) < self.held.until_ns
     }
 
     /// When what is held is to be sent: sooner than anything else that a change makes due.

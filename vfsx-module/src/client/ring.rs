@@ -187,6 +187,11 @@ impl Ring {
         self.frames.get(self.entries.back()?.frame)
     }
 
+    /// When the newest entry was noted, by `CLOCK_MONOTONIC`.
+    pub(super) fn newest_kept_ns(&self) -> Option<u64> {
+        self.entries.back().map(|entry| entry.kept_ns)
+    }
+
     /// Sequence of the newest acknowledged entry.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged

@@ -5,10 +5,18 @@
 
 use std::cell::RefCell;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use vfsx_proto::NodeRef;
 
 /// Numbers from here on are looked at each time: smbd has `max open files = 16384` by default.
 const MOST: usize = 65_536;
+
+/// Bits of one of the words below.
+const BITS: usize = 64;
+
+/// A bit for each number that is known. Nearly all that is opened and closed is path walks, of which nothing is known: to see that costs
+/// one load, while a thread's own memory takes a call in a library that was loaded late.
+static ANY: [AtomicU64; MOST / BITS] = [const { AtomicU64::new(0) }; MOST / BITS];
 
 thread_local! {
     /// By number.
@@ -28,16 +36,27 @@ pub(super) fn note(fd: RawFd, node: NodeRef) {
             *entry = Some(node);
         }
     });
+    if let Some((word, bit)) = bit(at) {
+        word.fetch_or(bit, Ordering::Relaxed);
+    }
+}
+
+fn bit(at: usize) -> Option<(&'static AtomicU64, u64)> {
+    ANY.get(at / BITS).map(|word| (word, 1 << (at % BITS)))
 }
 
 /// It is opened, or about to be closed.
 pub(super) fn forget(fd: RawFd) {
     let Ok(at) = usize::try_from(fd) else { return };
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(entry) = known.get_mut(at) {
-            *entry = None;
-        }
-    });
+    let Some((word, bit)) = bit(at) else { return };
+    if word.load(Ordering::Relaxed) & bit == 0 {
+        return;
+    }
+    let was_known = KNOWN.with_borrow_mut(|known| known.get_mut(at).and_then(Option::take));
+    // One that is not known here is another thread's.
+    if was_known.is_some() {
+        word.fetch_and(!bit, Ordering::Relaxed);
+    }
 }
 
 /// `ino`: what smbd takes its inode for, where it knows.

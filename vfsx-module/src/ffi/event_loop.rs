@@ -19,6 +19,8 @@ pub(super) struct Watch {
     /// Whether smbd also looks for room in that socket.
     wants_room: bool,
     timer: Option<Instant>,
+    /// When what is held is due, for which that timer is known to be early enough.
+    in_time_for: Option<Instant>,
 }
 
 impl Watch {
@@ -32,6 +34,7 @@ impl Watch {
             connection: 0,
             wants_room: false,
             timer: None,
+            in_time_for: None,
         })
     }
 
@@ -75,11 +78,14 @@ pub(super) fn follow(share: &mut Share) {
     }
     // With a timer for what is held, the whole deadline need not be looked for: all else that a call can bring is due later.
     let held_until = share.capture.client().held_until();
-    if let (Some(until), Some(timer)) = (held_until, watch.timer)
-        && timer <= until
-        && until.duration_since(timer) < LATE
-    {
-        return;
+    if let (Some(until), Some(timer)) = (held_until, watch.timer) {
+        if watch.in_time_for == held_until {
+            return;
+        }
+        if timer <= until && until.duration_since(timer) < LATE {
+            watch.in_time_for = held_until;
+            return;
+        }
     }
     set_timer(watch, share.capture.deadline());
 }
@@ -99,6 +105,7 @@ fn set_timer(watch: &mut Watch, deadline: Option<Instant>) {
     // SAFETY: `raw` is valid as long as the share is registered.
     let set = unsafe { sys::vfsx_shim_watch_timer(watch.raw, micros) };
     watch.timer = set.then_some(deadline);
+    watch.in_time_for = None;
     complain_unless(set);
 }
 

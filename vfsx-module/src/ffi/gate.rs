@@ -6,11 +6,12 @@ use crate::client::ERROR;
 use crate::config::{self, HandlerConfig, OnFailure};
 use crate::handler::{Answer, Handler, Nesting, Operation};
 use crate::{os, sys};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 type Handle = *mut sys::vfs_handle_struct;
@@ -25,9 +26,10 @@ struct Gate {
 thread_local! {
     // Never dropped, as the shares.
     static GATES: ManuallyDrop<RefCell<BTreeMap<u64, Gate>>> = ManuallyDrop::default();
-    /// All that a share without the option costs.
-    static IN_USE: Cell<bool> = const { Cell::new(false) };
 }
+
+/// All that a share without the option costs. Of the main thread, like the gates: a thread's own memory takes a call each time.
+static IN_USE: AtomicBool = AtomicBool::new(false);
 
 /// How a callback tells that its operation is refused.
 pub(super) trait Refused {
@@ -77,7 +79,7 @@ pub(super) unsafe fn open(handle: Handle, key: u64, user: *const c_char) -> Opti
         nesting: Nesting::default(),
     };
     GATES.with(|gates| gates.borrow_mut().insert(key, gate));
-    IN_USE.set(true);
+    IN_USE.store(true, Ordering::Relaxed);
     let errno = ask(key, &user, &Operation::new("connect"));
     if errno.is_some() {
         remove(key);
@@ -177,7 +179,7 @@ pub(super) unsafe fn truncates(handle: Handle) -> bool {
 
 /// Whether any share of this process has a handler.
 pub(super) fn in_use() -> bool {
-    IN_USE.get()
+    IN_USE.load(Ordering::Relaxed)
 }
 
 /// `Some(errno)` when the handler refuses. A panic is a handler without an answer.
@@ -203,7 +205,7 @@ fn remove(key: u64) -> Option<Gate> {
     GATES.with(|gates| {
         let mut gates = gates.borrow_mut();
         let gate = gates.remove(&key);
-        IN_USE.set(!gates.is_empty());
+        IN_USE.store(!gates.is_empty(), Ordering::Relaxed);
         gate
     })
 }

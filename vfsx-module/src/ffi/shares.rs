@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct Share {
     pub(super) capture: Capture,
@@ -20,9 +21,11 @@ thread_local! {
     // Looked into several times in each call, and there are few: an ordered map is quicker than a hash.
     static SHARES: ManuallyDrop<RefCell<BTreeMap<u64, Share>>> = ManuallyDrop::default();
     static LAST_KEY: Cell<u64> = const { Cell::new(0) };
-    /// Clients wait on one of them, or did: all that the others' closes cost.
-    static WAITS: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Clients wait on one of them, or did: all that the others' closes cost. Of the main thread, like the shares: a thread's own memory takes
+/// a call each time.
+static WAITS: AtomicBool = AtomicBool::new(false);
 
 /// Never 0, never used twice.
 pub(super) fn new_key() -> u64 {
@@ -33,12 +36,12 @@ pub(super) fn new_key() -> u64 {
 }
 
 pub(super) fn any_waits() -> bool {
-    WAITS.get()
+    WAITS.load(Ordering::Relaxed)
 }
 
 pub(super) fn insert(key: u64, share: Share) {
     if share.capture.waits() {
-        WAITS.set(true);
+        WAITS.store(true, Ordering::Relaxed);
     }
     SHARES.with(|shares| shares.borrow_mut().insert(key, share));
 }

@@ -109,9 +109,29 @@ impl Place {
 /// `path`, itself relative to `dir_path`, as a path relative to `root`. A path outside of the share stays absolute, which
 /// no hint of a thing inside is.
 pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
-    if matches!(dir_path, b"" | b".") && is_plain(path) {
-        return path.to_vec();
+    plain_share_path(root, dir_path, path).unwrap_or_else(|| any_share_path(root, dir_path, path))
+}
+
+/// What nearly all are: smbd writes the root always in the same way, and nothing is to be left out of the rest.
+fn plain_share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+    let is_good = |part: &[u8]| part.is_empty() || is_plain(part);
+    let inside = match dir_path {
+        b"" | b"." => b"",
+        dir_path => beneath(root, dir_path)?,
+    };
+    if !is_good(inside) || !is_good(path) {
+        return None;
     }
+    let mut joined = Vec::with_capacity(inside.len() + 1 + path.len());
+    joined.extend_from_slice(inside);
+    if !inside.is_empty() && !path.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(path);
+    Some(joined)
+}
+
+fn any_share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
     let base: &[u8] = if path.starts_with(b"/") { b"" } else { dir_path };
     let absolute = base.starts_with(b"/") || path.starts_with(b"/");
     let all = || components(base).chain(components(path));
@@ -123,6 +143,14 @@ pub fn share_path(root: &[u8], dir_path: &[u8], path: &[u8]) -> Vec<u8> {
     match components(root).all(|part| inside.next() == Some(part)) {
         true => join(Vec::with_capacity(most), inside),
         false => join(vec![b'/'], all()),
+    }
+}
+
+/// What is behind `root` and a slash, when both are written in the same way.
+fn beneath<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    match path.strip_prefix(root)? {
+        b"" => Some(b""),
+        inside => inside.strip_prefix(b"/"),
     }
 }
 
@@ -163,6 +191,7 @@ fn trim_end_slashes(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::os::fd::AsRawFd;
 
     fn text(root: &str, dir: &str, path: &str) -> String {
@@ -184,6 +213,17 @@ mod tests {
             }
         }
         assert_eq!(text("/srv/s", "", "a/.b/..c"), "a/.b/..c");
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_leads_where_the_long_one_does(root in "/[ab/.]{0,6}", dir in "[ab/.]{0,6}", path in "[ab/.]{0,6}", inside: bool) {
+            let dir = if inside { format!("{root}{dir}") } else { dir };
+            let (root, dir, path) = (root.as_bytes(), dir.as_bytes(), path.as_bytes());
+            if let Some(short) = plain_share_path(root, dir, path) {
+                prop_assert_eq!(short, any_share_path(root, dir, path));
+            }
+        }
     }
 
     #[test]
