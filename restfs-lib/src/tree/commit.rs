@@ -1,7 +1,7 @@
 //! Commits: the points of a bucket, and how far its sources have come.
 
 use super::keys::{self, Key, KeyParts};
-use super::{Applied, Checks, History, Totals, Tree, TreeError, apply_all, bucket, codec};
+use super::{Applied, Checks, History, Totals, Tree, TreeError, apply_all, bucket, codec, held};
 use crate::kv::{KvRead, KvWrite};
 use crate::model::{BucketId, ObjectId, Op};
 use std::ops::{Bound, RangeInclusive};
@@ -82,6 +82,7 @@ pub fn commit(
     }
     forget_later_times(txn, bucket, info.time_ns)?;
     let applied = apply_all(txn, bucket, point, History::Keep, checks, ops)?;
+    held::enter_commit(txn, bucket, point, ops)?;
     let totals = Tree::head(txn, bucket).totals()?;
     let commit = Commit {
         point,

@@ -7,7 +7,7 @@ use restfs_lib::kv::{KvRead, KvWrite};
 use restfs_lib::model::{BlockKey, Op, Time};
 use restfs_lib::tree::bucket::{self, Bucket};
 use restfs_lib::tree::commit::{self, CommitInfo, Position};
-use restfs_lib::tree::{Checks, Tree};
+use restfs_lib::tree::{Checks, Tree, held};
 use restfs_lib::wire::limits::MAX_OPS;
 use restfs_lib::wire::method::{
     CommitParams, CommitResult, Position as WirePosition, PositionParams, PositionResult,
@@ -46,6 +46,7 @@ pub(super) async fn commit(
     let request = Arc::new(Request::check(params)?);
     let naming = service.naming.clone().read_owned().await;
     let (first_look, name) = (request.clone(), identity.clone());
+    let (named, who) = (request.clone(), identity.clone());
     let repeated = service
         .blocking(move |service| {
             let (_, step) = service.metadata.read(|kv| look(kv, &name, &first_look))?;
@@ -56,7 +57,7 @@ pub(super) async fn commit(
                 service.space.for_commit()?;
             }
             // Blocks first: a commit that is on disk never names one that is not.
-            service.require_blocks(&first_look.ops)?;
+            service.require_blocks(&name, &first_look.ops)?;
             service.blocks.flush()?;
             Ok(None)
         })
@@ -67,21 +68,23 @@ pub(super) async fn commit(
             repeated: true,
         });
     }
-    service
+    let result = service
         .metadata
         .write(move |txn| {
             // Even if nobody waits for it any more.
             let _until_it_is_done = &naming;
             apply(txn, &identity, &request)
         })
-        .await
+        .await?;
+    service.note_named(&who, named.ops.iter().flat_map(held::named));
+    Ok(result)
 }
 
 impl Service {
-    fn require_blocks(&self, ops: &[Op]) -> Result<(), RpcError> {
-        let keys: HashSet<BlockKey> = ops.iter().flat_map(block_keys).collect();
+    fn require_blocks(&self, identity: &Identity, ops: &[Op]) -> Result<(), RpcError> {
+        let keys: HashSet<BlockKey> = ops.iter().flat_map(held::named).collect();
         let keys: Vec<BlockKey> = keys.into_iter().collect();
-        let missing = self.blocks.missing(&keys)?;
+        let missing = self.missing_for(identity, &keys)?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -107,16 +110,6 @@ fn only_removes(op: &Op) -> bool {
         Op::PutBlocks { blocks, .. } => blocks.iter().all(|(_, block)| block.is_none()),
         Op::PutObject { .. } | Op::PutEntry { .. } | Op::PutAttribute { .. } => false,
     }
-}
-
-fn block_keys(op: &Op) -> impl Iterator<Item = BlockKey> {
-    let blocks = match op {
-        Op::PutBlocks { blocks, .. } => &blocks[..],
-        _ => &[],
-    };
-    blocks
-        .iter()
-        .filter_map(|(_, block)| block.map(|block| block.key))
 }
 
 /// A commit in the model's types, its numbers in order.

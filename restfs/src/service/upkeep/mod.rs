@@ -2,6 +2,7 @@
 //! short, finds the files that damaged blocks belong to. One thread, so that they do not get into each other's way.
 
 mod gc;
+mod held;
 mod lost;
 mod saved;
 mod scrub;
@@ -202,6 +203,7 @@ fn run(upkeep: &Upkeep, service: &Weak<Service>) {
     if let Some(service) = service.upgrade() {
         service.space.keep_for_start();
         service.note_metadata();
+        service.enter_held();
     }
     loop {
         let Some(service) = service.upgrade() else { return };
