@@ -47,8 +47,10 @@ struct Inner {
     position: Option<Position>,
     blocks: HashMap<BlockKey, Bytes>,
     damaged: HashSet<BlockKey>,
-    /// First and last change of every commit that was applied, with its epoch; `first` is 0 for chunks of a resync.
+    /// First and last change of every commit that was applied, with its epoch; `first` is 0 for parts of a resync.
     commits: Vec<(u64, u64, u64)>,
+    /// Of the comparison under way, the last part.
+    part: Option<u64>,
     calls: HashMap<&'static str, u64>,
     put_bytes: u64,
     faults: Faults,
@@ -64,6 +66,7 @@ impl FakeSite {
                 blocks: HashMap::new(),
                 damaged: HashSet::new(),
                 commits: Vec::new(),
+                part: None,
                 calls: HashMap::new(),
                 put_bytes: 0,
                 faults: Faults::default(),
@@ -134,11 +137,13 @@ impl FakeSite {
     pub fn backup(&self) -> impl FnOnce(&Self) + use<> {
         let inner = self.lock();
         let (model, position, commits) = (inner.model.clone(), inner.position, inner.commits.clone());
+        let part = inner.part;
         move |site: &Self| {
             let mut inner = site.lock();
             inner.model = model;
             inner.position = position;
             inner.commits = commits;
+            inner.part = part;
         }
     }
 
@@ -207,8 +212,12 @@ impl Inner {
         }
         let at = self.position.unwrap_or_default();
         if commit.resync {
-            let goes_on = commit.epoch == at.epoch && commit.last == at.sequence;
-            if commit.epoch <= at.epoch && !goes_on {
+            let begins = commit.epoch > at.epoch && commit.first == 1;
+            let goes_on = commit.epoch == at.epoch
+                && commit.last == at.sequence
+                && self.part.is_some_and(|part| commit.first == part + 1);
+            if !begins && !goes_on {
+                self.count("out of order");
                 return Err(SiteError::OutOfOrder {
                     epoch: at.epoch,
                     sequence: at.sequence,
@@ -230,7 +239,9 @@ impl Inner {
         }
         self.check_blocks(commit)?;
         self.model.apply_all(&commit.ops);
-        self.commits.push((commit.epoch, commit.first, commit.last));
+        let first = if commit.resync { 0 } else { commit.first };
+        self.commits.push((commit.epoch, first, commit.last));
+        self.part = commit.resync.then_some(commit.first);
         let point = at.point + 1;
         self.position = Some(Position {
             epoch: commit.epoch,

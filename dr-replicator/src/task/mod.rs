@@ -257,6 +257,7 @@ impl SiteTask {
             compare,
             max_ops: self.steps.max_ops,
             max_bytes: self.steps.max_bytes,
+            parts: AtomicU64::new(0),
             progress: sender,
         };
         self.phase = Phase::Comparing(Comparing {

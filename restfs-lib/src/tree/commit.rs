@@ -22,7 +22,8 @@ pub struct CommitInfo {
     /// Name of the source; empty: a client of the site.
     pub source: String,
     pub epoch: u64,
-    /// First and last change of the source that it covers.
+    /// First and last change of the source that it covers. Of a part of a resync: its number, from 1 (0: its source did not
+    /// count them), and the change that the source goes on from.
     pub first: u64,
     pub last: u64,
     /// One moment's state at the source; else some files may have been caught while they were written.
