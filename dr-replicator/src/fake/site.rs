@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use restfs_lib::content::{cut, patch, verify};
 use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Inner {
     position: Option<Position>,
     blocks: HashMap<BlockKey, Bytes>,
     damaged: HashSet<BlockKey>,
+    /// Those of them that the site knows of, and those that are gone.
+    wanted: BTreeSet<BlockKey>,
     /// First and last change of every commit that was applied, with its epoch; `first` is 0 for parts of a resync.
     commits: Vec<(u64, u64, u64)>,
     /// Of the comparison under way, the last part.
@@ -65,6 +67,7 @@ impl FakeSite {
                 position: None,
                 blocks: HashMap::new(),
                 damaged: HashSet::new(),
+                wanted: BTreeSet::new(),
                 commits: Vec::new(),
                 part: None,
                 calls: HashMap::new(),
@@ -92,6 +95,7 @@ impl FakeSite {
     pub fn spoil(&self, keys: &[BlockKey], fault: BlockFault) {
         let mut inner = self.lock();
         for key in keys {
+            inner.wanted.insert(*key);
             match fault {
                 BlockFault::Missing => {
                     inner.blocks.remove(key);
@@ -312,6 +316,7 @@ impl Site for FakeSite {
                 }
                 bytes += inner.take(&block);
                 inner.damaged.remove(&block.key);
+                inner.wanted.remove(&block.key);
                 inner.blocks.insert(block.key, block.content);
             }
             inner.put_bytes += bytes;
@@ -376,6 +381,26 @@ impl Site for FakeSite {
                 true => inner.damaged.contains(key).then_some((*key, BlockFault::Damaged)),
             };
             Ok(keys.iter().filter_map(fault).collect())
+        })
+        .await
+    }
+
+    async fn wanted(&self, after: Option<BlockKey>, limit: usize) -> Result<Vec<BlockKey>, SiteError> {
+        self.call("wanted", |inner| {
+            let keys = inner.wanted.iter().copied();
+            Ok(keys
+                .filter(|key| after.is_none_or(|after| *key > after))
+                .take(limit)
+                .collect())
+        })
+        .await
+    }
+
+    async fn get_block(&self, key: BlockKey) -> Result<Bytes, SiteError> {
+        self.call("get_block", |inner| {
+            let good = inner.blocks.get(&key).filter(|_| !inner.damaged.contains(&key));
+            good.cloned()
+                .ok_or_else(|| SiteError::Refused("not here, or no good".into()))
         })
         .await
     }
