@@ -109,7 +109,7 @@ async fn who_knows_the_key_of_another_buckets_block_gets_nothing_of_it_until_he_
 }
 
 #[tokio::test]
-async fn content_that_another_token_of_the_same_bucket_sent_is_nobody_elses() {
+async fn content_sent_for_one_bucket_is_no_other_buckets_before_it_is_committed() {
     let site = two_buckets().await;
     let (key, content) = noise(1, LENGTH);
     let one = bound(&site, Role::Replicator, BUCKET).await;
