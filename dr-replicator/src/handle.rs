@@ -1,5 +1,6 @@
 //! How the rest of the program speaks to a site's task.
 
+use crate::bandwidth::Bandwidth;
 use crate::options::SiteOptions;
 use crate::site::Site;
 use crate::source::ChangeSource;
@@ -24,6 +25,7 @@ pub(crate) struct Wish {
 #[derive(Debug)]
 pub struct SiteHandle {
     name: String,
+    bandwidth: Arc<Bandwidth>,
     wish: watch::Sender<Wish>,
     status: watch::Receiver<SiteStatus>,
     task: Option<JoinHandle<()>>,
@@ -48,9 +50,12 @@ pub fn spawn(source: Arc<dyn ChangeSource>, site: Arc<dyn Site>, options: SiteOp
     });
     let (publish, status) = watch::channel(SiteStatus::new());
     let name = options.name.clone();
-    let task = tokio::spawn(SiteTask::new(source, site, options, wishes, publish).run());
+    let bandwidth = Arc::new(Bandwidth::new(options.limit));
+    let task = SiteTask::new(source, site, options, bandwidth.clone(), wishes, publish);
+    let task = tokio::spawn(task.run());
     SiteHandle {
         name,
+        bandwidth,
         wish,
         status,
         task: Some(task),
@@ -60,6 +65,11 @@ pub fn spawn(source: Arc<dyn ChangeSource>, site: Arc<dyn Site>, options: SiteOp
 impl SiteHandle {
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What goes to the site beside its task has part in its limit.
+    pub(crate) fn bandwidth(&self) -> Arc<Bandwidth> {
+        self.bandwidth.clone()
     }
 
     /// The newest status, and a way to wait for the next one.

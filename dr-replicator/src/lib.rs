@@ -6,6 +6,7 @@ mod bandwidth;
 pub mod fake;
 mod handle;
 mod meet;
+mod mend;
 mod options;
 mod plan;
 mod restfs;
@@ -20,6 +21,7 @@ pub mod verify;
 
 pub use bandwidth::Bandwidth;
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
+pub use mend::{Mender, Peer};
 pub use options::SiteOptions;
 pub use restfs::RestfsSite;
 pub use site::{Block, BlockFault, Commit, Committed, MAX_PUT_BYTES, Position, Recounted, Site, SiteError};

@@ -2,6 +2,7 @@
 
 use crate::site::{Block, BlockFault, Commit, Committed, Position, Recounted, Site, SiteError};
 use async_trait::async_trait;
+use bytes::Bytes;
 use restfs_lib::client::{Client, ClientError, Endpoint, WireCount};
 use restfs_lib::model::{BlockKey, Digest, ObjectId, RowKey};
 use restfs_lib::wire::{Code, ErrorData};
@@ -95,6 +96,16 @@ impl Site for RestfsSite {
 
     async fn check_blocks(&self, keys: &[BlockKey]) -> Result<Vec<(BlockKey, BlockFault)>, SiteError> {
         Ok(self.client().await?.check_blocks(keys).await?)
+    }
+
+    async fn wanted(&self, after: Option<BlockKey>, limit: usize) -> Result<Vec<BlockKey>, SiteError> {
+        Ok(self.client().await?.wanted(&self.bucket, after, limit).await?)
+    }
+
+    async fn get_block(&self, key: BlockKey) -> Result<Bytes, SiteError> {
+        let got = self.client().await?.get_blocks(&[key]).await?;
+        let none = || SiteError::Refused(format!("block {key} was promised and did not come"));
+        got.into_iter().next().ok_or_else(none)
     }
 
     async fn recount(&self, after: Option<u64>) -> Result<(Vec<Recounted>, bool), SiteError> {

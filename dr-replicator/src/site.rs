@@ -1,6 +1,7 @@
 //! Where changes go.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use restfs_lib::model::{BlockKey, Digest, RowKey};
 
 /// With `since`, the site may have its base; whether it has is for [`Site::put_blocks`] to find out.
@@ -74,6 +75,11 @@ pub trait Site: Send + Sync + 'static {
     /// Has the site read these blocks from its disk; those that are no good. What it takes is about their bytes of reading
     /// there.
     async fn check_blocks(&self, keys: &[BlockKey]) -> Result<Vec<(BlockKey, BlockFault)>, SiteError>;
+    /// Blocks that the site's tree names, now or at an earlier point, and that are lost there as far as it knows: by rising key
+    /// after `after`; fewer than `limit` only at the end.
+    async fn wanted(&self, after: Option<BlockKey>, limit: usize) -> Result<Vec<BlockKey>, SiteError>;
+    /// A block's content, which is that of its key.
+    async fn get_block(&self, key: BlockKey) -> Result<Bytes, SiteError>;
     /// Groups after `after`, in order, with what their rows add up to now, and whether there are more.
     async fn recount(&self, after: Option<u64>) -> Result<(Vec<Recounted>, bool), SiteError>;
 

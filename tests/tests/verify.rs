@@ -206,6 +206,49 @@ fn a_block_that_went_bad_at_the_site_is_found_by_a_deep_verify_alone_and_healed(
     );
 }
 
+#[test]
+fn what_only_the_past_needs_comes_from_another_site() {
+    with_lab(
+        |options| options.sites = 2,
+        |lab| {
+            file_of_a_client(lab, "file", 1)?;
+            lab.settle()?;
+            let (site, path) = (lab.site(SITE)?, lab.share("data")?.join("file"));
+            let (point, old) = (site.head()?, fs::read(&path)?);
+            let mut session = Session::connect(lab, "data")?;
+            let handle = session.create("file", "open")?;
+            session.fill(handle, 0, LENGTH, 2)?;
+            session.close(handle)?;
+            lab.settle()?;
+            ensure!(fs::read(&path)? != old);
+
+            site.service.stop()?;
+            damage(site, old.get(1000..1064).context("content")?)?;
+            site.service.start()?;
+            lab.wait_for_state(SITE, "in-sync", LIMIT)?;
+            let scrub = site.restfs_output(&["scrub", "--now"])?;
+            ensure!(scrub.status.code() == Some(1), "{scrub:?}");
+            // The newest tree is whole.
+            lab.check_replica(SITE)?;
+
+            let restored = || {
+                let out = tempfile::tempdir().ok()?;
+                let tree = out.path().join("tree");
+                site.restore(Some(point), &tree).ok()?;
+                (fs::read(tree.join("file")).ok()? == old).then_some(())
+            };
+            let why = || format!("{:?}", site.restfs_output(&["scrub", "--status"]));
+            wait::until("the old content", LIMIT, restored, why)?;
+            site.service.restart()?;
+            let scrub = site.restfs_output(&["scrub", "--now"])?;
+            ensure!(scrub.status.success(), "{scrub:?}");
+            restored().context("from the disk")?;
+            lab.settle()?;
+            lab.check_replica(SITE)
+        },
+    );
+}
+
 /// One bit of what is stored after these bytes.
 fn damage(site: &Site, bytes: &[u8]) -> Result<()> {
     let packs = fs::read_dir(site.data_dir().join("blocks/packs"))

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use restfs_lib::content::{cut, patch, verify};
 use restfs_lib::model::{BlockKey, Digest, Op, RowKey};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,8 +47,12 @@ struct Inner {
     position: Option<Position>,
     blocks: HashMap<BlockKey, Bytes>,
     damaged: HashSet<BlockKey>,
-    /// First and last change of every commit that was applied, with its epoch; `first` is 0 for chunks of a resync.
+    /// Those of them that the site knows of, and those that are gone.
+    wanted: BTreeSet<BlockKey>,
+    /// First and last change of every commit that was applied, with its epoch; `first` is 0 for parts of a resync.
     commits: Vec<(u64, u64, u64)>,
+    /// Of the comparison under way, the last part.
+    part: Option<u64>,
     calls: HashMap<&'static str, u64>,
     put_bytes: u64,
     faults: Faults,
@@ -63,7 +67,9 @@ impl FakeSite {
                 position: None,
                 blocks: HashMap::new(),
                 damaged: HashSet::new(),
+                wanted: BTreeSet::new(),
                 commits: Vec::new(),
+                part: None,
                 calls: HashMap::new(),
                 put_bytes: 0,
                 faults: Faults::default(),
@@ -89,6 +95,7 @@ impl FakeSite {
     pub fn spoil(&self, keys: &[BlockKey], fault: BlockFault) {
         let mut inner = self.lock();
         for key in keys {
+            inner.wanted.insert(*key);
             match fault {
                 BlockFault::Missing => {
                     inner.blocks.remove(key);
@@ -134,11 +141,13 @@ impl FakeSite {
     pub fn backup(&self) -> impl FnOnce(&Self) + use<> {
         let inner = self.lock();
         let (model, position, commits) = (inner.model.clone(), inner.position, inner.commits.clone());
+        let part = inner.part;
         move |site: &Self| {
             let mut inner = site.lock();
             inner.model = model;
             inner.position = position;
             inner.commits = commits;
+            inner.part = part;
         }
     }
 
@@ -207,8 +216,12 @@ impl Inner {
         }
         let at = self.position.unwrap_or_default();
         if commit.resync {
-            let goes_on = commit.epoch == at.epoch && commit.last == at.sequence;
-            if commit.epoch <= at.epoch && !goes_on {
+            let begins = commit.epoch > at.epoch && commit.first == 1;
+            let goes_on = commit.epoch == at.epoch
+                && commit.last == at.sequence
+                && self.part.is_some_and(|part| commit.first == part + 1);
+            if !begins && !goes_on {
+                self.count("out of order");
                 return Err(SiteError::OutOfOrder {
                     epoch: at.epoch,
                     sequence: at.sequence,
@@ -230,7 +243,9 @@ impl Inner {
         }
         self.check_blocks(commit)?;
         self.model.apply_all(&commit.ops);
-        self.commits.push((commit.epoch, commit.first, commit.last));
+        let first = if commit.resync { 0 } else { commit.first };
+        self.commits.push((commit.epoch, first, commit.last));
+        self.part = commit.resync.then_some(commit.first);
         let point = at.point + 1;
         self.position = Some(Position {
             epoch: commit.epoch,
@@ -301,6 +316,7 @@ impl Site for FakeSite {
                 }
                 bytes += inner.take(&block);
                 inner.damaged.remove(&block.key);
+                inner.wanted.remove(&block.key);
                 inner.blocks.insert(block.key, block.content);
             }
             inner.put_bytes += bytes;
@@ -365,6 +381,26 @@ impl Site for FakeSite {
                 true => inner.damaged.contains(key).then_some((*key, BlockFault::Damaged)),
             };
             Ok(keys.iter().filter_map(fault).collect())
+        })
+        .await
+    }
+
+    async fn wanted(&self, after: Option<BlockKey>, limit: usize) -> Result<Vec<BlockKey>, SiteError> {
+        self.call("wanted", |inner| {
+            let keys = inner.wanted.iter().copied();
+            Ok(keys
+                .filter(|key| after.is_none_or(|after| *key > after))
+                .take(limit)
+                .collect())
+        })
+        .await
+    }
+
+    async fn get_block(&self, key: BlockKey) -> Result<Bytes, SiteError> {
+        self.call("get_block", |inner| {
+            let good = inner.blocks.get(&key).filter(|_| !inner.damaged.contains(&key));
+            good.cloned()
+                .ok_or_else(|| SiteError::Refused("not here, or no good".into()))
         })
         .await
     }

@@ -8,8 +8,9 @@ use restfs::config::Config;
 use restfs::server::Server;
 use restfs_lib::wire::method::{
     BucketCreate, BucketCreateParams, BucketSet, BucketSetParams, NoParams, ScrubStart, ScrubStartParams,
-    ScrubStatus, ScrubStatusResult,
+    ScrubStatus, ScrubStatusResult, TokenCreate, TokenCreateParams,
 };
+use restfs_lib::wire::values::Role;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -297,6 +298,88 @@ async fn a_thousand_bits_that_flip_at_the_site_are_mended_by_the_source_without_
     handle.stop().await;
     drop(client);
     server.stop().await;
+}
+
+/// Content that only earlier points need: the share has it no more, but another site has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_past_of_a_damaged_site_needs_comes_from_another_site() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let servers = [serve(folders[0].path()).await, serve(folders[1].path()).await];
+    let source = Arc::new(FakeSource::default());
+    let (mut handles, mut sites) = (Vec::new(), Vec::new());
+    for (server, name) in servers.iter().zip(["one", "two"]) {
+        create_bucket(server, "data").await;
+        let site = Arc::new(RestfsSite::new(bound(server, "data").await, "data"));
+        handles.push(spawn(source.clone(), site.clone(), SiteOptions::new(name)));
+        sites.push(site);
+    }
+    let mut random = Random::new(7);
+    let mut keys = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        // Both get the same commits. Else each may have states between them that the other never had.
+        for handle in &handles {
+            handle.pause();
+            until(handle, |status| status.state == SiteState::Paused).await;
+        }
+        for _ in 0..60 {
+            source.act(&mut random);
+        }
+        source.settle();
+        for (handle, site) in handles.iter().zip(&sites) {
+            handle.resume();
+            assert_equal(&source, handle, site).await;
+        }
+        let model = source.model();
+        let blocks = model.segments.values().flat_map(|segment| segment.values());
+        keys.extend(blocks.map(|block| block.key));
+    }
+    let keys: Vec<BlockKey> = keys.into_iter().collect();
+    spoil(folders[0].path(), 1000, &mut random);
+    let client = Box::pin(Client::connect(&endpoint(&servers[0]))).await.unwrap();
+    let found = scrub(&client).await.last.unwrap();
+    let of_the_past = found.objects.iter().filter(|object| !object.head).count();
+    assert!(of_the_past > 0, "nothing of the past was hit");
+    let lacks = client.wanted("data", None, 100_000).await.unwrap();
+    assert!(lacks.len() > 1 && lacks.is_sorted());
+    let behind = client.wanted("data", Some(lacks[0]), 100_000).await.unwrap();
+    assert_eq!(behind, lacks[1..]);
+    let peers = handles.iter().zip(&sites);
+    let peers = peers.map(|(handle, site)| crate::Peer::new(handle, site.clone() as Arc<dyn Site>));
+    let mending = tokio::spawn(crate::Mender::new(peers.collect()).run());
+    let until = tokio::time::Instant::now() + WITHIN;
+    while !client.wanted("data", None, 10).await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < until, "still lost");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Each is read from the disk and checked.
+    let last = scrub(&client).await;
+    assert_eq!((last.damaged_blocks, last.last.unwrap().files), (0, 0));
+    for key in &keys {
+        client.get_blocks(&[*key]).await.unwrap();
+    }
+    mending.abort();
+    for handle in handles {
+        until_in_sync(&handle).await;
+        handle.stop().await;
+    }
+    drop((client, sites));
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+/// As a share's site is set up: with a token that is good for its bucket alone.
+async fn bound(server: &Server, bucket: &str) -> Endpoint {
+    let client = Box::pin(Client::connect(&endpoint(server))).await.unwrap();
+    let params = TokenCreateParams {
+        name: "source".into(),
+        role: Role::Replicator,
+        bucket: Some(bucket.into()),
+    };
+    let token = client.call::<TokenCreate>(&params).await.unwrap().token;
+    Endpoint::new(&format!("ws://{}", server.address()))
+        .unwrap()
+        .with_token(token)
 }
 
 async fn until_in_sync(handle: &SiteHandle) {

@@ -12,6 +12,7 @@ use crate::source::Cursor;
 use crate::status::ResyncProgress;
 use crate::trouble::Trouble;
 use restfs_lib::model::Op;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -36,6 +37,8 @@ pub(crate) struct Resync {
     pub(crate) compare: Compare,
     pub(crate) max_ops: usize,
     pub(crate) max_bytes: u64,
+    /// Parts committed: the site takes the one behind the last, and no other.
+    pub(crate) parts: AtomicU64,
     pub(crate) progress: watch::Sender<ResyncProgress>,
 }
 
@@ -134,7 +137,7 @@ impl Resync {
         let mut commit = Commit {
             source: self.shipper.source.source_id(),
             epoch: self.compare.epoch,
-            first: 0,
+            first: self.parts.load(Ordering::Relaxed) + 1,
             last: base,
             resync: true,
             time_ns: now_ns(),
@@ -142,6 +145,7 @@ impl Resync {
             ops,
         };
         let committed = self.shipper.commit(&mut commit).await?;
+        self.parts.store(commit.first, Ordering::Relaxed);
         self.progress.send_modify(|p| {
             p.ops += count;
             p.bytes += bytes;

@@ -61,6 +61,7 @@ impl SiteTask {
         source: Arc<dyn ChangeSource>,
         site: Arc<dyn Site>,
         options: SiteOptions,
+        bandwidth: Arc<Bandwidth>,
         wishes: watch::Receiver<Wish>,
         publish: watch::Sender<SiteStatus>,
     ) -> Self {
@@ -68,7 +69,7 @@ impl SiteTask {
         let shipper = Shipper {
             source,
             site,
-            bandwidth: Arc::new(Bandwidth::new(options.limit)),
+            bandwidth,
             concurrency: options.concurrency,
             shipped: Arc::new(AtomicU64::new(0)),
             corrected: Arc::default(),
@@ -257,6 +258,7 @@ impl SiteTask {
             compare,
             max_ops: self.steps.max_ops,
             max_bytes: self.steps.max_bytes,
+            parts: AtomicU64::new(0),
             progress: sender,
         };
         self.phase = Phase::Comparing(Comparing {

@@ -137,6 +137,7 @@ const METHODS: &[Known] = known![
     BlockPatch,
     BlockGet,
     BlockCheck,
+    BlockWanted,
     ScrubStart,
     ScrubStatus,
     ReplicationPosition,

@@ -47,6 +47,8 @@ struct Inner {
     connection: Connection,
     /// The server does not know `block.patch`.
     without_patches: AtomicBool,
+    /// The server takes no numbers of a comparison's parts.
+    without_parts: AtomicBool,
 }
 
 impl Client {
@@ -123,6 +125,7 @@ impl Client {
             wire: endpoint.wire.clone(),
             connection,
             without_patches: AtomicBool::new(false),
+            without_parts: AtomicBool::new(false),
         }))
     }
 }

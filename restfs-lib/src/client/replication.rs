@@ -3,16 +3,17 @@
 use super::{Client, ClientError};
 use crate::model::{Digest, Op, RowKey, Time};
 use crate::tree::commit::Position;
-use crate::wire::RpcError;
 use crate::wire::limits::MAX_PAGE;
 use crate::wire::method::*;
+use crate::wire::{Code, RpcError};
+use std::sync::atomic::Ordering;
 
 /// One commit of a source: one recovery point.
 #[derive(Debug, Clone)]
 pub struct Commit {
     pub source: String,
     pub epoch: u64,
-    /// First and last change it covers. A chunk of a resync names the base as `last` with `first` = 0.
+    /// First and last change it covers. A part of a resync names its number, from 1, and the base.
     pub first: u64,
     pub last: u64,
     pub resync: bool,
@@ -39,7 +40,7 @@ impl Client {
 
     /// The recovery point it made, or made when it was sent the first time.
     pub async fn commit(&self, bucket: &str, commit: &Commit) -> Result<u64, ClientError> {
-        let params = CommitParams {
+        let mut params = CommitParams {
             bucket: bucket.to_owned(),
             source: commit.source.clone(),
             epoch: commit.epoch,
@@ -50,7 +51,25 @@ impl Client {
             exact: commit.exact,
             ops: commit.ops.iter().cloned().map(Into::into).collect(),
         };
-        Ok(self.call::<ReplicationCommit>(&params).await?.point)
+        if !commit.resync || commit.first == 0 {
+            return Ok(self.call::<ReplicationCommit>(&params).await?.point);
+        }
+        if !self.0.without_parts.load(Ordering::Relaxed) {
+            match self.call::<ReplicationCommit>(&params).await {
+                Err(error) if error.code() == Some(Code::InvalidParams) => {}
+                result => return Ok(result?.point),
+            }
+        }
+        // A server of an older version takes no number of a part. To others the rest is invalid again.
+        params.first = 0;
+        let result = self.call::<ReplicationCommit>(&params).await?;
+        if !self.0.without_parts.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                url = self.url(),
+                "the server is of a version that does not look at the order in which a comparison's parts come"
+            );
+        }
+        Ok(result.point)
     }
 
     /// Digest of the bucket's head and its point.

@@ -2,6 +2,7 @@
 
 use super::{Client, ClientError};
 use crate::model::{BlockKey, Digest, ObjectId};
+use crate::wire::Code;
 use crate::wire::limits::{MAX_BLOCKS, MAX_RECOUNTED};
 use crate::wire::method::*;
 use crate::wire::values::ObjectAt;
@@ -35,6 +36,39 @@ impl Client {
             rest = rest.split_at(checked).1;
         }
         Ok(faults)
+    }
+
+    /// Blocks that the bucket lacks, after `after`, by rising key; fewer than `limit` only at the end. A server of a version that
+    /// does not tell lacks none.
+    pub async fn wanted(
+        &self,
+        bucket: &str,
+        after: Option<BlockKey>,
+        limit: usize,
+    ) -> Result<Vec<BlockKey>, ClientError> {
+        let mut wanted: Vec<BlockKey> = Vec::new();
+        while wanted.len() < limit {
+            let last = wanted.last().copied().or(after);
+            let params = BlockWantedParams {
+                bucket: bucket.to_owned(),
+                after: last.map(Into::into),
+                limit: (limit - wanted.len()).min(MAX_BLOCKS) as u32,
+            };
+            let result = match self.call::<BlockWanted>(&params).await {
+                Err(error) if error.code() == Some(Code::MethodNotFound) => break,
+                result => result?,
+            };
+            let keys: Vec<BlockKey> = result.keys.into_iter().map(Into::into).collect();
+            let in_order = last.iter().chain(&keys).is_sorted_by(|a, b| a < b);
+            if !in_order || keys.len() > limit - wanted.len() || (keys.is_empty() && result.more) {
+                return Err(self.odd("block.wanted: out of order, or another number than was asked for"));
+            }
+            wanted.extend(keys);
+            if !result.more {
+                break;
+            }
+        }
+        Ok(wanted)
     }
 
     /// Groups after `after`, counted anew from their rows, and whether there are more.

@@ -1,7 +1,7 @@
 //! Commits: the points of a bucket, and how far its sources have come.
 
 use super::keys::{self, Key, KeyParts};
-use super::{Applied, Checks, History, Totals, Tree, TreeError, apply_all, bucket, codec};
+use super::{Applied, Checks, History, Totals, Tree, TreeError, apply_all, bucket, codec, held};
 use crate::kv::{KvRead, KvWrite};
 use crate::model::{BucketId, ObjectId, Op};
 use std::ops::{Bound, RangeInclusive};
@@ -22,7 +22,8 @@ pub struct CommitInfo {
     /// Name of the source; empty: a client of the site.
     pub source: String,
     pub epoch: u64,
-    /// First and last change of the source that it covers.
+    /// First and last change of the source that it covers. Of a part of a resync: its number, from 1 (0: its source did not
+    /// count them), and the change that the source goes on from.
     pub first: u64,
     pub last: u64,
     /// One moment's state at the source; else some files may have been caught while they were written.
@@ -82,6 +83,7 @@ pub fn commit(
     }
     forget_later_times(txn, bucket, info.time_ns)?;
     let applied = apply_all(txn, bucket, point, History::Keep, checks, ops)?;
+    held::enter_commit(txn, bucket, point, ops)?;
     let totals = Tree::head(txn, bucket).totals()?;
     let commit = Commit {
         point,

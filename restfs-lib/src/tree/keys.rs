@@ -3,11 +3,11 @@
 //! A store may hold rows of others beside these: they begin with a byte that is not in [`RESERVED_KEYS`].
 
 use super::TreeError;
-use crate::model::{BucketId, ObjectId};
+use crate::model::{BlockKey, BucketId, ObjectId};
 use std::ops::Deref;
 
 /// First bytes of this library's keys, and of the server's tokens (`u`).
-pub const RESERVED_KEYS: &[u8] = b"Babcdefnoqstu";
+pub const RESERVED_KEYS: &[u8] = b"Babcdefknoqstu";
 
 pub(super) const BUCKET: u8 = b'B';
 pub(super) const BUCKET_NAME: u8 = b'b';
@@ -21,9 +21,10 @@ pub(super) const COMMIT: u8 = b'c';
 pub(super) const COMMIT_TIME: u8 = b't';
 pub(super) const POSITION: u8 = b'q';
 pub(super) const FLOOR: u8 = b'f';
+pub(super) const HELD: u8 = b'k';
 
 /// Rows that belong to a bucket and go with it, without its record.
-pub(super) const OF_BUCKET: [u8; 10] = [
+pub(super) const OF_BUCKET: [u8; 11] = [
     OBJECT,
     ATTRIBUTE,
     ENTRY,
@@ -34,6 +35,7 @@ pub(super) const OF_BUCKET: [u8; 10] = [
     COMMIT_TIME,
     POSITION,
     FLOOR,
+    HELD,
 ];
 
 /// Bytes of a revision at the end of a row's key.
@@ -206,6 +208,20 @@ pub(super) fn position(bucket: BucketId, source: &str) -> Key {
     of_bucket(POSITION, bucket).name(source.as_bytes())
 }
 
+pub(super) fn held(bucket: BucketId, block: &BlockKey) -> Key {
+    let mut key = of_bucket(HELD, bucket);
+    key.0.extend(block.0);
+    key
+}
+
+/// The block that the key of a [`HELD`] row ends with.
+pub(super) fn held_block(key: &[u8]) -> Result<BlockKey, TreeError> {
+    let mut parts = KeyParts::new(key);
+    parts.number()?;
+    let block = parts.rest.try_into().map_err(|_| parts.damaged())?;
+    Ok(BlockKey(block))
+}
+
 /// Of a name from outside that says where to go on: names behind it are those behind its part before a NUL.
 pub(super) fn until_nul(name: &[u8]) -> &[u8] {
     name.split(|byte| *byte == 0).next().unwrap_or_default()
@@ -264,6 +280,13 @@ mod tests {
             *b"t\0\0\0\0\0\0\0\x02\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
         );
         assert_eq!(*bucket_name("x"), *b"bx");
+        let block = BlockKey([7; 32]);
+        let row = held(bucket, &block);
+        assert_eq!(
+            (row[..9].to_vec(), &row[9..]),
+            (b"k\0\0\0\0\0\0\0\x02".to_vec(), &block.0[..])
+        );
+        assert_eq!(held_block(&row).unwrap(), block);
     }
 
     #[test]
@@ -285,6 +308,7 @@ mod tests {
         assert!(KeyParts::new(b"ename").name().is_err());
         assert!(KeyParts::new(b"").name().is_err());
         assert!(split_revision(vec![0; 7]).is_err());
+        assert!(held_block(&of_bucket(HELD, BucketId(1))).is_err());
     }
 
     proptest! {

@@ -22,6 +22,7 @@ mod digest;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod held;
 mod history;
 mod keys;
 pub mod purge;

@@ -23,6 +23,15 @@ impl Metadata {
         work(&*snapshot)
     }
 
+    /// As [`Self::write`], for threads that may block.
+    pub fn write_blocking<T, F>(&self, work: F) -> Result<T, RpcError>
+    where
+        F: FnMut(&mut dyn KvWrite) -> Result<T, RpcError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.group.write(work)
+    }
+
     /// Durable when it returns. The closure may run more than once.
     pub async fn write<T, F>(&self, work: F) -> Result<T, RpcError>
     where

@@ -1,6 +1,7 @@
 //! `block.missing|put|patch|get`.
 
 use super::Service;
+use super::held::Unsure;
 use crate::auth::{Identity, Need};
 use crate::storage::StoreError;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ pub(super) fn missing(
     identity.check(Need::Replicate)?;
     check::count(params.keys.len(), MAX_BLOCKS, "keys")?;
     let keys: Vec<BlockKey> = params.keys.into_iter().map(Into::into).collect();
-    let missing = service.blocks.missing(&keys)?;
+    let missing = service.missing_for(identity, &keys)?;
     Ok(BlockMissingResult {
         missing: missing.into_iter().map(Into::into).collect(),
     })
@@ -48,6 +49,7 @@ pub(super) fn put(service: &Service, identity: &Identity, params: BlockPutParams
             )));
         }
         service.blocks.put(key, &content, compression)?;
+        service.note_sent(identity, key);
     }
     Ok(Done {})
 }
@@ -66,17 +68,25 @@ pub(super) fn patch(
         return Err(RpcError::new(Code::TooLarge, text));
     }
     service.space.for_content()?;
+    let bases: Vec<BlockKey> = params.patches.iter().map(|patch| patch.base.into()).collect();
+    let mut foreign = service.foreign(identity, &bases, Unsure::No)?;
     let mut wanted = Vec::new();
     // A base is read whole, however little of it a block takes.
     let mut room = MAX_BASES;
     for patch in params.patches {
         let (key, base) = (patch.key, patch.base.into());
         let patch = patch.checked()?;
-        let base = if room > 0 { find_base(service, base) } else { None };
+        let base = match room > 0 && !foreign.contains(&base) {
+            true => find_base(service, base),
+            false => None,
+        };
         room = room.saturating_sub(base.as_ref().map_or(0, |base| base.len()));
         let made = make(service, key.into(), base.as_deref(), &patch)?;
         // One that is here all the same was brought before, as a block that took the place of its base on the way.
-        if !made && !service.blocks.missing(&[key.into()])?.is_empty() {
+        if made {
+            service.note_sent(identity, key.into());
+            foreign.remove(&key.into());
+        } else if !service.missing_for(identity, &[key.into()])?.is_empty() {
             let sums = base.map(|base| Content(page_sums(&base).into()));
             wanted.push(WantedBlock { key, sums });
         }
@@ -115,10 +125,15 @@ pub(super) fn get(
 ) -> Result<BlockGetResult, RpcError> {
     identity.check(Need::Read)?;
     check::count(params.keys.len(), MAX_BLOCKS, "keys")?;
+    let keys: Vec<BlockKey> = params.keys.iter().map(|key| (*key).into()).collect();
+    let foreign = service.foreign(identity, &keys, Unsure::Yes)?;
     let mut room = TARGET_MESSAGE;
     let mut blocks = Vec::new();
     for key in params.keys {
-        let plain = service.blocks.get(key.into())?;
+        let plain = match BlockKey::from(key) {
+            key if foreign.contains(&key) => return Err(StoreError::Missing(key).into()),
+            key => service.blocks.get(key)?,
+        };
         let length = plain.len() as u32;
         let (compression, content) = match compress(&plain, Compression::Zstd) {
             Some(packed) => (WireCompression::Zstd, packed.into()),

@@ -71,6 +71,7 @@ impl Service {
             BlockPatch::NAME => call.read::<BlockPatch>(block::patch).await,
             BlockGet::NAME => call.read::<BlockGet>(block::get).await,
             BlockCheck::NAME => call.read::<BlockCheck>(verify::blocks).await,
+            BlockWanted::NAME => call.read::<BlockWanted>(upkeep::wanted).await,
 
             GcStart::NAME => call.run::<GcStart, _>(upkeep::start_gc).await,
             GcStatus::NAME => call.read::<GcStatus>(upkeep::gc_status).await,

@@ -9,6 +9,7 @@ mod content;
 mod dispatch;
 mod edit;
 mod failure;
+mod held;
 mod need;
 mod object;
 mod point;
@@ -43,6 +44,7 @@ pub struct Service {
     started: Time,
     upkeep: Arc<Upkeep>,
     space: Space,
+    sent: held::Sent,
     connections: AtomicU64,
     /// Threads that serve sockets and may do small reads themselves.
     on_the_spot: Semaphore,
@@ -67,6 +69,7 @@ impl Service {
             started: now(),
             upkeep: Arc::new(upkeep),
             space,
+            sent: held::Sent::default(),
             connections: AtomicU64::new(0),
             on_the_spot: Semaphore::new(threads().saturating_sub(1).max(1)),
             naming: Arc::default(),

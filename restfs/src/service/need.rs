@@ -17,7 +17,7 @@ pub(super) fn of(method: &str) -> Option<Need> {
         BucketApply::NAME | AttributeSet::NAME | AttributeDelete::NAME => Need::Write,
 
         BlockMissing::NAME | BlockPut::NAME | BlockPatch::NAME | BlockCheck::NAME => Need::Replicate,
-        ReplicationPosition::NAME | ReplicationCommit::NAME => Need::Replicate,
+        BlockWanted::NAME | ReplicationPosition::NAME | ReplicationCommit::NAME => Need::Replicate,
 
         BucketCreate::NAME | BucketSet::NAME | BucketDelete::NAME | BucketPurge::NAME => Need::Administer,
         TokenCreate::NAME | TokenList::NAME | TokenRevoke::NAME => Need::Administer,

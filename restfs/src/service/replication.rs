@@ -6,13 +6,14 @@ use crate::auth::{Identity, Need};
 use restfs_lib::kv::{KvRead, KvWrite};
 use restfs_lib::model::{BlockKey, Op, Time};
 use restfs_lib::tree::bucket::{self, Bucket};
-use restfs_lib::tree::commit::{self, CommitInfo, Position};
-use restfs_lib::tree::{Checks, Tree};
+use restfs_lib::tree::commit::{self, Commit, CommitInfo, Position};
+use restfs_lib::tree::{Checks, Tree, held};
 use restfs_lib::wire::limits::MAX_OPS;
 use restfs_lib::wire::method::{
     CommitParams, CommitResult, Position as WirePosition, PositionParams, PositionResult,
 };
 use restfs_lib::wire::{Code, MAX_MISSING_NAMED, RpcError, check};
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ pub(super) async fn commit(
     let request = Arc::new(Request::check(params)?);
     let naming = service.naming.clone().read_owned().await;
     let (first_look, name) = (request.clone(), identity.clone());
+    let (named, who) = (request.clone(), identity.clone());
     let repeated = service
         .blocking(move |service| {
             let (_, step) = service.metadata.read(|kv| look(kv, &name, &first_look))?;
@@ -56,7 +58,7 @@ pub(super) async fn commit(
                 service.space.for_commit()?;
             }
             // Blocks first: a commit that is on disk never names one that is not.
-            service.require_blocks(&first_look.ops)?;
+            service.require_blocks(&name, &first_look.ops)?;
             service.blocks.flush()?;
             Ok(None)
         })
@@ -67,21 +69,23 @@ pub(super) async fn commit(
             repeated: true,
         });
     }
-    service
+    let result = service
         .metadata
         .write(move |txn| {
             // Even if nobody waits for it any more.
             let _until_it_is_done = &naming;
             apply(txn, &identity, &request)
         })
-        .await
+        .await?;
+    service.note_named(&who, named.ops.iter().flat_map(held::named));
+    Ok(result)
 }
 
 impl Service {
-    fn require_blocks(&self, ops: &[Op]) -> Result<(), RpcError> {
-        let keys: HashSet<BlockKey> = ops.iter().flat_map(block_keys).collect();
+    fn require_blocks(&self, identity: &Identity, ops: &[Op]) -> Result<(), RpcError> {
+        let keys: HashSet<BlockKey> = ops.iter().flat_map(held::named).collect();
         let keys: Vec<BlockKey> = keys.into_iter().collect();
-        let missing = self.blocks.missing(&keys)?;
+        let missing = self.missing_for(identity, &keys)?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -109,16 +113,6 @@ fn only_removes(op: &Op) -> bool {
     }
 }
 
-fn block_keys(op: &Op) -> impl Iterator<Item = BlockKey> {
-    let blocks = match op {
-        Op::PutBlocks { blocks, .. } => &blocks[..],
-        _ => &[],
-    };
-    blocks
-        .iter()
-        .filter_map(|(_, block)| block.map(|block| block.key))
-}
-
 /// A commit in the model's types, its numbers in order.
 struct Request {
     bucket: String,
@@ -141,9 +135,10 @@ impl Request {
         if params.epoch == 0 {
             return Err(RpcError::invalid_params("epochs start at 1"));
         }
-        if params.resync != (params.first == 0) || params.first > params.last {
+        check::integer(params.first, "first")?;
+        if !params.resync && !(1..=params.last).contains(&params.first) {
             return Err(RpcError::invalid_params(
-                "`first` is 0 with `resync`, else from 1 to `last`",
+                "`first` is from 1 to `last`; with `resync`, the number of the part",
             ));
         }
         let time = Time::try_from(params.time)?;
@@ -232,12 +227,11 @@ fn step(
     request: &Request,
 ) -> Result<Step, RpcError> {
     let at = position.unwrap_or_default();
-    // A resync states what rows are, whatever was before; sent twice it does no harm. But what followed it in its epoch is newer:
-    // a part that comes after that, late or played back, would lay old rows over it.
     if request.resync {
-        return match request.epoch == at.epoch && request.last < at.sequence {
-            true => Err(out_of_order(at, request)),
-            false => Ok(Step::Next),
+        let before = commit::get(kv, bucket.id, at.point)?;
+        return match is_next_part(at, before.as_ref(), request) {
+            true => Ok(Step::Next),
+            false => Err(out_of_order(at, request)),
         };
     }
     if request.first == at.sequence.saturating_add(1) {
@@ -250,6 +244,23 @@ fn step(
         }
     }
     Err(out_of_order(at, request))
+}
+
+/// The parts of a comparison are the first commits of its epoch, numbered from 1. Each states what rows are, whatever was
+/// before: one that comes late or is played back would lay old rows over newer ones. Those of a source of an older version
+/// all have the number 0; with them it is only seen whether the comparison goes on.
+fn is_next_part(at: Position, before: Option<&Commit>, request: &Request) -> bool {
+    match request.epoch.cmp(&at.epoch) {
+        Ordering::Less => false,
+        Ordering::Greater => request.first <= 1,
+        Ordering::Equal => before.is_some_and(|before| {
+            let next = match before.info.first {
+                0 => 0,
+                part => part + 1,
+            };
+            before.info.resync && request.last == at.sequence && request.first == next
+        }),
+    }
 }
 
 fn apply(txn: &mut dyn KvWrite, identity: &Identity, request: &Request) -> Result<CommitResult, RpcError> {
@@ -316,10 +327,15 @@ fn written_by_hand(bucket: &Bucket) -> RpcError {
 }
 
 fn out_of_order(at: Position, request: &Request) -> RpcError {
-    let text = format!(
-        "changes {} to {} do not follow change {} of epoch {}",
-        request.first, request.last, at.sequence, at.epoch
-    );
+    let (first, last) = (request.first, request.last);
+    let what = match request.resync {
+        true => format!(
+            "part {first} of a comparison at change {last} of epoch {} does",
+            request.epoch
+        ),
+        false => format!("changes {first} to {last} do"),
+    };
+    let text = format!("{what} not follow change {} of epoch {}", at.sequence, at.epoch);
     let mut error = RpcError::new(Code::OutOfOrder, text);
     error.data.epoch = Some(at.epoch);
     error.data.sequence = Some(at.sequence);

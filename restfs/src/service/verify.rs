@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::access::find_bucket;
+use super::held::Unsure;
 use crate::auth::{Identity, Need};
 use crate::storage::StoreError;
 use restfs_lib::model::BlockKey;
@@ -17,12 +18,19 @@ pub(super) fn blocks(
 ) -> Result<BlockCheckResult, RpcError> {
     identity.check(Need::Replicate)?;
     check::count(params.keys.len(), MAX_BLOCKS, "keys")?;
+    let keys: Vec<BlockKey> = params.keys.iter().map(|key| (*key).into()).collect();
+    let foreign = service.foreign(identity, &keys, Unsure::Yes)?;
     let (mut checked, mut faults, mut read) = (0, Vec::new(), 0);
     for key in params.keys {
         if read >= MAX_CHECKED {
             break;
         }
-        let fault = match service.blocks.check(BlockKey::from(key)) {
+        let block = BlockKey::from(key);
+        let found = match foreign.contains(&block) {
+            true => Err(StoreError::Missing(block)),
+            false => service.blocks.check(block),
+        };
+        let fault = match found {
             Ok(bytes) => {
                 read += bytes;
                 None

@@ -21,6 +21,9 @@ pub trait Collection: Send {
     /// meanwhile need not be told of.
     fn keep(&mut self, key: BlockKey);
 
+    /// Whether the block was told of, or touched since the collection began; of a few others that is said, too.
+    fn needs(&self, key: &BlockKey) -> bool;
+
     /// Then: sums up what could go. `false` from `go_on`, which is told how many blocks were looked at: it is to end.
     fn weigh(&mut self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Weighed, StoreError>;
 

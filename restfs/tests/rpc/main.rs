@@ -14,5 +14,6 @@ mod replication;
 mod roles;
 mod scrub;
 mod space;
+mod tenants;
 mod verify;
 mod wire;

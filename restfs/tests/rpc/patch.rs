@@ -306,8 +306,8 @@ async fn who_may_not_put_blocks_learns_nothing_by_patching() {
     }
 }
 
-/// A server as it was before it knew `block.patch`: notes the calls.
-async fn older_server() -> (Endpoint, tokio::task::JoinHandle<Vec<String>>) {
+/// A server as it was before it knew `block.patch` and numbers of parts: notes the calls.
+pub(crate) async fn older_server() -> (Endpoint, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
@@ -337,6 +337,27 @@ async fn older_server() -> (Endpoint, tokio::task::JoinHandle<Vec<String>>) {
                     Message::Response {
                         id,
                         result: Payload::empty(Encoding::Bson),
+                    }
+                }
+                ReplicationCommit::NAME => {
+                    let params: CommitParams = params.decode().unwrap();
+                    calls.push(format!("commit {}", params.first));
+                    match params.first {
+                        0 => Message::Response {
+                            id,
+                            result: Payload::encode(
+                                Encoding::Bson,
+                                &CommitResult {
+                                    point: 5,
+                                    repeated: false,
+                                },
+                            )
+                            .unwrap(),
+                        },
+                        _ => Message::Error {
+                            id: Some(id),
+                            error: RpcError::invalid_params("`first` is 0 with `resync`"),
+                        },
                     }
                 }
                 _ => {

@@ -334,10 +334,10 @@ async fn a_part_of_a_resync_is_never_all_that_a_purge_leaves() {
         let ops = if last == 1 { vec![root()] } else { vec![] };
         admin.commit(BUCKET, &commit(1, last, last, ops)).await.unwrap();
     }
-    for _ in 4..=6 {
+    for number in 1..=3 {
         let part = Commit {
             resync: true,
-            ..commit(1, 0, 9, vec![])
+            ..commit(2, number, 9, vec![])
         };
         admin.commit(BUCKET, &part).await.unwrap();
     }
@@ -345,7 +345,7 @@ async fn a_part_of_a_resync_is_never_all_that_a_purge_leaves() {
         let done = purge(&admin, BUCKET, before).await;
         assert_eq!((done.floor, done.points), (floor, purged), "{before}");
     }
-    admin.commit(BUCKET, &commit(1, 10, 10, vec![])).await.unwrap();
+    admin.commit(BUCKET, &commit(2, 10, 10, vec![])).await.unwrap();
     let done = purge(&admin, BUCKET, "latest").await;
     assert_eq!((done.floor, done.points), (7, 4));
 }

@@ -331,10 +331,6 @@ async fn numbers_that_make_no_sense_are_refused() {
         commit(1, 0, 1, vec![]),
         commit(1, 2, 1, vec![]),
         Commit {
-            resync: true,
-            ..commit(1, 1, 1, vec![])
-        },
-        Commit {
             source: "a b".to_owned(),
             ..commit(1, 1, 1, vec![])
         },
@@ -404,10 +400,7 @@ async fn messages_played_back_in_any_order_change_nothing() {
     }
     let (key, content_, _) = block(b"compared");
     client.put_blocks(vec![(key, content_)]).await.unwrap();
-    let part = Commit {
-        resync: true,
-        ..commit(2, 0, 50, file(2, "a", b"compared"))
-    };
+    let part = part(2, 1, 50, file(2, "a", b"compared"));
     client.commit(BUCKET, &part).await.unwrap();
     let (key, content_, _) = block(b"newest");
     client.put_blocks(vec![(key, content_)]).await.unwrap();
@@ -433,6 +426,121 @@ async fn messages_played_back_in_any_order_change_nothing() {
     assert_eq!(client.position(BUCKET, SOURCE).await.unwrap(), position);
     assert_eq!(head(&site).await, head_);
     assert_eq!(content(&site, "/a", None).await, b"newest");
+}
+
+fn part(epoch: u64, number: u64, base: u64, ops: Vec<Op>) -> Commit {
+    Commit {
+        resync: true,
+        ..commit(epoch, number, base, ops)
+    }
+}
+
+/// None of these is taken, and nothing has changed behind them.
+async fn assert_refused(site: &Site, client: &Client, commits: impl IntoIterator<Item = &Commit>) {
+    let state = async || {
+        let position = client.position(BUCKET, SOURCE).await.unwrap();
+        (head(site).await, client.digest(BUCKET).await.unwrap(), position)
+    };
+    let before = state().await;
+    for commit in commits {
+        let answer = client.commit(BUCKET, commit).await;
+        assert!(
+            matches!(&answer, Err(e) if matches!(e.code(), Some(Code::Fenced | Code::OutOfOrder))),
+            "{commit:?}: {answer:?}"
+        );
+    }
+    assert_eq!(state().await, before);
+}
+
+/// A file that has another content in each part.
+async fn parts(client: &Client, epoch: u64, base: u64) -> Vec<Commit> {
+    let mut parts = Vec::new();
+    for number in 1..=4 {
+        let text = format!("part {number} of {epoch}");
+        let (key, bytes, _) = block(text.as_bytes());
+        client.put_blocks(vec![(key, bytes)]).await.unwrap();
+        parts.push(part(epoch, number, base, file(2, "a", text.as_bytes())));
+    }
+    parts
+}
+
+#[tokio::test]
+async fn parts_of_a_comparison_are_taken_in_their_order_and_once() {
+    let (mut site, client) = site().await;
+    client
+        .commit(BUCKET, &commit(1, 1, 9, vec![root()]))
+        .await
+        .unwrap();
+    let first = parts(&client, 2, 9).await;
+    assert_refused(&site, &client, &first[1..]).await;
+    let another_base = |commit: &Commit| Commit {
+        last: commit.last + 1,
+        ..commit.clone()
+    };
+    for (taken, part) in first.iter().enumerate() {
+        client.commit(BUCKET, part).await.unwrap();
+        let other = another_base(&first[(taken + 1).min(3)]);
+        let wrong = first[..=taken]
+            .iter()
+            .chain(first.iter().skip(taken + 2))
+            .chain([&other]);
+        assert_refused(&site, &client, wrong).await;
+    }
+    assert_eq!(content(&site, "/a", None).await, b"part 4 of 2");
+    // A comparison that broke off is begun anew, and nothing of the other one comes in between.
+    let second = parts(&client, 3, 9).await;
+    client.commit(BUCKET, &second[0]).await.unwrap();
+    drop(client);
+    site.restart().await;
+    let client = site.client(Role::Replicator).await;
+    assert_refused(
+        &site,
+        &client,
+        first.iter().chain(&second[..1]).chain(&second[2..]),
+    )
+    .await;
+    for part in &second[1..] {
+        client.commit(BUCKET, part).await.unwrap();
+    }
+    let unnumbered = part(3, 0, 9, vec![]);
+    let later = part(3, 0, 10, vec![]);
+    let recorded = || first.iter().chain(&second).chain([&unnumbered, &later]);
+    assert_refused(&site, &client, recorded()).await;
+    client.commit(BUCKET, &commit(3, 10, 10, vec![])).await.unwrap();
+    assert_refused(&site, &client, recorded()).await;
+    assert_eq!(content(&site, "/a", None).await, b"part 4 of 3");
+}
+
+#[tokio::test]
+async fn parts_that_an_older_source_does_not_number_are_taken_while_its_comparison_goes_on() {
+    let (site, client) = site().await;
+    client
+        .commit(BUCKET, &commit(1, 1, 9, vec![root()]))
+        .await
+        .unwrap();
+    assert_refused(&site, &client, &[part(1, 0, 9, vec![]), part(1, 0, 12, vec![])]).await;
+    for _ in 0..3 {
+        client.commit(BUCKET, &part(2, 0, 9, vec![])).await.unwrap();
+    }
+    assert_refused(&site, &client, &[part(2, 0, 12, vec![]), part(2, 1, 9, vec![])]).await;
+    client.commit(BUCKET, &commit(2, 10, 10, vec![])).await.unwrap();
+    assert_refused(&site, &client, &[part(2, 0, 9, vec![]), part(2, 0, 10, vec![])]).await;
+    client.commit(BUCKET, &part(3, 1, 10, vec![])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_of_an_older_version_gets_parts_without_numbers_and_is_asked_once() {
+    let (endpoint, server) = crate::patch::older_server().await;
+    let client = Client::connect(&endpoint).await.unwrap();
+    for number in 1..=3 {
+        assert_eq!(
+            client.commit(BUCKET, &part(2, number, 9, vec![])).await.unwrap(),
+            5
+        );
+    }
+    drop(client);
+    let calls = ["commit 1", "commit 0", "commit 0", "commit 0"];
+    assert_eq!(server.await.unwrap(), calls);
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ methods! {
     K3 "block.patch" Admin Replicator;
     K4 "block.get" Admin Replicator Writer Reader;
     K5 "block.check" Admin Replicator;
+    K6 "block.wanted" Admin Replicator;
     S1 "scrub.start" Admin;
     S2 "scrub.status" Admin;
     G1 "gc.start" Admin;

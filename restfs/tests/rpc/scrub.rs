@@ -99,6 +99,64 @@ async fn rows(client: &Client) -> Vec<(RowKey, Digest)> {
 }
 
 #[tokio::test]
+async fn blocks_that_any_point_needs_are_asked_for_by_who_replicates_into_the_bucket() {
+    let (site, client) = filled().await;
+    let wanted = async |after, limit| client.wanted(BUCKET, after, limit).await.unwrap();
+    assert_eq!(wanted(None, 10).await, []);
+    let pack = packs(&site)[0].clone();
+    let contents = [1, 2, 3].map(|number| noise(number, 500));
+    contents.iter().for_each(|content| spoil(&pack, content));
+    let never_named = put(&client, &noise(4, 500)).await;
+    // So that it is synced.
+    client.commit(BUCKET, &commit(1, 3, 3, vec![])).await.unwrap();
+    spoil(&pack, &noise(4, 500));
+    let admin = site.admin().await;
+    scrub(&admin).await;
+    assert_eq!(client.missing(&[never_named]).await.unwrap(), [never_named]);
+    let mut keys = contents.each_ref().map(|content| block(content).0);
+    keys.sort();
+    assert_eq!(wanted(None, 10).await, keys);
+    assert_eq!(wanted(None, 2).await, keys[..2]);
+    assert_eq!(wanted(Some(keys[0]), 10).await, keys[1..]);
+    for content in &contents[..2] {
+        put(&client, content).await;
+    }
+    assert_eq!(wanted(None, 10).await, [block(&contents[2]).0]);
+    put(&client, &contents[2]).await;
+    assert_eq!(wanted(None, 10).await, []);
+    let other = BucketCreateParams {
+        bucket: "other".to_owned(),
+        layout: None,
+    };
+    admin.call::<BucketCreate>(&other).await.unwrap();
+    let token = site.token(Role::Replicator, Some("other")).await.token;
+    let stranger = Client::connect(&site.endpoint().with_token(token)).await.unwrap();
+    assert_eq!(code(stranger.wanted(BUCKET, None, 10).await), Code::Forbidden);
+    assert_eq!(stranger.wanted("other", None, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn damage_is_found_in_the_last_of_more_than_a_thousand_buckets() {
+    let (site, client) = filled().await;
+    let admin = site.admin().await;
+    let create = |number| {
+        let params = BucketCreateParams {
+            bucket: format!("a{number}"),
+            layout: None,
+        };
+        let admin = &admin;
+        async move { admin.call::<BucketCreate>(&params).await }
+    };
+    for result in futures_util::future::join_all((0..1001).map(create)).await {
+        result.unwrap();
+    }
+    spoil(&packs(&site)[0], &noise(2, 500));
+    let last = scrub(&admin).await.last.unwrap();
+    assert_eq!((last.files, &last.objects[0].bucket[..]), (1, BUCKET));
+    assert_eq!(client.wanted(BUCKET, None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn damage_is_told_by_file_makes_the_trees_differ_and_a_resync_mends_it() {
     let (mut site, client) = filled().await;
     let admin = site.admin().await;

@@ -8,12 +8,13 @@ use crate::config::{self, Config, Mode, Share, Site};
 use crate::intake::{Barriers, IntakeSessions, ShareIntake, now_ns};
 use crate::journal::{self, GapReason, Journal, SyncThread};
 use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
-use dr_replicator::{RestfsSite, SiteHandle, SiteOptions, SiteStatus};
+use dr_replicator::{Mender, Peer, RestfsSite, SiteHandle, SiteOptions, SiteStatus};
 use std::io;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// A share that is taken care of.
 pub struct ShareEngine {
@@ -28,6 +29,8 @@ pub struct ShareEngine {
     barriers: OnceLock<Barriers>,
     /// Empty before the start and after the end.
     tasks: Mutex<Vec<SiteHandle>>,
+    /// What one site has lost another one may have.
+    mending: Mutex<Option<AbortHandle>>,
     pauses: Mutex<Pauses>,
     verifies: verify::Memory,
     next_reconcile: reconcile::Next,
@@ -91,6 +94,7 @@ impl ShareEngine {
             catalog,
             barriers: OnceLock::new(),
             tasks: Mutex::new(Vec::new()),
+            mending: Mutex::new(None),
             pauses: Mutex::new(pauses),
             verifies: verify::Memory::new(verifies, config.verify.rate),
             next_reconcile: reconcile::Next::default(),
@@ -112,18 +116,27 @@ impl ShareEngine {
         let _ = self.barriers.set(barriers);
         let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         let spawn = |site: &Site| {
-            let target = RestfsSite::new(endpoint(site), site.bucket_for(&self.share.name));
+            let target = Arc::new(RestfsSite::new(endpoint(site), site.bucket_for(&self.share.name)));
             let mut options = SiteOptions::new(site.name.clone());
             options.limit = site.limit;
             options.paused = pauses.contains(&site.name);
-            dr_replicator::spawn(Arc::new(self.catalog.clone()), Arc::new(target), options)
+            let task = dr_replicator::spawn(Arc::new(self.catalog.clone()), target.clone(), options);
+            (Peer::new(&task, target), task)
         };
-        *self.tasks() = self.sites.iter().map(spawn).collect();
+        let (peers, tasks): (Vec<Peer>, Vec<SiteHandle>) = self.sites.iter().map(spawn).unzip();
+        *self.tasks() = tasks;
+        if peers.len() > 1 {
+            let mending = tokio::spawn(Mender::new(peers).run());
+            *self.mending() = Some(mending.abort_handle());
+        }
         Ok(())
     }
 
     /// Ends the sites' tasks, then the catalog, then the journal's sync.
     pub(super) async fn stop(&self) {
+        if let Some(mending) = self.mending().take() {
+            mending.abort();
+        }
         let tasks = std::mem::take(&mut *self.tasks());
         for task in tasks {
             task.stop().await;
@@ -310,6 +323,10 @@ impl ShareEngine {
             task: task.map(|view| view.status.borrow().clone()),
             place,
         }
+    }
+
+    fn mending(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.mending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tasks(&self) -> MutexGuard<'_, Vec<SiteHandle>> {

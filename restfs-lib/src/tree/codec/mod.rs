@@ -5,9 +5,9 @@ mod record;
 mod row;
 
 pub(super) use record::{
-    decode_bucket, decode_bucket_id, decode_commit, decode_floor, decode_group, decode_position,
-    decode_totals, encode_bucket, encode_bucket_id, encode_commit, encode_floor, encode_group,
-    encode_position, encode_totals,
+    decode_bucket, decode_bucket_id, decode_commit, decode_floor, decode_group, decode_point,
+    decode_position, decode_totals, encode_bucket, encode_bucket_id, encode_commit, encode_floor,
+    encode_group, encode_point, encode_position, encode_totals,
 };
 pub(super) use row::{
     decode_attribute, decode_child, decode_object, decode_segment, encode_attribute, encode_child,

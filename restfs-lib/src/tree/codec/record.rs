@@ -164,6 +164,14 @@ pub(in crate::tree) fn decode_floor(bytes: &[u8]) -> Result<Floor, TreeError> {
     })
 }
 
+pub(in crate::tree) fn encode_point(point: u64) -> Vec<u8> {
+    encode(&point)
+}
+
+pub(in crate::tree) fn decode_point(bytes: &[u8]) -> Result<u64, TreeError> {
+    decode(bytes, "a point")
+}
+
 pub(in crate::tree) fn encode_totals(totals: Totals) -> Vec<u8> {
     encode(&TotalsRecord::from(totals))
 }

@@ -1,8 +1,8 @@
 //! Points, times, positions.
 
 use super::*;
-use crate::tree::bucket;
 use crate::tree::commit::{self, CommitInfo, Position};
+use crate::tree::{bucket, held};
 
 fn store() -> Store {
     let store = Store::new();
@@ -244,4 +244,36 @@ fn every_segment_that_was_ever_written_is_walked_the_newest_first() {
         ];
         assert_eq!(walked, wanted, "pages of {page}");
     }
+}
+
+#[test]
+fn a_bucket_holds_what_its_commits_named_and_knows_when_some_were_not_entered() {
+    let store = store();
+    let (old, new) = (block("old"), block("new"));
+    commit_at(&store, 1, &[put_file(2, 1), put_block(2, 0, 0, "old")]);
+    commit_at(&store, 2, &[put_block(2, 0, 0, "new")]);
+    let held = |block: BlockRef| held::holds(store.0.read().unwrap().as_ref(), BUCKET, &block.key).unwrap();
+    let is_whole = || {
+        let read = store.0.read().unwrap();
+        let record = bucket::get(read.as_ref(), BUCKET).unwrap().unwrap();
+        held::is_whole(read.as_ref(), &record).unwrap()
+    };
+    assert!(held(old) && held(new) && !held(block("another")) && is_whole());
+    let all = held::list(store.0.read().unwrap().as_ref(), BUCKET, None, 9).unwrap();
+    assert_eq!(all.len(), 2);
+    let behind = held::list(store.0.read().unwrap().as_ref(), BUCKET, Some(&all[0]), 9).unwrap();
+    assert_eq!(behind, all[1..]);
+    // As a program leaves it that does not know the rows.
+    transact(&store.0, |txn| {
+        let mut record = bucket::get(txn, BUCKET)?.unwrap();
+        record.head += 1;
+        bucket::set(txn, &record)
+    })
+    .unwrap();
+    assert!(!is_whole());
+    commit_at(&store, 4, &[]);
+    assert!(!is_whole(), "what the commit between named is still not there");
+    transact(&store.0, |txn| held::set_whole(txn, BUCKET)).unwrap();
+    commit_at(&store, 5, &[]);
+    assert!(is_whole());
 }

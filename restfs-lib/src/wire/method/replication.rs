@@ -43,7 +43,8 @@ pub struct CommitParams {
     pub bucket: String,
     pub source: String,
     pub epoch: u64,
-    /// First and last change it covers. A chunk of a resync names the base as `last` with `first` = 0.
+    /// First and last change it covers. A part of a resync names its number, from 1, and the base; sources of older versions
+    /// say 0 for the number.
     pub first: u64,
     pub last: u64,
     pub resync: bool,

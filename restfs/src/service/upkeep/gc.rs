@@ -253,7 +253,8 @@ impl Service {
             return Ok(Some(report(started_ns, &weighed, &swept)));
         }
         let swept = self.sweep_packs(collection.as_mut(), asked, &weighed, &progress)?;
-        Ok((!self.upkeep.is_ending()).then(|| report(started_ns, &weighed, &swept)))
+        let ended = self.upkeep.is_ending() || !self.drop_held(&*collection)?;
+        Ok((!ended && !self.upkeep.is_ending()).then(|| report(started_ns, &weighed, &swept)))
     }
 
     /// Tells of every block that a row names, whichever point it is of. False: it was told to end.

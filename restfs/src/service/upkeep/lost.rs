@@ -17,18 +17,58 @@ use std::sync::PoisonError;
 const PAGE: usize = 500;
 /// Buckets read at a time.
 const BUCKETS: usize = 1000;
-/// Segments of heads that are kept in mind. When these have been mended, the others are found.
+/// Segments of heads, and blocks, that are kept in mind. When these have been mended, the others are found.
 const MAX_ROWS: usize = 10_000;
+const MAX_BLOCKS: usize = 10_000;
 /// Files in a report.
 const MAX_OBJECTS: usize = 1000;
+/// Files that are told in the log, each time.
+const MAX_LOGGED: u64 = 100;
 
-/// Segments of heads that lacked a block when they were looked at.
-pub(super) type LostRows = BTreeMap<BucketId, BTreeSet<(ObjectId, u64)>>;
+/// What was lost when it was looked for last.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// Segments of heads that lacked a block.
+    rows: BTreeMap<BucketId, BTreeSet<(ObjectId, u64)>>,
+    /// Blocks that any point names.
+    pub(super) blocks: BTreeMap<BucketId, BTreeSet<BlockKey>>,
+    /// There were more.
+    pub(super) cut: bool,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) files: u64,
     pub(super) objects: Vec<ScrubObject>,
+}
+
+/// A look under way.
+#[derive(Default)]
+struct Look {
+    found: Found,
+    lost: Lost,
+    rows: usize,
+    blocks: usize,
+}
+
+impl Look {
+    fn note(&mut self, bucket: BucketId, revision: &SegmentRevision, keys: &BTreeSet<BlockKey>) {
+        if revision.newest && self.rows < MAX_ROWS {
+            self.rows += 1;
+            let row = (revision.object, revision.number);
+            self.lost.rows.entry(bucket).or_default().insert(row);
+        } else if revision.newest {
+            self.lost.cut = true;
+        }
+        let blocks = self.lost.blocks.entry(bucket).or_default();
+        for key in keys {
+            if self.blocks < MAX_BLOCKS {
+                self.blocks += usize::from(blocks.insert(*key));
+            } else if !blocks.contains(key) {
+                self.lost.cut = true;
+            }
+        }
+    }
 }
 
 /// A file under way.
@@ -45,7 +85,7 @@ impl Service {
         match self.find_lost() {
             Ok(found) if found.files > 0 => {
                 tracing::error!(
-                    "{} files have damaged blocks; see `restfs scrub --status`",
+                    "{} files have damaged blocks; `restfs scrub` lists them",
                     found.files
                 );
             }
@@ -56,23 +96,23 @@ impl Service {
 
     /// Looks whether every block that any point names is here and good, as far as is known.
     pub(super) fn find_lost(&self) -> Result<Found, RpcError> {
-        let buckets = self.metadata.read(|kv| Ok(bucket::list(kv, None, BUCKETS)?))?;
-        let (mut found, mut rows) = (Found::default(), LostRows::new());
-        let mut room = MAX_ROWS;
-        for bucket in buckets {
-            self.find_in(&bucket, &mut found, &mut rows, &mut room)?;
+        let mut look = Look::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .metadata
+                .read(|kv| Ok(bucket::list(kv, after.as_deref(), BUCKETS)?))?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            for bucket in &page {
+                self.find_in(bucket, &mut look)?;
+            }
         }
-        *self.upkeep.lost.write().unwrap_or_else(PoisonError::into_inner) = rows;
-        Ok(found)
+        *self.upkeep.lost.write().unwrap_or_else(PoisonError::into_inner) = look.lost;
+        Ok(look.found)
     }
 
-    fn find_in(
-        &self,
-        bucket: &Bucket,
-        found: &mut Found,
-        rows: &mut LostRows,
-        room: &mut usize,
-    ) -> Result<(), RpcError> {
+    fn find_in(&self, bucket: &Bucket, look: &mut Look) -> Result<(), RpcError> {
         let mut after: Option<After> = None;
         let mut concerned: Option<Concerned> = None;
         loop {
@@ -85,14 +125,9 @@ impl Service {
                 if keys.is_empty() {
                     continue;
                 }
-                if revision.newest && *room > 0 {
-                    *room -= 1;
-                    rows.entry(bucket.id)
-                        .or_default()
-                        .insert((revision.object, revision.number));
-                }
+                look.note(bucket.id, revision, &keys);
                 if concerned.as_ref().is_some_and(|c| c.object != revision.object) {
-                    self.report(bucket, concerned.take(), found)?;
+                    self.report(bucket, concerned.take(), &mut look.found)?;
                 }
                 let concerned = concerned.get_or_insert_with(|| Concerned {
                     object: revision.object,
@@ -106,7 +141,7 @@ impl Service {
             }
             match next {
                 Some(next) => after = Some(next),
-                None => return self.report(bucket, concerned, found),
+                None => return self.report(bucket, concerned, &mut look.found),
             }
         }
     }
@@ -142,10 +177,24 @@ impl Service {
             };
             Ok((from, Tree::new(kv, bucket.id, at).path_of(concerned.object)?))
         })?;
+        let path = path.map(|path| [b"/", &path[..]].concat());
+        if found.files <= MAX_LOGGED {
+            tracing::error!(
+                bucket = bucket.name,
+                object = concerned.object.0,
+                path = path
+                    .as_deref()
+                    .map(|path| String::from_utf8_lossy(path).into_owned()),
+                blocks = concerned.keys.len(),
+                newest_tree = concerned.head,
+                from,
+                "a file lacks blocks"
+            );
+        }
         found.objects.push(ScrubObject {
             bucket: bucket.name.clone(),
             object: concerned.object.0,
-            path: path.map(|path| Name([b"/", &path[..]].concat())),
+            path: path.map(Name),
             blocks: concerned.keys.len() as u64,
             head: concerned.head,
             from,
@@ -160,7 +209,7 @@ impl Service {
         bucket: BucketId,
     ) -> Result<BTreeMap<(ObjectId, u64), Digest>, RpcError> {
         let known = self.upkeep.lost.read().unwrap_or_else(PoisonError::into_inner);
-        let rows: Vec<(ObjectId, u64)> = known.get(&bucket).into_iter().flatten().copied().collect();
+        let rows: Vec<(ObjectId, u64)> = known.rows.get(&bucket).into_iter().flatten().copied().collect();
         drop(known);
         let tree = Tree::head(kv, bucket);
         let mut lost = BTreeMap::new();
@@ -179,5 +228,43 @@ impl Service {
             }
         }
         Ok(lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use restfs_lib::model::Segment;
+
+    fn key(number: usize) -> BlockKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        BlockKey(key)
+    }
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded_and_that_there_was_more_is_known() {
+        let mut look = Look::default();
+        let mut note = |bucket, number: usize, newest| {
+            let revision = SegmentRevision {
+                object: ObjectId(1),
+                number: number as u64,
+                point: 1,
+                newest,
+                segment: Segment::default(),
+            };
+            look.note(BucketId(bucket), &revision, &BTreeSet::from([key(number)]));
+            (look.rows, look.blocks, look.lost.cut)
+        };
+        for number in 0..MAX_BLOCKS {
+            note(1, number, false);
+        }
+        assert_eq!(
+            note(1, 0, true),
+            (1, MAX_BLOCKS, false),
+            "nothing new but the row"
+        );
+        assert_eq!(note(2, 0, false), (1, MAX_BLOCKS, true));
+        assert_eq!(look.lost.blocks[&BucketId(1)].len(), MAX_BLOCKS);
     }
 }

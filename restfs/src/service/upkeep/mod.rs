@@ -2,16 +2,18 @@
 //! short, finds the files that damaged blocks belong to. One thread, so that they do not get into each other's way.
 
 mod gc;
+mod held;
 mod lost;
 mod saved;
 mod scrub;
+mod wanted;
 
 use super::Service;
 use crate::metadata::commits::{LogError, LoggedKv, REBUILD};
 use gc::AskedGc;
 pub use gc::GcOptions;
 pub(super) use gc::{start as start_gc, status as gc_status};
-use lost::LostRows;
+use lost::Lost;
 use restfs_lib::kv::KvError;
 use saved::Saved;
 pub(super) use scrub::{start, status};
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+pub(super) use wanted::wanted;
 
 /// How often the thread looks whether there is something to do.
 const LOOK: Duration = Duration::from_secs(5);
@@ -57,7 +60,9 @@ pub struct Upkeep {
     shorten: AtomicBool,
     signal: Mutex<Signal>,
     changed: Condvar,
-    lost: RwLock<LostRows>,
+    lost: RwLock<Lost>,
+    /// All that was found to be lost is here again, and there was more.
+    look_again: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -95,6 +100,7 @@ impl Upkeep {
             signal: Mutex::default(),
             changed: Condvar::new(),
             lost: RwLock::default(),
+            look_again: AtomicBool::new(false),
             thread: Mutex::default(),
         }
     }
@@ -203,15 +209,20 @@ fn run(upkeep: &Upkeep, service: &Weak<Service>) {
         service.space.keep_for_start();
         service.note_metadata();
     }
+    let mut entered = false;
     loop {
         let Some(service) = service.upgrade() else { return };
         if upkeep.is_ending() {
             return;
         }
         let damages = service.blocks.damages_found();
-        if damages != known_damages {
+        if damages != known_damages || upkeep.look_again.swap(false, Ordering::Relaxed) {
             known_damages = damages;
             service.look_for_lost();
+        }
+        if !entered {
+            entered = true;
+            service.enter_held();
         }
         // Ahead of a scrub, which takes days and goes on where it was.
         if service.is_gc_due() {

@@ -183,6 +183,10 @@ impl Collection for FsCollection {
         self.needed.insert(&key);
     }
 
+    fn needs(&self, key: &BlockKey) -> bool {
+        self.is_needed(key)
+    }
+
     fn weigh(&mut self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Weighed, StoreError> {
         let mut weighed = Weighed::default();
         self.plan.clear();
