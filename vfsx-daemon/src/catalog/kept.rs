@@ -1,6 +1,7 @@
 //! Content of blocks that sites do not have yet, though the file may have changed since: what makes an exact point ship
 //! as it was. First in memory, then in files, oldest first in both; what is over the bound is not kept.
 
+use crate::trouble::Trouble;
 use bytes::Bytes;
 use restfs_lib::model::BlockKey;
 use rustix::io::Errno;
@@ -41,7 +42,8 @@ struct Inner {
     in_files: u64,
     next_file: u64,
     dropped: u64,
-    complained: bool,
+    /// Why the newest that was to go to a file could not.
+    trouble: Option<Trouble>,
 }
 
 struct Place {
@@ -81,7 +83,7 @@ impl Kept {
                 in_files: 0,
                 next_file: 1,
                 dropped: 0,
-                complained: false,
+                trouble: None,
             }),
         }
     }
@@ -132,6 +134,10 @@ impl Kept {
         }
     }
 
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.lock().trouble.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,9 +167,12 @@ impl Inner {
         let content = Content::Memory(content);
         self.places.insert(key, Place { change, content });
         while self.in_memory > MEMORY {
-            if let Err(e) = self.spill() {
-                self.complain(&e);
-                self.forget_oldest_in_memory();
+            match self.spill() {
+                Ok(()) => self.trouble = None,
+                Err(e) => {
+                    self.complain(&e);
+                    self.forget_oldest_in_memory();
+                }
             }
         }
     }
@@ -294,6 +303,9 @@ impl Inner {
                 None => self.forget(&key),
             }
         }
+        if self.total() == 0 {
+            self.trouble = None;
+        }
     }
 
     fn forget_oldest_in_memory(&mut self) {
@@ -314,10 +326,11 @@ impl Inner {
     }
 
     fn complain(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.complained, true) {
-            let path = self.directory.display();
+        let path = self.directory.display();
+        if self.trouble.is_none() {
             tracing::error!(%path, "blocks for sites that are behind cannot be kept, so points may be fuzzy: {error}");
         }
+        self.trouble = Some(Trouble::of(error, format!("cannot write below {path}: {error}")));
     }
 }
 
@@ -410,6 +423,13 @@ mod tests {
         }
         assert!(kept.bytes().bytes <= MEMORY as u64 && kept.bytes().dropped > 0);
         assert_eq!(kept.get(&key(99)), Some(content(99)));
+        let why = kept.trouble().map(|trouble| (trouble.full, trouble.why));
+        assert!(
+            matches!(&why, Some((false, text)) if text.contains("file/kept")),
+            "{why:?}"
+        );
+        kept.release(100);
+        assert_eq!(kept.trouble(), None, "nothing is to be kept any more");
     }
 
     #[test]

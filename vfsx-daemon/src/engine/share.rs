@@ -11,7 +11,7 @@ use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
 use dr_replicator::{RestfsSite, SiteHandle, SiteOptions, SiteStatus};
 use std::io;
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 pub struct ShareEngine {
     share: Share,
     sites: Vec<Site>,
+    directory: PathBuf,
     journal: Journal,
     /// Its newest record of the runs before this.
     earlier: u64,
@@ -85,6 +86,7 @@ impl ShareEngine {
         Ok(Self {
             share: share.clone(),
             sites,
+            directory,
             journal,
             earlier,
             intake,
@@ -273,9 +275,11 @@ impl ShareEngine {
             .collect();
         status::report(ShareFacts {
             share: self.share.clone(),
+            directory: self.directory.clone(),
             mode: self.intake.mode(),
             // Asked last: what came meanwhile must not be taken for applied.
             journal: self.journal.status(),
+            journal_trouble: self.journal.trouble(),
             unapplied_gap: self.intake.gap_after(catalog.applied),
             sessions: self.intake.sessions(),
             all_connected: self.barriers().is_some_and(Barriers::all_connected),
