@@ -3,7 +3,7 @@
 use crate::catalog::{self, ScanState};
 use crate::config::Share;
 use crate::engine::{Due, VerifyReport, VerifyResult};
-use crate::intake::{CaptureMode, DurabilityFacts, PendingGap};
+use crate::intake::{CaptureMode, DurabilityFacts, PendingGap, PlacesFacts};
 use crate::journal;
 use crate::trouble::Trouble;
 use dr_replicator::{SiteState, SiteStatus};
@@ -14,7 +14,43 @@ use std::time::Instant;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     pub version: String,
+    /// Of `state_dir`; null when its file system does not tell.
+    pub space: Option<SpaceReport>,
+    /// Connections of smbd, to all shares; null while vfsxd starts.
+    pub modules: Option<ModulesReport>,
     pub shares: Vec<ShareReport>,
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceReport {
+    pub path: String,
+    /// `ok`, `low` (below `warn`) or `full` (below `reserve`).
+    pub level: String,
+    pub free_bytes: u64,
+    pub warn_bytes: u64,
+    pub reserve_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModulesReport {
+    pub sessions: usize,
+    pub sessions_max: usize,
+    /// Times that a session found no place, since the start.
+    pub turned_away: u64,
+    /// Times that a connection could not be accepted, since the start.
+    pub accept_failures: u64,
+}
+
+impl ModulesReport {
+    pub fn of(facts: PlacesFacts) -> Self {
+        Self {
+            sessions: facts.sessions,
+            sessions_max: facts.sessions_max,
+            turned_away: facts.turned_away,
+            accept_failures: facts.accept_failures,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -195,6 +231,8 @@ pub struct ShareFacts {
     pub mode: CaptureMode,
     pub journal: journal::Status,
     pub journal_trouble: Option<Trouble>,
+    /// The disk of `state_dir` when it is below its reserve.
+    pub short: Option<SpaceReport>,
     /// One that the catalog does not know of yet.
     pub unapplied_gap: Option<PendingGap>,
     /// Connected, awaited.
@@ -298,7 +336,15 @@ fn trouble_here(facts: &ShareFacts) -> Option<Trouble> {
     // Anything else than want of space costs points that are exact, and no more.
     let kept = facts.catalog.kept_trouble.as_ref().filter(|t| t.full);
     let kept = kept.map(|t| named("contents kept for sites", t));
-    let all: Vec<_> = [journal, catalog, kept].into_iter().flatten().collect();
+    // All goes on but what makes points exact: what else is wrong is told first.
+    let short = facts.short.as_ref().map(|space| Trouble {
+        full: true,
+        why: format!(
+            "the disk of state_dir {} is full but for its reserve: {} bytes are free, less than {}; points may be fuzzy",
+            space.path, space.free_bytes, space.reserve_bytes
+        ),
+    });
+    let all: Vec<_> = [journal, catalog, kept, short].into_iter().flatten().collect();
     all.iter().find(|t| t.full).or_else(|| all.first()).cloned()
 }
 

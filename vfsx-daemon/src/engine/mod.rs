@@ -8,6 +8,7 @@ mod reconcile;
 mod records;
 mod settle;
 mod share;
+mod space;
 mod state_dir;
 mod sync;
 mod upkeep;
@@ -33,6 +34,7 @@ use crate::journal::OpenError;
 use crate::status::StatusReport;
 use boot::Boot;
 use restfs_lib::client::Endpoint;
+use space::Space;
 use std::num::NonZeroU64;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -61,6 +63,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("state_dir: the boot that vfsxd runs on cannot be noted: {0}")]
     Boot(std::io::Error),
+    #[error("state_dir: its free space is not known: {0}")]
+    Space(std::io::Error),
 }
 
 /// All that runs. Needs a tokio runtime with several threads. Dropping it is like a kill: nothing is lost, but the
@@ -80,6 +84,8 @@ impl Engine {
         let state_dir = StateDir::take(&config.state_dir)?;
         let names: Vec<_> = config.shares.iter().map(|share| share.name.as_str()).collect();
         state_dir.prepare(&names)?;
+        let space = Space::of(&config.state_dir, config.space).map_err(StartError::Space)?;
+        let space = Arc::new(space);
         let (boot, lost_since) = Boot::look(&config.state_dir).map_err(StartError::Boot)?;
         let mut shares = Vec::new();
         for share in &config.shares {
@@ -89,7 +95,9 @@ impl Engine {
                 .filter(|site| site.takes(&share.name))
                 .cloned()
                 .collect();
-            shares.push(Arc::new(ShareEngine::open(share, sites, config, &state_dir)?));
+            shares.push(Arc::new(ShareEngine::open(
+                share, sites, config, &state_dir, &space,
+            )?));
         }
         if let Some(since_ns) = lost_since {
             shares.iter().for_each(|share| share.machine_stopped(since_ns));
@@ -106,7 +114,13 @@ impl Engine {
             tracing::error!(%error, "the boot that vfsxd runs on cannot be noted");
         }
         let boot = Arc::new(boot);
-        let intake = Intake::start(&config.socket, handed_over, &config.allow_uids, intakes)?;
+        let intake = Intake::start(
+            &config.socket,
+            handed_over,
+            &config.allow_uids,
+            config.sessions_max,
+            intakes,
+        )?;
         let mut upkeep = JoinSet::new();
         for share in &shares {
             share.start(intake.barriers())?;
@@ -116,6 +130,7 @@ impl Engine {
             upkeep.spawn(verify::on_schedule(Arc::clone(share), config.verify.clone()));
             upkeep.spawn(reconcile::by_itself(Arc::clone(share)));
         }
+        upkeep.spawn(space::watch(space, shares.clone()));
         upkeep.spawn(note_changes(Arc::clone(&boot), shares.clone()));
         Ok(Self {
             shares,
@@ -169,6 +184,8 @@ pub async fn report(shares: &[Arc<ShareEngine>]) -> StatusReport {
     }
     StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        space: shares.first().and_then(|share| share.space().report()),
+        modules: shares.first().and_then(|share| share.modules()),
         shares: reports,
     }
 }
@@ -228,11 +245,13 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("control", old.control != new.control),
         ("allow_uids", old.allow_uids != new.allow_uids),
         ("journal_max", old.journal_max != new.journal_max),
+        ("sessions_max", old.sessions_max != new.sessions_max),
         ("changes_max", old.changes_max != new.changes_max),
         ("age", old.age != new.age),
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
         ("[verify]", old.verify != new.verify),
+        ("[space]", old.space != new.space),
         ("[[share]] or [reconcile]", old.shares != new.shares),
         (
             "[[site]] other than limit",

@@ -65,6 +65,7 @@ fn facts() -> ShareFacts {
             failed: false,
         },
         journal_trouble: None,
+        short: None,
         unapplied_gap: None,
         sessions: (1, 0),
         all_connected: true,
@@ -298,6 +299,21 @@ fn a_disk_that_fails_for_another_reason_is_failed() {
         f.catalog.failed = trouble(true);
     };
     assert_eq!(told(both).0, "full");
+    let short = |f: &mut ShareFacts| {
+        f.short = Some(SpaceReport {
+            path: "/state".into(),
+            level: "full".into(),
+            free_bytes: 5,
+            warn_bytes: 20,
+            reserve_bytes: 10,
+        });
+    };
+    let (state, error) = told(short);
+    assert_eq!(state, "full");
+    assert!(
+        error.contains("/state") && error.contains("5 bytes are free, less than 10"),
+        "{error}"
+    );
     // Contents that cannot be kept cost exact points, and hold up nothing.
     assert_eq!(told(|f| f.catalog.kept_trouble = trouble(false)).0, "in-sync");
 }
