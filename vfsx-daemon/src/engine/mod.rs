@@ -13,6 +13,7 @@ mod state_dir;
 mod sync;
 mod upkeep;
 mod verify;
+mod wall_clock;
 
 #[cfg(test)]
 mod tests;
@@ -38,8 +39,9 @@ use space::Space;
 use std::num::NonZeroU64;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use wall_clock::{Now, WallClock};
 
 /// A clean stop waits so long for the shares' disks.
 const WRITE_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -110,7 +112,8 @@ impl Engine {
             let _ = tokio::task::spawn_blocking(move || intake.tend()).await;
         }
         // On a full disk the mark of the last run stays, and what is lost from now on may be looked for in vain, or not at all.
-        if let Err(error) = boot.note(now_ns()) {
+        let clock = boot.clock();
+        if let Err(error) = boot.note(clock.earliest(Now::look())) {
             tracing::error!(%error, "the boot that vfsxd runs on cannot be noted");
         }
         let boot = Arc::new(boot);
@@ -131,7 +134,7 @@ impl Engine {
             upkeep.spawn(reconcile::by_itself(Arc::clone(share)));
         }
         upkeep.spawn(space::watch(space, shares.clone()));
-        upkeep.spawn(note_changes(Arc::clone(&boot), shares.clone()));
+        upkeep.spawn(note_changes(Arc::clone(&boot), clock, shares.clone()));
         Ok(Self {
             shares,
             intake,
@@ -211,18 +214,26 @@ async fn write_back(shares: Vec<Arc<ShareEngine>>, boot: Arc<Boot>) {
     tracing::warn!("the shares are not known to be on disk, so a start on another boot compares them: {why}");
 }
 
-/// Keeps the time of the last changes on disk: see [`boot`].
-async fn note_changes(boot: Arc<Boot>, shares: Vec<Arc<ShareEngine>>) {
+/// Keeps the time of the last changes on disk: see [`boot`]. A clock that was set makes what is noted wrong at once: back, what changes
+/// from now on has earlier times.
+async fn note_changes(boot: Arc<Boot>, mut clock: WallClock, shares: Vec<Arc<ShareEngine>>) {
     let position = || shares.iter().map(|share| share.position()).collect::<Vec<_>>();
     let mut noted = position();
+    let (mut next, mut was_set) = (Instant::now() + boot::NOTE_EVERY, false);
     loop {
-        tokio::time::sleep(boot::NOTE_EVERY).await;
-        let (now, boot) = (position(), Arc::clone(&boot));
-        if now == noted {
+        tokio::time::sleep(boot::LOOK_EVERY).await;
+        let (now, due) = (Now::look(), Instant::now() >= next);
+        was_set |= clock.was_set(now);
+        if due {
+            next = Instant::now() + boot::NOTE_EVERY;
+        }
+        let changed = position();
+        if !was_set && (!due || changed == noted) {
             continue;
         }
-        match tokio::task::spawn_blocking(move || boot.note(now_ns())).await {
-            Ok(Ok(())) => noted = now,
+        let (boot, earliest) = (Arc::clone(&boot), clock.earliest(now));
+        match tokio::task::spawn_blocking(move || boot.note(earliest)).await {
+            Ok(Ok(())) => (noted, was_set) = (changed, false),
             Ok(Err(error)) => tracing::warn!(%error, "the time of the last changes cannot be noted"),
             Err(error) => tracing::error!(%error, "noting the time of the last changes panicked"),
         }
