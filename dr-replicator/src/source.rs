@@ -55,6 +55,9 @@ pub enum SourceError {
     TooOld { asked: u64, oldest: u64 },
     #[error("{0}")]
     Failed(String),
+    /// Its own disk has no space.
+    #[error("{0}")]
+    Full(String),
 }
 
 #[async_trait]

@@ -33,7 +33,7 @@ pub(crate) enum Pause {
     Fixed(Duration),
 }
 
-/// A full site is looked at again after this long: an admin who made space wants to see it used.
+/// A disk that is full, there or here, is looked at again after this long: an admin who made space wants to see it used.
 const FULL: Duration = Duration::from_secs(5);
 /// A refusal needs a person, whose change should be noticed without a further command.
 const FAILED: Duration = Duration::from_secs(30);
@@ -43,7 +43,9 @@ impl Trouble {
         let retry = |state, pause| Remedy::Retry { state, pause };
         match self {
             Self::Site(SiteError::Unreachable(_)) => retry(SiteState::Unreachable, Pause::Growing),
-            Self::Site(SiteError::Full(_)) => retry(SiteState::Full, Pause::Fixed(FULL)),
+            Self::Site(SiteError::Full(_)) | Self::Source(SourceError::Full(_)) => {
+                retry(SiteState::Full, Pause::Fixed(FULL))
+            }
             Self::Site(SiteError::OutOfOrder { .. }) => retry(SiteState::CatchingUp, Pause::Growing),
             Self::Site(SiteError::Refused(_)) => retry(SiteState::Failed, Pause::Fixed(FAILED)),
             Self::Site(SiteError::MissingBlocks(_)) | Self::Stuck(_) => {

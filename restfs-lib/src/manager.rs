@@ -1,5 +1,7 @@
-//! What the service manager (systemd) is told: ready, reloading, stopping, and that all is well. Without one nobody is told.
+//! What the service manager (systemd) is told: ready, reloading, stopping, and that all is well. Without one nobody is told. And what is
+//! taken of the limits that it sets.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -7,6 +9,17 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// A reload under way; when it is dropped the manager hears that it is over.
 #[must_use]
 pub struct Reload(());
+
+/// Raises this process's limit of open files to what it may have at most, which is given back; `None`: there is no limit.
+pub fn raise_open_files() -> std::io::Result<Option<u64>> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised)?;
+    Ok(limit.maximum)
+}
 
 pub fn ready() {
     tell(&[NotifyState::Ready]);

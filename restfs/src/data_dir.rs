@@ -115,7 +115,7 @@ impl DataDir {
         let blocks = FsStore::open(&self.path.join("blocks"), &options).map_err(DataDirError::Blocks)?;
         let kv = Arc::new(kv);
         let upkeep = Upkeep::new(kv.clone(), &self.path, config.scrub, config.gc);
-        let space = Space::new(&self.path, config.reserve);
+        let space = Space::new(&self.path, config.space);
         Service::new(kv, Arc::new(blocks), upkeep, space)
             .map_err(|error| unusable(&self.path, &error, "too many threads run on this machine"))
     }

@@ -30,7 +30,7 @@ pub fn text(data: &[u8]) {
 pub fn texts() -> Vec<Vec<u8>> {
     let token = format!("restfs_{}_{}", "01".repeat(8), "23".repeat(32));
     let file = "data_dir = \"/srv\"\nlisten = \"127.0.0.1:7400\"\ninsecure = true\n[limits]\nconnections = 3\nmessage_memory_mib = 64\n\
-        [cache]\nblocks_mib = 1\nmetadata_mib = 2\n[scrub]\nevery_days = 3\nrate_mib = 4\n[space]\nreserve_mib = 5\n[log]\nlevel = \"debug\"\n";
+        [cache]\nblocks_mib = 1\nmetadata_mib = 2\n[scrub]\nevery_days = 3\nrate_mib = 4\n[space]\nreserve_mib = 5\nwarn_mib = 6\n[log]\nlevel = \"debug\"\n";
     [
         (0, file),
         (1, "latest"),

@@ -16,3 +16,7 @@ pub mod server;
 pub mod service;
 mod spare;
 pub mod storage;
+
+/// Threads for what blocks (disk, database); further calls wait for one. A thread that reads the database has a connection of its own
+/// to it meanwhile, so there are no more of these either.
+pub const BLOCKING_THREADS: usize = 128;

@@ -4,7 +4,17 @@ use clap::Parser;
 use restfs::cli::Arguments;
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    restfs::cli::main(Arguments::parse()).await
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(restfs::BLOCKING_THREADS)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(restfs::cli::main(arguments)),
+        Err(error) => {
+            eprintln!("error: starting threads: {error}; too many run on this machine");
+            ExitCode::FAILURE
+        }
+    }
 }

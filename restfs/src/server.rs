@@ -7,8 +7,12 @@ use crate::service::Service;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// Others may fill the disk, too.
+const LOOK_AT_SPACE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -29,6 +33,7 @@ pub struct Server {
     certificate: Option<Arc<Certificate>>,
     serving: JoinHandle<()>,
     cleaning: JoinHandle<()>,
+    watching: JoinHandle<()>,
     upkeep: Arc<Service>,
     // Given up last: nobody else opens the stores before they are closed.
     data_dir: DataDir,
@@ -56,6 +61,7 @@ impl Server {
         let hub = Hub::new(service.clone(), limits, watched);
         service.start_upkeep().map_err(StartError::Thread)?;
         let upkeep = service.clone();
+        let watching = tokio::spawn(watch_space(service.clone()));
         let cleaning = tokio::spawn(finish_deletions(service));
         let serving = tokio::spawn(hub.serve(vec![tcp, unix]));
         Ok(Self {
@@ -65,6 +71,7 @@ impl Server {
             certificate,
             serving,
             cleaning,
+            watching,
             upkeep,
             data_dir,
         })
@@ -93,12 +100,22 @@ impl Server {
             tracing::error!("the server broke off: {error}");
         }
         // Goes on at the next start.
-        self.cleaning.abort();
-        let _ = self.cleaning.await;
+        for task in [self.cleaning, self.watching] {
+            task.abort();
+            let _ = task.await;
+        }
         self.upkeep.end().await;
         drop(self.upkeep);
         let _ = std::fs::remove_file(&self.socket);
         drop(self.data_dir);
+    }
+}
+
+async fn watch_space(service: Arc<Service>) {
+    loop {
+        // Of the metadata in the kernel's memory: it takes microseconds.
+        service.watch_space();
+        tokio::time::sleep(LOOK_AT_SPACE).await;
     }
 }
 

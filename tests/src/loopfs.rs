@@ -98,6 +98,13 @@ impl LoopFs {
         file.set_len(length.saturating_sub(left)).context("fill a disk")
     }
 
+    /// The same as others than root see it.
+    pub fn leave(&self, bytes: u64) -> Result<()> {
+        let found = rustix::fs::statvfs(self.path())?;
+        let of_root = found.f_bfree.saturating_sub(found.f_bavail) * found.f_frsize;
+        self.fill(of_root + bytes)
+    }
+
     /// Gives it back.
     pub fn free(&self) -> Result<()> {
         match std::fs::remove_file(self.path().join(FILLER)) {

@@ -15,3 +15,6 @@ pub mod journal;
 pub mod metrics;
 mod pace;
 pub mod status;
+mod trouble;
+
+pub use trouble::Trouble;

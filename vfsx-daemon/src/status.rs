@@ -3,16 +3,54 @@
 use crate::catalog::{self, ScanState};
 use crate::config::Share;
 use crate::engine::{Due, VerifyReport, VerifyResult};
-use crate::intake::{CaptureMode, DurabilityFacts, PendingGap};
+use crate::intake::{CaptureMode, DurabilityFacts, PendingGap, PlacesFacts};
 use crate::journal;
+use crate::trouble::Trouble;
 use dr_replicator::{SiteState, SiteStatus};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     pub version: String,
+    /// Of `state_dir`; null when its file system does not tell.
+    pub space: Option<SpaceReport>,
+    /// Connections of smbd, to all shares; null while vfsxd starts.
+    pub modules: Option<ModulesReport>,
     pub shares: Vec<ShareReport>,
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceReport {
+    pub path: String,
+    /// `ok`, `low` (below `warn`) or `full` (below `reserve`).
+    pub level: String,
+    pub free_bytes: u64,
+    pub warn_bytes: u64,
+    pub reserve_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModulesReport {
+    pub sessions: usize,
+    pub sessions_max: usize,
+    /// Times that a session found no place, since the start.
+    pub turned_away: u64,
+    /// Times that a connection could not be accepted, since the start.
+    pub accept_failures: u64,
+}
+
+impl ModulesReport {
+    pub fn of(facts: PlacesFacts) -> Self {
+        Self {
+            sessions: facts.sessions,
+            sessions_max: facts.sessions_max,
+            turned_away: facts.turned_away,
+            accept_failures: facts.accept_failures,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,8 +226,13 @@ pub struct VerifiedReport {
 /// What a share's report is made from.
 pub struct ShareFacts {
     pub share: Share,
+    /// Where journal, catalog and kept contents are.
+    pub directory: PathBuf,
     pub mode: CaptureMode,
     pub journal: journal::Status,
+    pub journal_trouble: Option<Trouble>,
+    /// The disk of `state_dir` when it is below its reserve.
+    pub short: Option<SpaceReport>,
     /// One that the catalog does not know of yet.
     pub unapplied_gap: Option<PendingGap>,
     /// Connected, awaited.
@@ -261,15 +304,14 @@ fn gap(facts: &ShareFacts) -> Option<(i64, String)> {
 /// What a person is told. In sync is said only when all of it is proved: nothing unsynced, unapplied, unread or
 /// unseen on this side, all changes committed, and the two trees compared equal at that very change.
 fn state(facts: &ShareFacts, site: &str, task: &SiteStatus) -> SiteState {
-    let catalog = &facts.catalog;
+    let (catalog, here) = (&facts.catalog, trouble_here(facts));
     match task.state {
         SiteState::Stopped => SiteState::Failed,
-        state @ (SiteState::Paused
-        | SiteState::Unreachable
-        | SiteState::Full
-        | SiteState::Fenced
-        | SiteState::Failed) => state,
-        _ if catalog.failed.is_some() || facts.journal.failed => SiteState::Failed,
+        state @ (SiteState::Paused | SiteState::Fenced) => state,
+        // Before what is wrong with the site, or seems to be: that may come from this.
+        _ if here.as_ref().is_some_and(|trouble| trouble.full) => SiteState::Full,
+        state @ (SiteState::Unreachable | SiteState::Full | SiteState::Failed) => state,
+        _ if here.is_some() || facts.journal.failed => SiteState::Failed,
         _ if gap(facts).is_some() => SiteState::Gap,
         SiteState::InSync if is_still(facts, catalog) && is_equal(catalog, task) => {
             disproved(facts, site).map_or(SiteState::InSync, |(state, _)| state)
@@ -277,6 +319,33 @@ fn state(facts: &ShareFacts, site: &str, task: &SiteStatus) -> SiteState {
         SiteState::InSync => SiteState::CatchingUp,
         state => state,
     }
+}
+
+/// What stands still at this end, or cannot be kept for want of space.
+fn trouble_here(facts: &ShareFacts) -> Option<Trouble> {
+    let directory = facts.directory.display();
+    let named = |what: &str, trouble: &Trouble| Trouble {
+        full: trouble.full,
+        why: match trouble.full {
+            true => format!("the disk of the {what} in {directory} is full: {}", trouble.why),
+            false => format!("the {what} stands still: {}", trouble.why),
+        },
+    };
+    let journal = facts.journal_trouble.as_ref().map(|t| named("journal", t));
+    let catalog = facts.catalog.failed.as_ref().map(|t| named("catalog", t));
+    // Anything else than want of space costs points that are exact, and no more.
+    let kept = facts.catalog.kept_trouble.as_ref().filter(|t| t.full);
+    let kept = kept.map(|t| named("contents kept for sites", t));
+    // All goes on but what makes points exact: what else is wrong is told first.
+    let short = facts.short.as_ref().map(|space| Trouble {
+        full: true,
+        why: format!(
+            "the disk of state_dir {} is full but for its reserve: {} bytes are free, less than {}; points may be fuzzy",
+            space.path, space.free_bytes, space.reserve_bytes
+        ),
+    });
+    let all: Vec<_> = [journal, catalog, kept, short].into_iter().flatten().collect();
+    all.iter().find(|t| t.full).or_else(|| all.first()).cloned()
 }
 
 /// What a deep verify found, which the comparison of trees does not see.
@@ -347,14 +416,12 @@ fn site_report(facts: &ShareFacts, site: &SiteFacts) -> SiteReport {
 }
 
 fn last_error(facts: &ShareFacts, site: &str, task: Option<&SiteStatus>) -> Option<String> {
-    let failed = facts
-        .catalog
-        .failed
-        .as_ref()
-        .map(|why| format!("the catalog stands still: {why}"));
-    failed
-        .or_else(|| task.and_then(|t| t.last_error.clone()))
-        .or_else(|| disproved(facts, site).map(|(_, text)| text))
+    let of_site = task.and_then(|t| t.last_error.clone());
+    let both = match (trouble_here(facts).map(|trouble| trouble.why), of_site) {
+        (Some(here), Some(there)) if !here.contains(&there) => Some(format!("{here}; and the site: {there}")),
+        (here, there) => here.or(there),
+    };
+    both.or_else(|| disproved(facts, site).map(|(_, text)| text))
 }
 
 fn rpo_ms(facts: &ShareFacts, site: &SiteFacts, state: SiteState) -> Option<u64> {
@@ -402,6 +469,7 @@ fn durability_report(facts: DurabilityFacts) -> DurabilityReport {
 }
 
 fn catalog_report(status: &catalog::Status) -> CatalogReport {
+    let why = status.failed.as_ref().map(|trouble| trouble.why.clone());
     CatalogReport {
         applied: status.applied,
         covered: status.covered,
@@ -412,7 +480,7 @@ fn catalog_report(status: &catalog::Status) -> CatalogReport {
         open_handles: status.open_handles,
         bytes_read: status.bytes_read,
         read_errors: status.read_errors,
-        last_error: status.failed.clone().or_else(|| status.last_error.clone()),
+        last_error: why.or_else(|| status.last_error.clone()),
     }
 }
 

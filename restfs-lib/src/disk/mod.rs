@@ -6,8 +6,10 @@ pub mod faulty;
 #[cfg(any(test, feature = "faulty-disk"))]
 pub mod hooked;
 mod real;
+mod watermarks;
 
 pub use real::Directory;
+pub use watermarks::{Level, Marks, Watermarks};
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;

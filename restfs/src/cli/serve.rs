@@ -1,6 +1,7 @@
 //! `restfs serve`.
 
 use super::Common;
+use crate::BLOCKING_THREADS;
 use crate::config::Config;
 use crate::server::Server;
 use anyhow::{Context, Result, anyhow};
@@ -15,6 +16,9 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Local connections, packs, the commit log.
+const FILES_BESIDE: u64 = 512;
+
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Write the process id into this file once the server is ready, and remove it at the end
@@ -27,6 +31,7 @@ impl Serve {
         let config = Config::read(&common.config)?;
         let level = common.log.as_deref().or(config.log.level.as_deref());
         start_log(level, "info", config.log.json)?;
+        raise_open_files(config.max_connections);
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
         let mut hangup = signal(SignalKind::hangup()).context("signals")?;
@@ -53,6 +58,18 @@ impl Serve {
         server.stop().await;
         drop(pid_file);
         Ok(())
+    }
+}
+
+/// Each connection takes one, and each thread that reads the database two.
+fn raise_open_files(connections: usize) {
+    let needed = (connections + 2 * BLOCKING_THREADS) as u64 + FILES_BESIDE;
+    match manager::raise_open_files() {
+        Ok(Some(most)) if most < needed => tracing::warn!(
+            "{most} files may be open at once, which is too few for limits.connections = {connections}: raise LimitNOFILE to {needed}"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!("the limit of open files stays as it is: {error}"),
     }
 }
 

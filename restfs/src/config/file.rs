@@ -3,6 +3,7 @@
 use super::{Config, Log, TlsFiles};
 use crate::service::{GcOptions, ScrubOptions};
 use restfs_lib::client::DEFAULT_PORT;
+use restfs_lib::disk::Watermarks;
 use restfs_lib::wire::limits::MAX_MESSAGE;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -77,15 +78,28 @@ struct Cache {
 #[serde(deny_unknown_fields)]
 struct Space {
     reserve_mib: Option<Spanned<u32>>,
+    warn_mib: Option<Spanned<u32>>,
 }
 
 impl Space {
-    fn check(self) -> Result<Option<u64>, Wrong> {
-        if self.reserve_mib.is_none() {
-            return Ok(None);
+    fn check(self) -> Result<Watermarks, Wrong> {
+        let at = self.warn_mib.as_ref().map(|warn| warn.span().start);
+        let bytes = |value: Option<Spanned<u32>>, key| match value {
+            None => Ok(None),
+            value => bounded(value, key, 0..=MAX_MIB, 0).map(|mib| Some(u64::from(mib) * MIB as u64)),
+        };
+        let reserve = bytes(self.reserve_mib, "space.reserve_mib")?;
+        let warn = bytes(self.warn_mib, "space.warn_mib")?;
+        if let (Some(warn), Some(reserve)) = (warn, reserve)
+            && warn < reserve
+        {
+            let (warn, reserve) = (warn / MIB as u64, reserve / MIB as u64);
+            let text = format!(
+                "`space.warn_mib` {warn} is less than `space.reserve_mib` {reserve}: nothing would be warned of before new content is refused"
+            );
+            return Err((at, text));
         }
-        let mib = bounded(self.reserve_mib, "space.reserve_mib", 0..=MAX_MIB, 0)?;
-        Ok(Some(u64::from(mib) * MIB as u64))
+        Ok(Watermarks { warn, reserve })
     }
 }
 
@@ -198,7 +212,7 @@ impl File {
             )?,
             scrub: self.scrub.check()?,
             gc: self.gc.check()?,
-            reserve: self.space.check()?,
+            space: self.space.check()?,
             log: Log {
                 level: self.log.level,
                 json: self.log.json,

@@ -4,6 +4,7 @@ mod file;
 
 use crate::service::{GcOptions, ScrubOptions};
 use file::File;
+use restfs_lib::disk::Watermarks;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +25,8 @@ pub struct Config {
     pub metadata_cache: usize,
     pub scrub: ScrubOptions,
     pub gc: GcOptions,
-    /// Left free on the data directory's file system, bytes; `None`: by its size.
-    pub reserve: Option<u64>,
+    /// Of the data directory's file system.
+    pub space: Watermarks,
     pub log: Log,
 }
 
@@ -190,11 +191,27 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_in_mib() {
-        let with = |text: &str| parse(&format!("data_dir = \"/srv\"\n{text}")).unwrap().reserve;
-        assert_eq!(with(""), None);
-        assert_eq!(with("[space]\nreserve_mib = 10\n"), Some(10 << 20));
-        assert_eq!(with("[space]\nreserve_mib = 0\n"), Some(0));
+    fn watermarks_are_in_mib_and_in_their_order() {
+        let with =
+            |text: &str| parse(&format!("data_dir = \"/srv\"\n[space]\n{text}")).map(|config| config.space);
+        let marks = |warn, reserve| Ok(Watermarks { warn, reserve });
+        assert_eq!(with(""), marks(None, None));
+        assert_eq!(with("reserve_mib = 10\n"), marks(None, Some(10 << 20)));
+        assert_eq!(with("reserve_mib = 0\n"), marks(None, Some(0)));
+        assert_eq!(
+            with("warn_mib = 30\nreserve_mib = 30\n"),
+            marks(Some(30 << 20), Some(30 << 20))
+        );
+        let error = with("reserve_mib = 31\nwarn_mib = 30\n").unwrap_err();
+        assert!(
+            error.contains("line 4") && error.contains("`space.warn_mib` 30 is less"),
+            "{error}"
+        );
+        let error = with("warn_mib = 1048577\n").unwrap_err();
+        assert!(
+            error.contains("line 3") && error.contains("space.warn_mib"),
+            "{error}"
+        );
     }
 
     #[test]

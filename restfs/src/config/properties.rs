@@ -30,6 +30,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[gc]", "grace_minutes = 99999999"),
     ("[gc]", "rate_mib = \"much\""),
     ("[space]", "reserve_mib = 1048577"),
+    ("[space]", "warn_mib = \"some\""),
     ("[log]", "json = 1"),
     ("[log]", "colour = true"),
 ];
@@ -97,7 +98,7 @@ proptest! {
         prop_assert_eq!((config.scrub.every, config.scrub.rate), (days(scrub_days), u64::from(scrub_rate) << 20));
         prop_assert_eq!((config.gc.every, config.gc.rate), (days(gc_days), u64::from(gc_rate) << 20));
         prop_assert_eq!(config.gc.grace, Duration::from_secs(u64::from(grace) * 60));
-        prop_assert_eq!(config.reserve, reserve.map(|mib| u64::from(mib) << 20));
+        prop_assert_eq!(config.space.reserve, reserve.map(|mib| u64::from(mib) << 20));
         prop_assert_eq!(config.log.json, json);
     }
 

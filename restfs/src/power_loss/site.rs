@@ -4,6 +4,7 @@ use crate::auth::Identity;
 use crate::metadata::commits::{DATABASE, LogError, LoggedKv, Place, open_at, rebuild_on};
 use crate::service::{GcOptions, ScrubOptions, Service, Space, Upkeep};
 use crate::storage::fs::{FsStore, Options};
+use restfs_lib::disk::Watermarks;
 use restfs_lib::disk::faulty::{Faulty, Loss};
 use restfs_lib::disk::hooked::Hooked;
 use restfs_lib::wire::{Encoding, Method, Payload, RpcError};
@@ -13,6 +14,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+const NO_RESERVE: Watermarks = Watermarks {
+    warn: None,
+    reserve: Some(0),
+};
 const CACHE: usize = 256 * 1024;
 /// So that a short workload has several packs and logs.
 const PACK_SIZE: u64 = 4096;
@@ -118,7 +123,7 @@ impl Site {
             ScrubOptions::default(),
             GcOptions::default(),
         );
-        let space = Space::new(self.folder(), Some(0));
+        let space = Space::new(self.folder(), NO_RESERVE);
         let service = Service::new(kv.clone(), Arc::new(blocks), upkeep, space)
             .map_err(|e| OpenError::Other(e.to_string()))?;
         Ok(Running { service, kv })

@@ -3,40 +3,34 @@
 //! written, and nothing has to be told when there is room again.
 
 use crate::spare::Spare;
+use restfs_lib::disk::{Level, Marks, Watermarks};
 use restfs_lib::wire::{Code, RpcError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// Without an option the reserve is this part of the file system...
-const PART: u64 = 20;
-/// ...but not more.
+/// The reserve without an option, at most.
 const MOST: u64 = 1024 * 1024 * 1024;
-
-/// What was said last in the log.
-const ROOMY: u8 = 0;
-const LOW: u8 = 1;
-const FULL: u8 = 2;
 
 pub struct Space {
     path: PathBuf,
-    reserve: Option<u64>,
-    said: AtomicU8,
+    watermarks: Watermarks,
+    /// What was said last in the log.
+    said: Mutex<Level>,
     spare: Spare,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
     pub(super) free: u64,
-    pub(super) reserve: u64,
+    pub(super) marks: Marks,
 }
 
 impl Space {
-    /// `reserve` in bytes; `None`: by the file system's size.
-    pub fn new(data_dir: &Path, reserve: Option<u64>) -> Self {
+    pub fn new(data_dir: &Path, watermarks: Watermarks) -> Self {
         Self {
             path: data_dir.to_owned(),
-            reserve,
-            said: AtomicU8::new(ROOMY),
+            watermarks,
+            said: Mutex::default(),
             spare: Spare::of(data_dir),
         }
     }
@@ -54,9 +48,7 @@ impl Space {
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
         Ok(Room {
             free: bytes(found.f_bavail),
-            reserve: self
-                .reserve
-                .unwrap_or_else(|| (bytes(found.f_blocks) / PART).min(MOST)),
+            marks: self.watermarks.on(bytes(found.f_blocks), MOST),
         })
     }
 
@@ -64,23 +56,23 @@ impl Space {
     pub(super) fn for_content(&self) -> Result<(), RpcError> {
         let room = self.look()?;
         self.say(room);
-        self.need(room, room.reserve, "new content")
+        self.need(room, room.marks.reserve, "new content")
     }
 
     /// Before rows are added, which take little.
     pub(super) fn for_commit(&self) -> Result<(), RpcError> {
         let room = self.look()?;
-        self.need(room, room.reserve / 2, "changes that add to it")
+        self.need(room, room.marks.reserve / 2, "changes that add to it")
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.look().is_ok_and(|room| room.free < room.reserve)
+        self.look().is_ok_and(|room| room.free < room.marks.reserve)
     }
 
     /// Whether so many bytes can be taken and the reserve be left.
     pub(super) fn has_beyond_reserve(&self, bytes: u64) -> bool {
         self.look()
-            .is_ok_and(|room| room.free >= room.reserve.saturating_add(bytes))
+            .is_ok_and(|room| room.free >= room.marks.reserve.saturating_add(bytes))
     }
 
     fn need(&self, room: Room, least: u64, what: &str) -> Result<(), RpcError> {
@@ -95,31 +87,33 @@ impl Space {
         Err(RpcError::new(Code::Full, text))
     }
 
-    /// Once for each change, not for each call.
-    fn say(&self, room: Room) {
-        let now = room.level();
-        let before = self.said.swap(now, Ordering::Relaxed);
-        let Room { free, reserve } = room;
-        let place = self.path.display();
-        match now {
-            _ if now == before => {}
-            FULL => tracing::error!(
-                "{free} bytes are free in {place}, less than the reserve of {reserve}: new content is refused"
-            ),
-            LOW => {
-                tracing::warn!("{free} bytes are free in {place}; at {reserve} new content will be refused")
-            }
-            _ => tracing::info!("{free} bytes are free in {place} again"),
+    /// To be called now and then: a site that nothing is sent to may be filled by others.
+    pub(super) fn watch(&self) {
+        match self.look() {
+            Ok(room) => self.say(room),
+            Err(error) => tracing::warn!("{error}"),
         }
     }
-}
 
-impl Room {
-    fn level(self) -> u8 {
-        match self {
-            Self { free, reserve } if free < reserve => FULL,
-            Self { free, reserve } if free < reserve.saturating_mul(2) => LOW,
-            _ => ROOMY,
+    /// Once for each change, not for each call.
+    fn say(&self, room: Room) {
+        let Room { free, marks } = room;
+        let (before, now) = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = marks.level(*said, free);
+            (std::mem::replace(&mut *said, now), now)
+        };
+        let (place, reserve) = (self.path.display(), marks.reserve);
+        match now {
+            _ if now == before => {}
+            Level::Full => tracing::error!(
+                "{free} bytes are free in {place}, less than the reserve of {reserve}: new content is refused"
+            ),
+            Level::Low => tracing::warn!(
+                "{free} bytes are free in {place}, less than {}; below {reserve} new content is refused",
+                marks.warn
+            ),
+            Level::Roomy => tracing::info!("{free} bytes are free in {place} again"),
         }
     }
 }

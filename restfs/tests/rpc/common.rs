@@ -6,6 +6,7 @@ use restfs::server::Server;
 use restfs::service::{GcOptions, ScrubOptions};
 use restfs_lib::client::{Client, ClientError, Commit, Endpoint, Trust};
 use restfs_lib::content::hash_block;
+use restfs_lib::disk::Watermarks;
 use restfs_lib::model::{BlockKey, BlockRef, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, Time};
 use restfs_lib::wire::Code;
 use restfs_lib::wire::method::*;
@@ -15,6 +16,11 @@ use tempfile::TempDir;
 pub(crate) const BUCKET: &str = "data";
 pub(crate) const SOURCE: &str = "00112233445566778899aabbccddeeff";
 const MIB: usize = 1024 * 1024;
+
+pub(crate) const NO_RESERVE: Watermarks = Watermarks {
+    warn: None,
+    reserve: Some(0),
+};
 
 pub(crate) struct Site {
     _dir: TempDir,
@@ -40,7 +46,7 @@ impl Site {
             scrub: ScrubOptions::default(),
             gc: GcOptions::default(),
             // Tests of a full disk are about the last byte of it.
-            reserve: Some(0),
+            space: NO_RESERVE,
             log: Log::default(),
         };
         change(&dir, &mut config);

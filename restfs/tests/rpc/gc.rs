@@ -352,7 +352,7 @@ async fn a_full_site_purges_and_collects_and_takes_content_again() {
     let mut small = None;
     let mut site = Site::start_with(|_, config| {
         small = Small::mount(&config.data_dir, 160);
-        config.reserve = small.is_some().then_some(60 * MIB);
+        config.space.reserve = small.is_some().then_some(60 * MIB);
     })
     .await;
     if small.is_none() {

@@ -158,7 +158,7 @@ async fn rig() -> Rig {
         ScrubOptions::default(),
         GcOptions::default(),
     );
-    let space = Space::new(dir.path(), Some(0));
+    let space = Space::new(dir.path(), NO_RESERVE);
     let service = Service::new(kv, store.clone(), upkeep, space).unwrap();
     let create = BucketCreateParams {
         bucket: BUCKET.to_owned(),

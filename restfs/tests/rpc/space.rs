@@ -37,7 +37,8 @@ async fn a_full_site_refuses_content_before_it_is_stored_and_still_takes_removal
     let mut small = None;
     let mut site = Site::start_with(|_, config| {
         small = Small::mount(&config.data_dir, 130);
-        config.reserve = small.is_some().then_some(RESERVE);
+        config.space.reserve = small.is_some().then_some(RESERVE);
+        config.space.warn = Some(RESERVE + 5 * MIB);
     })
     .await;
     if small.is_none() {
@@ -47,6 +48,11 @@ async fn a_full_site_refuses_content_before_it_is_stored_and_still_takes_removal
     let ballast = site.config.data_dir.join("ballast");
     site.bucket().await;
     let admin = site.admin().await;
+    let told = admin.server_info().await.unwrap();
+    assert_eq!(
+        (told.reserve_bytes, told.warn_bytes),
+        (RESERVE, RESERVE + 5 * MIB)
+    );
     for name in ["notes", "old"] {
         let params = BucketCreateParams {
             bucket: name.to_owned(),

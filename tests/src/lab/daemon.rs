@@ -35,6 +35,7 @@ pub(super) fn prepare(
     let bounds = [
         ("journal_max", options.journal_max),
         ("changes_max", options.changes_max),
+        ("sessions_max", options.sessions_max),
     ];
     let lines = bounds
         .iter()
@@ -42,6 +43,9 @@ pub(super) fn prepare(
     let mut text = lines.collect::<String>() + &configuration(dir, &description, share, sites);
     if let Some(reconcile) = &options.reconcile {
         text += &format!("\n[reconcile]\n{reconcile}\n");
+    }
+    if let Some(space) = &options.space {
+        text += &format!("\n[space]\n{space}\n");
     }
     fs::write(&description.config, text)
         .with_context(|| format!("write {}", description.config.display()))?;

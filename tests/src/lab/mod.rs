@@ -45,8 +45,12 @@ pub struct LabOptions {
     pub journal_max: Option<u64>,
     /// Changes kept for sites that are behind, `changes_max`.
     pub changes_max: Option<u64>,
+    /// smbd's tree connects, `sessions_max`.
+    pub sessions_max: Option<u64>,
     /// Lines of `[reconcile]`; without them vfsxd's own defaults.
     pub reconcile: Option<String>,
+    /// Lines of `[space]`, the same.
+    pub space: Option<String>,
     /// Start vfsxd; without it the module finds no daemon, as after a failure.
     pub vfsxd: bool,
     pub vfsxd_place: Place,
@@ -63,7 +67,9 @@ impl LabOptions {
             shares: None,
             journal_max: None,
             changes_max: None,
+            sessions_max: None,
             reconcile: None,
+            space: None,
             vfsxd: true,
             vfsxd_place: Place::default(),
             site_places: Vec::new(),

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::fs;
 use std::time::{Duration, Instant};
-use vfsx_tests::lab::{LabOptions, Place};
+use vfsx_tests::lab::{LabOptions, Mode, Place};
 use vfsx_tests::loopfs::{FileSystem, LoopFs};
 use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::{TestLab, with_lab};
@@ -62,12 +62,15 @@ fn journal_disk_full_clients_go_on_a_gap_says_so_and_the_difference_closes_it() 
             status.get("gap").filter(|gap| gap.is_object()).map(drop)
         };
         wait::until("a gap", NOTICED_WITHIN, gap, || format!("{:?}", lab.status()))?;
-        ensure!(
-            lab.site_status("site1")?.get("state").and_then(Value::as_str) != Some("in-sync"),
-            "in sync with a gap"
-        );
+        stays_full(lab)?;
 
         disk.free()?;
+        wait::until(
+            "a site that is not full",
+            NOTICED_WITHIN,
+            || not_full(lab),
+            || format!("{:?}", lab.status()),
+        )?;
         let applied = || {
             let status = lab.status().ok()?;
             status
@@ -93,11 +96,140 @@ fn journal_disk_full_clients_go_on_a_gap_says_so_and_the_difference_closes_it() 
             sent < (FILES + 5) * FILE * 3 / 2,
             "{sent} bytes on the wire: more than what the site lacked"
         );
+        lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
         lab.check_replica("site1")
     };
     with_state_on_a_disk(
         |options| options.reconcile = Some("after_gap = \"1s\"".into()),
         test,
+    );
+}
+
+/// For a while, with clients at work: that is not looked at in a good moment only.
+fn stays_full(lab: &TestLab) -> Result<()> {
+    let mut session = Session::connect(lab, "data")?;
+    lab.wait_for_state("site1", "full", NOTICED_WITHIN)?;
+    for number in 0..30 {
+        put_files(&mut session, "more", number, 1, 100)?;
+        std::thread::sleep(Duration::from_millis(100));
+        let status = lab.site_status("site1")?;
+        let text = |key| status.get(key).and_then(Value::as_str).unwrap_or_default();
+        ensure!(text("state") == "full", "{status}");
+        let error = text("last_error");
+        let names_it = error.contains("the disk of the") && error.contains("/vfsxd/shares/data");
+        ensure!(names_it, "which disk does this mean: {error}");
+    }
+    Ok(())
+}
+
+/// And none of what it may be then is a failure.
+fn not_full(lab: &TestLab) -> Option<()> {
+    let state = super::state(lab, "site1").ok()?;
+    assert_ne!(state, "failed", "{:?}", lab.status());
+    (state != "full").then_some(())
+}
+
+/// In bytes, on a disk of 1 GiB.
+const WARN: u64 = 200 << 20;
+const RESERVE: u64 = 100 << 20;
+
+/// Row "journal disk filling up".
+#[test]
+fn journal_disk_filling_up_is_warned_of_and_below_the_reserve_nothing_is_missed_but_exact_points() {
+    let test = |lab: &TestLab, disk: &LoopFs| {
+        let level = |wanted: &'static str| {
+            let seen = || {
+                let status: Value = serde_json::from_str(&lab.vfsxctl(&["status", "--json"]).ok()?).ok()?;
+                (status.pointer("/space/level")?.as_str()? == wanted).then_some(())
+            };
+            wait::until("the level of the disk", NOTICED_WITHIN, seen, || {
+                format!("{wanted}: {:?}", lab.status())
+            })
+        };
+        let mut session = Session::connect(lab, "data")?;
+        put_files(&mut session, "before", 0, 10, FILE)?;
+        lab.settle()?;
+        level("ok")?;
+        lab.wait_for_mode(Mode::Copy)?;
+
+        disk.leave((WARN + RESERVE) / 2)?;
+        level("low")?;
+        put_files(&mut session, "low", 0, 10, FILE)?;
+        lab.settle()?;
+        lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
+        let said = fs::read_to_string(&lab.vfsxd.log)?;
+        ensure!(
+            said.matches("bytes are free in state_dir").count() == 1,
+            "not warned once: {said}"
+        );
+
+        disk.free()?;
+        disk.leave(RESERVE / 2)?;
+        level("full")?;
+        lab.wait_for_state("site1", "full", NOTICED_WITHIN)?;
+        lab.wait_for_mode(Mode::Map)?;
+        put_files(&mut session, "full", 0, 10, FILE)?;
+        lab.settle()?;
+        lab.check_no_gap()?;
+        lab.check_replica("site1")?;
+
+        disk.free()?;
+        level("ok")?;
+        lab.wait_for_mode(Mode::Copy)?;
+        put_files(&mut session, "after", 0, 10, FILE)?;
+        lab.settle()?;
+        lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
+        lab.check_no_gap()?;
+        lab.check_replica("site1")
+    };
+    with_state_on_a_disk(
+        |options| {
+            options.samba.mode = Mode::Copy;
+            options.space = Some(format!("warn = {WARN}\nreserve = {RESERVE}"));
+        },
+        test,
+    );
+}
+
+/// Row "more clients than vfsxd has places for".
+#[test]
+fn more_clients_than_places_lose_nothing_and_the_last_one_is_taken_when_one_goes() {
+    with_lab(
+        |options| options.sessions_max = Some(2),
+        |lab| {
+            let mut sessions = Vec::new();
+            for number in 0..2 {
+                let mut session = Session::connect(lab, "data")?;
+                put_files(&mut session, &format!("of {number}"), 0, 5, FILE)?;
+                sessions.push(session);
+            }
+            lab.settle()?;
+            lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
+            let mut last = Session::connect(lab, "data")?;
+            let taken = timed(|| put_files(&mut last, "of the last", 0, FILES, FILE))?;
+            println!("{FILES} files without vfsxd: {taken:?}");
+            let turned_away = || {
+                let text = lab.vfsxctl(&["status", "--json"]).ok()?;
+                let status: Value = serde_json::from_str(&text).ok()?;
+                (status.pointer("/modules/turned_away")?.as_u64()? > 1).then_some(())
+            };
+            wait::until("it comes back", NOTICED_WITHIN, turned_away, || {
+                format!("{:?}", lab.status())
+            })?;
+            let state = super::state(lab, "site1")?;
+            ensure!(
+                state == "catching-up",
+                "{state}, though a client's changes are not known"
+            );
+
+            drop(sessions.pop());
+            put_files(&mut last, "of the last", FILES, 5, FILE)?;
+            lab.settle()?;
+            lab.check_no_gap()?;
+            lab.check_captured(1)?;
+            lab.check_replica("site1")?;
+            lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)
+        },
     );
 }
 

@@ -1,12 +1,13 @@
 //! The share's disk: full, or replaced by another one with the files restored.
 
-use super::{NOTICED_WITHIN, put_files, relay};
+use super::{NOTICED_WITHIN, put_files, relay, state};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use vfsx_tests::guard::Guard;
 use vfsx_tests::lab::{Lab, LabOptions};
 use vfsx_tests::loopfs::{FileSystem, LoopFs};
@@ -36,6 +37,17 @@ fn share_disk_full_clients_hear_of_it_and_vfsxd_keeps_up() {
             refused.to_uppercase().contains("DISK_FULL"),
             "the client hears something else: {refused}"
         );
+        // vfsxd writes nothing there: to it this is a share on which little changes.
+        for _ in 0..10 {
+            let state = state(lab, "site1")?;
+            let goes_on = ["catching-up", "in-sync"].contains(&&*state);
+            ensure!(
+                goes_on,
+                "{state} for a disk that is the clients': {}",
+                lab.status()?
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
         // What there was room for is brought over, and so are changes that need none.
         let mut session = Session::connect(lab, "data")?;
         let handle = session.create("before 0", "open")?;

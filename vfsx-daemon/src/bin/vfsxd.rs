@@ -19,6 +19,11 @@ use vfsx_daemon::engine::Engine;
 use vfsx_daemon::intake;
 use vfsx_daemon::metrics::MetricsServer;
 
+/// Its connection, and its memory.
+const FILES_OF_A_SESSION: u64 = 2;
+/// Journals, catalogs, files that are read, sites.
+const FILES_BESIDE: u64 = 1024;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -53,7 +58,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    prepare_process();
+    prepare_process(config.sessions_max);
     // Before there are threads: it takes what it finds out of the environment.
     let handed_over = intake::handed_over(&config.socket)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -85,17 +90,16 @@ fn start_log(arguments: &Arguments, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Files are for this user only; each smbd process takes a descriptor for each of its tree connects.
-fn prepare_process() {
+/// Files are for this user only; each smbd process takes descriptors for each of its tree connects.
+fn prepare_process(sessions_max: usize) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let resource = rustix::process::Resource::Nofile;
-    let limit = rustix::process::getrlimit(resource);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = rustix::process::setrlimit(resource, raised) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+    let needed = (sessions_max as u64) * FILES_OF_A_SESSION + FILES_BESIDE;
+    match manager::raise_open_files() {
+        Ok(Some(most)) if most < needed => tracing::warn!(
+            "{most} files may be open at once, which is too few for sessions_max = {sessions_max}: raise LimitNOFILE to {needed}"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
 }
 

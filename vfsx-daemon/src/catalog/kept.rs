@@ -1,6 +1,7 @@
 //! Content of blocks that sites do not have yet, though the file may have changed since: what makes an exact point ship
 //! as it was. First in memory, then in files, oldest first in both; what is over the bound is not kept.
 
+use crate::trouble::Trouble;
 use bytes::Bytes;
 use restfs_lib::model::BlockKey;
 use rustix::io::Errno;
@@ -41,7 +42,10 @@ struct Inner {
     in_files: u64,
     next_file: u64,
     dropped: u64,
-    complained: bool,
+    /// Why the newest that was to go to a file could not.
+    trouble: Option<Trouble>,
+    /// The disk has to keep its space for something else: nothing is kept in files.
+    short: bool,
 }
 
 struct Place {
@@ -81,7 +85,8 @@ impl Kept {
                 in_files: 0,
                 next_file: 1,
                 dropped: 0,
-                complained: false,
+                trouble: None,
+                short: false,
             }),
         }
     }
@@ -132,6 +137,17 @@ impl Kept {
         }
     }
 
+    /// As long as this is so, what memory does not hold is not kept; what files hold is given up.
+    pub(super) fn set_short(&self, short: bool) {
+        let mut inner = self.lock();
+        inner.short = short;
+        while short && inner.drop_oldest_file() {}
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.lock().trouble.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,9 +177,16 @@ impl Inner {
         let content = Content::Memory(content);
         self.places.insert(key, Place { change, content });
         while self.in_memory > MEMORY {
-            if let Err(e) = self.spill() {
-                self.complain(&e);
+            if self.short {
                 self.forget_oldest_in_memory();
+                continue;
+            }
+            match self.spill() {
+                Ok(()) => self.trouble = None,
+                Err(e) => {
+                    self.complain(&e);
+                    self.forget_oldest_in_memory();
+                }
             }
         }
     }
@@ -264,16 +287,7 @@ impl Inner {
 
     fn release(&mut self, change: u64) {
         while self.files.front().is_some_and(|file| file.newest <= change) {
-            let Some(file) = self.files.pop_front() else { break };
-            self.in_files -= file.length;
-            for key in &file.keys {
-                let here = |place: &Place| matches!(place.content, Content::File { number, .. } if number == file.number);
-                if self.places.get(key).is_some_and(here) {
-                    self.places.remove(key);
-                }
-            }
-            // What cannot be removed now is with the next start.
-            let _ = std::fs::remove_file(&file.path);
+            self.remove_oldest_file();
         }
         while let Some((first, key)) = self.memory.front().copied() {
             if first > change {
@@ -294,6 +308,31 @@ impl Inner {
                 None => self.forget(&key),
             }
         }
+        if self.total() == 0 {
+            self.trouble = None;
+        }
+    }
+
+    /// How many blocks were in it.
+    fn remove_oldest_file(&mut self) -> Option<usize> {
+        let file = self.files.pop_front()?;
+        self.in_files -= file.length;
+        for key in &file.keys {
+            let here = |place: &Place| matches!(place.content, Content::File { number, .. } if number == file.number);
+            if self.places.get(key).is_some_and(here) {
+                self.places.remove(key);
+            }
+        }
+        // What cannot be removed now is with the next start.
+        let _ = std::fs::remove_file(&file.path);
+        Some(file.keys.len())
+    }
+
+    /// Though it is needed. False: there is none.
+    fn drop_oldest_file(&mut self) -> bool {
+        let blocks = self.remove_oldest_file();
+        self.dropped += blocks.unwrap_or_default() as u64;
+        blocks.is_some()
     }
 
     fn forget_oldest_in_memory(&mut self) {
@@ -314,10 +353,11 @@ impl Inner {
     }
 
     fn complain(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.complained, true) {
-            let path = self.directory.display();
+        let path = self.directory.display();
+        if self.trouble.is_none() {
             tracing::error!(%path, "blocks for sites that are behind cannot be kept, so points may be fuzzy: {error}");
         }
+        self.trouble = Some(Trouble::of(error, format!("cannot write below {path}: {error}")));
     }
 }
 
@@ -410,6 +450,33 @@ mod tests {
         }
         assert!(kept.bytes().bytes <= MEMORY as u64 && kept.bytes().dropped > 0);
         assert_eq!(kept.get(&key(99)), Some(content(99)));
+        let why = kept.trouble().map(|trouble| (trouble.full, trouble.why));
+        assert!(
+            matches!(&why, Some((false, text)) if text.contains("file/kept")),
+            "{why:?}"
+        );
+        kept.release(100);
+        assert_eq!(kept.trouble(), None, "nothing is to be kept any more");
+    }
+
+    #[test]
+    fn with_little_room_on_the_disk_what_memory_holds_is_kept_and_nothing_else() {
+        let (dir, kept) = kept(200);
+        for n in 0..100u8 {
+            kept.put(n.into(), key(n), Some(content(n)));
+        }
+        assert!(files(&dir) > 0);
+        kept.set_short(true);
+        assert_eq!(files(&dir), 0, "the space is given back");
+        let in_memory = (MEMORY / BLOCK) as u64;
+        let bytes = kept.bytes();
+        assert_eq!((bytes.bytes, bytes.dropped), (MEMORY as u64, 100 - in_memory));
+        kept.put(100, key(100), Some(content(100)));
+        assert_eq!(files(&dir), 0);
+        assert!(kept.get(&key(99)).is_some() && kept.get(&key(100)).is_some() && kept.get(&key(0)).is_none());
+        kept.set_short(false);
+        kept.put(101, key(101), Some(content(101)));
+        assert_eq!(files(&dir), 1, "there is room again");
     }
 
     #[test]

@@ -271,6 +271,12 @@ impl Catalog {
         self.inner.shared.progress()
     }
 
+    /// The disk that contents are kept on has little room, and the share's disk, which may be the same.
+    pub fn note_short(&self, kept: bool, share: bool) {
+        self.inner.shared.kept.set_short(kept);
+        self.inner.shared.clones.set_short(share);
+    }
+
     fn shared(&self) -> &Shared {
         &self.inner.shared
     }

@@ -1,6 +1,7 @@
 //! What a catalog is opened with.
 
 use crate::journal::Record;
+use crate::trouble::Trouble;
 use restfs_lib::kv::KvError;
 use restfs_lib::model::Layout;
 use restfs_lib::tree::TreeError;
@@ -81,8 +82,23 @@ pub enum CatalogError {
     #[error("catalog: a thread cannot be started: {0}")]
     Thread(std::io::Error),
     /// The transaction that was to do it failed; the applier says why in its own words.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.why)]
+    Refused(Trouble),
+}
+
+impl CatalogError {
+    /// What is told of a catalog that stands still by this.
+    pub(super) fn trouble(&self) -> Trouble {
+        let full = match self {
+            Self::Store(KvError::Full(_)) | Self::Tree(TreeError::Kv(KvError::Full(_))) => true,
+            Self::Refused(trouble) => trouble.full,
+            _ => false,
+        };
+        Trouble {
+            full,
+            why: self.to_string(),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

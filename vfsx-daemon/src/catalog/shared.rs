@@ -6,6 +6,7 @@ use super::share::Share;
 use super::status::{SiteStatus, Status};
 use crate::catalog::CatalogError;
 use crate::catalog::store::{BehindRow, CursorRow, Key, LogRow, get};
+use crate::trouble::Trouble;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use dr_replicator::Cursor;
 use restfs_lib::kv::Kv;
@@ -213,7 +214,10 @@ impl Shared {
             return;
         }
         let text = "the catalog has ended by an internal error, which the log names; restart vfsxd";
-        self.now().status.failed = Some(text.to_owned());
+        self.now().status.failed = Some(Trouble {
+            full: false,
+            why: text.to_owned(),
+        });
         self.bump_progress();
     }
 
@@ -222,6 +226,7 @@ impl Shared {
         status.bytes_read = self.bytes_read.load(Ordering::Relaxed);
         let kept = self.kept_bytes();
         (status.kept_bytes, status.kept_dropped) = (kept.bytes, kept.dropped);
+        status.kept_trouble = self.kept.trouble();
         status
     }
 

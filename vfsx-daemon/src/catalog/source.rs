@@ -5,6 +5,7 @@ use super::reader::{Context, read_block, read_kept};
 use super::shared::Shared;
 use super::store::{EndRow, HeadRow, Key, LogRow, OpRow, Prefix, SinceRow, get, page};
 use super::{Catalog, CatalogError};
+use crate::trouble::Trouble;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dr_replicator::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};
@@ -136,7 +137,10 @@ struct Place {
 
 impl From<CatalogError> for SourceError {
     fn from(e: CatalogError) -> Self {
-        Self::Failed(e.to_string())
+        match e.trouble() {
+            Trouble { full: true, why } => Self::Full(why),
+            Trouble { full: false, why } => Self::Failed(why),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Numbers of a catalog, for `vfsxctl status` and `settle`.
 
+use crate::trouble::Trouble;
+
 /// Changes may be missing from the catalog until a scan has finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -80,7 +82,9 @@ pub struct Status {
     /// The newest of them.
     pub last_error: Option<String>,
     /// Why the catalog stands still (its disk is full or failing); it is tried again every second.
-    pub failed: Option<String>,
+    pub failed: Option<Trouble>,
+    /// Content for sites that are behind cannot be kept in files, until it can or is needed no more.
+    pub kept_trouble: Option<Trouble>,
 }
 
 /// Numbers of the rounds that make points exact, since the start.

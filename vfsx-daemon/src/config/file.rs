@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) allow_uids: Option<Spanned<Vec<u32>>>,
     pub(super) journal_max: Option<Spanned<Bytes>>,
     pub(super) changes_max: Option<Spanned<u64>>,
+    pub(super) sessions_max: Option<Spanned<usize>>,
     pub(super) age: Option<Spanned<Span>>,
     pub(super) log: Option<String>,
     pub(super) metrics: Option<std::net::SocketAddr>,
@@ -25,6 +26,8 @@ pub(super) struct File {
     pub(super) verify: VerifyEntry,
     #[serde(default)]
     pub(super) reconcile: ReconcileEntry,
+    #[serde(default)]
+    pub(super) space: SpaceEntry,
     #[serde(default, rename = "share")]
     pub(super) shares: Vec<ShareEntry>,
     #[serde(default, rename = "site")]
@@ -44,6 +47,13 @@ pub(super) struct VerifyEntry {
 pub(super) struct ReconcileEntry {
     pub(super) after_gap: Option<Spanned<Interval>>,
     pub(super) every: Option<Spanned<Interval>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpaceEntry {
+    pub(super) warn: Option<Spanned<Bytes>>,
+    pub(super) reserve: Option<Spanned<Bytes>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -25,8 +25,8 @@ pub fn run(data: &[u8]) {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let file = "state_dir = \"/s\"\nallow_uids = [0, 5]\njournal_max = \"64MiB\"\nage = \"250ms\"\nlog = \"debug\"\n\
-        metrics = \"127.0.0.1:9\"\n[verify]\nevery = \"12h\"\ndeep_every = \"never\"\nrate = 5\n[[share]]\nname = \"data\"\npath = \"/d\"\n\
+    let file = "state_dir = \"/s\"\nallow_uids = [0, 5]\njournal_max = \"64MiB\"\nage = \"250ms\"\nsessions_max = 7\nlog = \"debug\"\n\
+        metrics = \"127.0.0.1:9\"\n[verify]\nevery = \"12h\"\ndeep_every = \"never\"\nrate = 5\n[space]\nwarn = 9\nreserve = \"1GB\"\n[[share]]\nname = \"data\"\npath = \"/d\"\n\
         mode = \"map\"\n[[site]]\nname = \"b\"\nurl = \"ws://127.0.0.1:7400\"\ntoken_file = \"/t\"\nlimit = \"10MB/s\"\ninsecure = true\n";
     let values = [
         "500MB",

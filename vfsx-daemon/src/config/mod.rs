@@ -15,6 +15,7 @@ pub use units::{UnitError, parse_bytes, parse_duration, parse_interval, parse_ra
 
 use file::Wrong;
 use restfs_lib::client::{Trust, Url};
+use restfs_lib::disk::Watermarks;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,12 +49,16 @@ pub struct Config {
     pub journal_max: u64,
     /// Changes kept per share for sites that are behind.
     pub changes_max: u64,
+    /// smbd's tree connects, to all shares together.
+    pub sessions_max: usize,
     pub age: Duration,
     /// Log filter as in `RUST_LOG`.
     pub log: Option<String>,
     /// Where metrics are given out; `None`: nowhere.
     pub metrics: Option<std::net::SocketAddr>,
     pub verify: Verify,
+    /// Of the disk of `state_dir`.
+    pub space: Watermarks,
     pub shares: Vec<Share>,
     pub sites: Vec<Site>,
     /// What is allowed but should be looked at, one line each.

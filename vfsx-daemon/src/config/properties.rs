@@ -83,6 +83,8 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     (0, "", "changes_max = 5"),
     (0, "", "changes_max = \"many\""),
     (0, "", "age = \"1ms\""),
+    (0, "", "sessions_max = 0"),
+    (0, "", "sessions_max = 60001"),
     (0, "", "age = 5"),
     (0, "", "allow_uids = []"),
     (0, "", "allow_uids = [\"root\"]"),
@@ -93,6 +95,9 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     (0, "", "log ="),
     (0, "", "= 5"),
     (0, "", "\"unfinished"),
+    (5, "", "warn = \"1MB\""),
+    (5, "", "reserve = -1"),
+    (5, "", "most = 1"),
     (1, "", "every = \"0s\""),
     (1, "", "deep_every = \"weekly\""),
     (1, "", "rates = 1"),
@@ -164,6 +169,7 @@ proptest! {
         let (age_ms, every) = (50 + draw.below(3_599_951), 1 + draw.below(1 << 40));
         let uids: Vec<u32> = [vec![draw.u32()], draw.some(Draw::u32)].concat();
         let limit = 1 + draw.below(1 << 62);
+        let sessions = 1 + draw.below(60_000);
         let mode = draw.one_of(&["map", "copy"]);
         let bucket: String = draw.one_of(&["x", "bücket", "a \\\"b\\\""]).to_owned();
         let top = vec![
@@ -171,20 +177,25 @@ proptest! {
             format!("journal_max = \"{journal_mib} MiB\""),
             format!("changes_max = {changes}"),
             format!("age = \"{age_ms}ms\""),
+            format!("sessions_max = {sessions}"),
             format!("allow_uids = {uids:?}"),
         ];
         let share = [share(), vec![format!("mode = \"{mode}\""), format!("reconcile = {{ every = \"{every}s\" }}")]].concat();
         let site = [site(), vec![format!("limit = {limit}"), format!("bucket = \"{bucket}\"")]].concat();
         let verify = vec![format!("every = \"{every}s\""), "rate = \"none\"".to_owned()];
-        let sections = [("", top), ("[verify]", verify), ("[[share]]", share), ("[[site]]", site)];
+        let (reserve, above) = (draw.below(1 << 60), draw.below(1 << 60));
+        let space = vec![format!("reserve = {reserve}"), format!("warn = \"{} B\"", reserve + above)];
+        let sections = [("", top), ("[space]", space), ("[verify]", verify), ("[[share]]", share), ("[[site]]", site)];
         let text = written(&mut draw, &sections).join("\n");
         let config = place.load(&text).expect(&text);
         prop_assert_eq!(config.journal_max, journal_mib << 20);
         prop_assert_eq!(config.changes_max, changes);
         prop_assert_eq!(config.age, Duration::from_millis(age_ms));
         prop_assert_eq!(config.allow_uids, uids);
+        prop_assert_eq!(config.sessions_max as u64, sessions);
         prop_assert_eq!(config.verify.every, Some(Duration::from_secs(every)));
         prop_assert_eq!(config.verify.rate, None);
+        prop_assert_eq!((config.space.reserve, config.space.warn), (Some(reserve), Some(reserve + above)));
         prop_assert_eq!(config.shares[0].reconcile.every, Some(Duration::from_secs(every)));
         prop_assert_eq!(config.shares[0].mode == Mode::Map, mode == "map");
         prop_assert_eq!(config.sites[0].limit.map(NonZeroU64::get), Some(limit));
@@ -222,10 +233,11 @@ proptest! {
                 ("[reconcile]", Vec::new()),
                 ("[[share]]", share()),
                 ("[[site]]", site()),
+                ("[space]", vec!["reserve = \"2MB\"".to_owned()]),
             ];
             let keys = &mut sections[*section].1;
             keys.retain(|key| instead.is_empty() || !key.starts_with(&format!("{instead} ")));
-            if mistake.starts_with("log") {
+            if mistake.starts_with("log") || mistake.starts_with("reserve") {
                 keys.clear();
             }
             keys.push((*mistake).to_owned());

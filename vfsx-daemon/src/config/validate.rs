@@ -1,6 +1,6 @@
 //! From what is written to what can be started with. Every refusal names the entry and what helps.
 
-use super::file::{File, ReconcileEntry, ShareEntry, SiteEntry, VerifyEntry, Wrong};
+use super::file::{File, ReconcileEntry, ShareEntry, SiteEntry, SpaceEntry, VerifyEntry, Wrong};
 use super::units::{Bytes, Interval, Span};
 use super::{
     Config, DEFAULT_AFTER_GAP, DEFAULT_AGE, DEFAULT_CONTROL, DEFAULT_SOCKET, DEFAULT_STATE_DIR,
@@ -8,6 +8,7 @@ use super::{
 };
 use crate::journal;
 use restfs_lib::client::{Trust, Url};
+use restfs_lib::disk::Watermarks;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +21,9 @@ const JOURNAL_MIN: u64 = 16 << 20;
 const DEFAULT_CHANGES: u64 = 1_000_000;
 /// A site that is away for a moment is to find what it missed.
 const CHANGES_MIN: u64 = 10_000;
+const DEFAULT_SESSIONS: usize = 10_000;
+/// As many as the head of a journal's segment has room for, with those that have ended lately.
+const SESSIONS_RANGE: std::ops::RangeInclusive<usize> = 1..=60_000;
 const AGE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 /// Below this they would never end.
 const LEAST: Duration = Duration::from_secs(1);
@@ -38,10 +42,12 @@ pub(super) fn resolve(file: File) -> Result<Config, Wrong> {
         allow_uids: value(&file.allow_uids, || vec![ROOT]),
         changes_max: value(&file.changes_max, || DEFAULT_CHANGES),
         journal_max: value(&file.journal_max, || Bytes(journal::Options::DEFAULT_MAX_BYTES)).0,
+        sessions_max: value(&file.sessions_max, || DEFAULT_SESSIONS),
         age: value(&file.age, || Span(DEFAULT_AGE)).0,
         log: file.log.clone(),
         metrics: file.metrics,
         verify: verify(&file.verify)?,
+        space: space(&file.space)?,
         shares: Vec::new(),
         sites: Vec::new(),
         warnings: Vec::new(),
@@ -89,6 +95,18 @@ fn verify(entry: &VerifyEntry) -> Result<Verify, Wrong> {
     })
 }
 
+fn space(entry: &SpaceEntry) -> Result<Watermarks, Wrong> {
+    let bytes = |given: &Option<Spanned<Bytes>>| given.as_ref().map(|given| given.get_ref().0);
+    let (warn, reserve) = (bytes(&entry.warn), bytes(&entry.reserve));
+    match (warn, reserve) {
+        (Some(warn), Some(reserve)) if warn < reserve => {
+            let why = format!("space: warn is {warn} bytes; it must be at least reserve, which is {reserve}");
+            Err((place(&entry.warn), why))
+        }
+        (warn, reserve) => Ok(Watermarks { warn, reserve }),
+    }
+}
+
 fn reconcile(what: &str, entry: &ReconcileEntry, default: Reconcile) -> Result<Reconcile, Wrong> {
     Ok(Reconcile {
         after_gap: interval(&format!("{what}: after_gap"), &entry.after_gap, default.after_gap)?,
@@ -132,6 +150,14 @@ fn limits(file: &File, config: &Config) -> Result<(), Wrong> {
             config.changes_max
         );
         return refuse(place(&file.changes_max), why);
+    }
+    if !SESSIONS_RANGE.contains(&config.sessions_max) {
+        let (least, most) = (SESSIONS_RANGE.start(), SESSIONS_RANGE.end());
+        let why = format!(
+            "sessions_max is {}; it must be from {least} to {most}",
+            config.sessions_max
+        );
+        return refuse(place(&file.sessions_max), why);
     }
     if !AGE_RANGE.contains(&config.age) {
         let why = format!("age is {:?}; it must be between 50ms and 1h", config.age);

@@ -8,6 +8,8 @@ mod server;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::share_report;
 
 pub use protocol::{Done, Progress, Reply, Request};
 pub use server::ControlServer;

@@ -54,6 +54,19 @@ fn reply(draw: &mut Draw) -> Reply {
         }),
         3 => Reply::Done(Done::Status(StatusReport {
             version: draw.text(),
+            space: draw.maybe(|draw| SpaceReport {
+                path: draw.text(),
+                level: draw.text(),
+                free_bytes: draw.u64(),
+                warn_bytes: draw.u64(),
+                reserve_bytes: draw.u64(),
+            }),
+            modules: draw.maybe(|draw| ModulesReport {
+                sessions: draw.below(9) as usize,
+                sessions_max: draw.below(9) as usize,
+                turned_away: draw.u64(),
+                accept_failures: draw.u64(),
+            }),
             shares: draw.some(share_report),
         })),
         4 => Reply::Done(Done::Settled(draw.some(|draw| Settled {
@@ -155,7 +168,7 @@ fn result(draw: &mut Draw) -> VerifyResult {
     }
 }
 
-fn share_report(draw: &mut Draw) -> ShareReport {
+pub(crate) fn share_report(draw: &mut Draw) -> ShareReport {
     ShareReport {
         name: draw.text(),
         path: draw.text(),

@@ -7,6 +7,7 @@
 //! A file says on which boot of the machine vfsxd runs, or ran last. Only when the machine itself goes down is it removed: smbd has ended
 //! by then (it is ordered after vfsxd), and nothing changes any more.
 
+use super::wall_clock::{Now, WallClock};
 use rustix::fs::syncfs;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -17,9 +18,11 @@ use std::time::{Duration, Instant};
 
 /// How often it is noted that the shares have changed.
 pub(super) const NOTE_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whether the wall clock was set.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The kernel writes changes to the disk within this time, unless it is told otherwise (35 s, and up to 5 s until the file
 /// system's own journal is written).
-const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// What the service manager says of itself takes milliseconds.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
@@ -28,7 +31,8 @@ const ASK_STEP: Duration = Duration::from_millis(10);
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     boot: String,
-    /// When the shares were last known to change, nanoseconds since the epoch.
+    /// When the shares were last known to change, nanoseconds since the epoch; by the earliest that the clock was within
+    /// [`WRITTEN_WITHIN`] before.
     changed_ns: i64,
     /// vfsxd was stopped then, with all that it knew of the shares on their disks.
     #[serde(default)]
@@ -38,40 +42,52 @@ struct Mark {
 pub(super) struct Boot {
     path: PathBuf,
     id: String,
+    /// The mark of a run before on this boot, which may have ended a moment ago.
+    earlier: Option<i64>,
 }
 
 impl Boot {
     /// Gives the time from which on changes may be lost, when the machine has stopped since the last start; 0: nobody knows. The file
     /// is left as it is: whoever was told and ends is told again.
     pub(super) fn look(state_dir: &Path) -> io::Result<(Self, Option<i64>)> {
-        let boot = Self {
+        let mut boot = Self {
             path: state_dir.join("boot"),
             id: fs::read_to_string(BOOT_ID)?.trim().to_owned(),
+            earlier: None,
         };
         let since = match fs::read(&boot.path) {
-            Ok(text) => boot.lost_since(&text),
+            // It is written whole, so damage is a disk's.
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(mark) => boot.lost_since(&mark),
+                Err(_) => Some(0),
+            },
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
         Ok((boot, since))
     }
 
-    fn lost_since(&self, text: &[u8]) -> Option<i64> {
-        // It is written whole, so damage is a disk's.
-        let Ok(mark) = serde_json::from_slice::<Mark>(text) else {
-            return Some(0);
-        };
+    /// The wall clock, with what is known of it from before.
+    pub(super) fn clock(&self) -> WallClock {
+        WallClock::new(WRITTEN_WITHIN, Now::look(), self.earlier)
+    }
+
+    fn lost_since(&mut self, mark: &Mark) -> Option<i64> {
+        if mark.boot == self.id {
+            self.earlier = (!mark.stopped).then_some(mark.changed_ns);
+            return None;
+        }
         let not_written = match mark.stopped {
             true => Duration::ZERO,
             false => WRITTEN_WITHIN,
         };
         let not_written = not_written.as_nanos() as i64;
-        (mark.boot != self.id).then(|| mark.changed_ns.saturating_sub(not_written).max(0))
+        Some(mark.changed_ns.saturating_sub(not_written).max(0))
     }
 
-    /// vfsxd runs, and the shares have changed by `now_ns`. Durable.
-    pub(super) fn note(&self, now_ns: i64) -> io::Result<()> {
-        self.write(now_ns, false)
+    /// vfsxd runs, and the shares have changed by now, which is `changed_ns` as [`WallClock::earliest`] has it. Durable.
+    pub(super) fn note(&self, changed_ns: i64) -> io::Result<()> {
+        self.write(changed_ns, false)
     }
 
     /// vfsxd stops at `now_ns` with all that it knows of the shares on their disks; `for_good`: so does the machine, and nobody changes
@@ -157,6 +173,22 @@ mod tests {
         assert_eq!(since(scratch.path()), None, "stopped");
         boot.end(NOTED, true).expect("removes");
         assert_eq!(since(scratch.path()), None, "stopped with the machine");
+    }
+
+    /// The clock may have been set forward between the two runs.
+    #[test]
+    fn what_a_run_before_may_have_left_unwritten_is_in_doubt_by_its_own_clock() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let (boot, _) = Boot::look(scratch.path()).expect("reads");
+        let now = Now::look();
+        assert!((boot.clock().earliest(now) - now.wall).abs() < 1_000_000_000);
+        boot.note(NOTED).expect("writes");
+        let (boot, _) = Boot::look(scratch.path()).expect("reads");
+        let earliest = boot.clock().earliest(Now::look());
+        assert!((NOTED..NOTED + 1_000_000_000).contains(&earliest), "{earliest}");
+        boot.end(NOTED, false).expect("writes");
+        let (boot, _) = Boot::look(scratch.path()).expect("reads");
+        assert!(boot.clock().earliest(now) > NOTED, "all was on the disk");
     }
 
     /// Sessions that were killed after the stop have left no trace that outlives a boot.

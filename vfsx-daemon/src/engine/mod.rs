@@ -8,10 +8,12 @@ mod reconcile;
 mod records;
 mod settle;
 mod share;
+mod space;
 mod state_dir;
 mod sync;
 mod upkeep;
 mod verify;
+mod wall_clock;
 
 #[cfg(test)]
 mod tests;
@@ -33,11 +35,13 @@ use crate::journal::OpenError;
 use crate::status::StatusReport;
 use boot::Boot;
 use restfs_lib::client::Endpoint;
+use space::Space;
 use std::num::NonZeroU64;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use wall_clock::{Now, WallClock};
 
 /// A clean stop waits so long for the shares' disks.
 const WRITE_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -61,6 +65,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("state_dir: the boot that vfsxd runs on cannot be noted: {0}")]
     Boot(std::io::Error),
+    #[error("state_dir: its free space is not known: {0}")]
+    Space(std::io::Error),
 }
 
 /// All that runs. Needs a tokio runtime with several threads. Dropping it is like a kill: nothing is lost, but the
@@ -80,6 +86,8 @@ impl Engine {
         let state_dir = StateDir::take(&config.state_dir)?;
         let names: Vec<_> = config.shares.iter().map(|share| share.name.as_str()).collect();
         state_dir.prepare(&names)?;
+        let space = Space::of(&config.state_dir, config.space).map_err(StartError::Space)?;
+        let space = Arc::new(space);
         let (boot, lost_since) = Boot::look(&config.state_dir).map_err(StartError::Boot)?;
         let mut shares = Vec::new();
         for share in &config.shares {
@@ -89,7 +97,9 @@ impl Engine {
                 .filter(|site| site.takes(&share.name))
                 .cloned()
                 .collect();
-            shares.push(Arc::new(ShareEngine::open(share, sites, config, &state_dir)?));
+            shares.push(Arc::new(ShareEngine::open(
+                share, sites, config, &state_dir, &space,
+            )?));
         }
         if let Some(since_ns) = lost_since {
             shares.iter().for_each(|share| share.machine_stopped(since_ns));
@@ -102,11 +112,18 @@ impl Engine {
             let _ = tokio::task::spawn_blocking(move || intake.tend()).await;
         }
         // On a full disk the mark of the last run stays, and what is lost from now on may be looked for in vain, or not at all.
-        if let Err(error) = boot.note(now_ns()) {
+        let clock = boot.clock();
+        if let Err(error) = boot.note(clock.earliest(Now::look())) {
             tracing::error!(%error, "the boot that vfsxd runs on cannot be noted");
         }
         let boot = Arc::new(boot);
-        let intake = Intake::start(&config.socket, handed_over, &config.allow_uids, intakes)?;
+        let intake = Intake::start(
+            &config.socket,
+            handed_over,
+            &config.allow_uids,
+            config.sessions_max,
+            intakes,
+        )?;
         let mut upkeep = JoinSet::new();
         for share in &shares {
             share.start(intake.barriers())?;
@@ -116,7 +133,8 @@ impl Engine {
             upkeep.spawn(verify::on_schedule(Arc::clone(share), config.verify.clone()));
             upkeep.spawn(reconcile::by_itself(Arc::clone(share)));
         }
-        upkeep.spawn(note_changes(Arc::clone(&boot), shares.clone()));
+        upkeep.spawn(space::watch(space, shares.clone()));
+        upkeep.spawn(note_changes(Arc::clone(&boot), clock, shares.clone()));
         Ok(Self {
             shares,
             intake,
@@ -169,6 +187,8 @@ pub async fn report(shares: &[Arc<ShareEngine>]) -> StatusReport {
     }
     StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        space: shares.first().and_then(|share| share.space().report()),
+        modules: shares.first().and_then(|share| share.modules()),
         shares: reports,
     }
 }
@@ -194,18 +214,26 @@ async fn write_back(shares: Vec<Arc<ShareEngine>>, boot: Arc<Boot>) {
     tracing::warn!("the shares are not known to be on disk, so a start on another boot compares them: {why}");
 }
 
-/// Keeps the time of the last changes on disk: see [`boot`].
-async fn note_changes(boot: Arc<Boot>, shares: Vec<Arc<ShareEngine>>) {
+/// Keeps the time of the last changes on disk: see [`boot`]. A clock that was set makes what is noted wrong at once: back, what changes
+/// from now on has earlier times.
+async fn note_changes(boot: Arc<Boot>, mut clock: WallClock, shares: Vec<Arc<ShareEngine>>) {
     let position = || shares.iter().map(|share| share.position()).collect::<Vec<_>>();
     let mut noted = position();
+    let (mut next, mut was_set) = (Instant::now() + boot::NOTE_EVERY, false);
     loop {
-        tokio::time::sleep(boot::NOTE_EVERY).await;
-        let (now, boot) = (position(), Arc::clone(&boot));
-        if now == noted {
+        tokio::time::sleep(boot::LOOK_EVERY).await;
+        let (now, due) = (Now::look(), Instant::now() >= next);
+        was_set |= clock.was_set(now);
+        if due {
+            next = Instant::now() + boot::NOTE_EVERY;
+        }
+        let changed = position();
+        if !was_set && (!due || changed == noted) {
             continue;
         }
-        match tokio::task::spawn_blocking(move || boot.note(now_ns())).await {
-            Ok(Ok(())) => noted = now,
+        let (boot, earliest) = (Arc::clone(&boot), clock.earliest(now));
+        match tokio::task::spawn_blocking(move || boot.note(earliest)).await {
+            Ok(Ok(())) => (noted, was_set) = (changed, false),
             Ok(Err(error)) => tracing::warn!(%error, "the time of the last changes cannot be noted"),
             Err(error) => tracing::error!(%error, "noting the time of the last changes panicked"),
         }
@@ -228,11 +256,13 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("control", old.control != new.control),
         ("allow_uids", old.allow_uids != new.allow_uids),
         ("journal_max", old.journal_max != new.journal_max),
+        ("sessions_max", old.sessions_max != new.sessions_max),
         ("changes_max", old.changes_max != new.changes_max),
         ("age", old.age != new.age),
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
         ("[verify]", old.verify != new.verify),
+        ("[space]", old.space != new.space),
         ("[[share]] or [reconcile]", old.shares != new.shares),
         (
             "[[site]] other than limit",

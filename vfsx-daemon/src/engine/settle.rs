@@ -158,8 +158,8 @@ impl ShareEngine {
 }
 
 fn left(status: &Status, journal: u64) -> String {
-    if let Some(why) = &status.failed {
-        return why.clone();
+    if let Some(trouble) = &status.failed {
+        return trouble.why.clone();
     }
     if status.scan.state != ScanState::Done {
         return format!("a scan runs: {} files seen", status.scan.files);

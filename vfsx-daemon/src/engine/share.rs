@@ -2,16 +2,17 @@
 
 use super::pauses::Pauses;
 use super::records::JournalRecords;
+use super::space::Space;
 use super::{StartError, StateDir, boot, endpoint, reconcile, verify};
 use crate::catalog::{self, Catalog, CatalogError};
 use crate::config::{self, Config, Mode, Share, Site};
 use crate::intake::{Barriers, IntakeSessions, ShareIntake, now_ns};
 use crate::journal::{self, GapReason, Journal, SyncThread};
-use crate::status::{self, ShareFacts, ShareReport, SiteFacts};
+use crate::status::{self, ModulesReport, ShareFacts, ShareReport, SiteFacts};
 use dr_replicator::{Mender, Peer, RestfsSite, SiteHandle, SiteOptions, SiteStatus};
 use std::io;
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -20,6 +21,9 @@ use tokio::task::AbortHandle;
 pub struct ShareEngine {
     share: Share,
     sites: Vec<Site>,
+    directory: PathBuf,
+    /// Of that, and all other shares'.
+    space: Arc<Space>,
     journal: Journal,
     /// Its newest record of the runs before this.
     earlier: u64,
@@ -51,6 +55,7 @@ impl ShareEngine {
         sites: Vec<Site>,
         config: &Config,
         state_dir: &StateDir,
+        space: &Arc<Space>,
     ) -> Result<Self, StartError> {
         let name = &share.name;
         let fail = |what| {
@@ -88,6 +93,8 @@ impl ShareEngine {
         Ok(Self {
             share: share.clone(),
             sites,
+            directory,
+            space: Arc::clone(space),
             journal,
             earlier,
             intake,
@@ -286,9 +293,12 @@ impl ShareEngine {
             .collect();
         status::report(ShareFacts {
             share: self.share.clone(),
+            directory: self.directory.clone(),
             mode: self.intake.mode(),
             // Asked last: what came meanwhile must not be taken for applied.
             journal: self.journal.status(),
+            journal_trouble: self.journal.trouble(),
+            short: self.space.is_full().then(|| self.space.report()).flatten(),
             unapplied_gap: self.intake.gap_after(catalog.applied),
             sessions: self.intake.sessions(),
             all_connected: self.barriers().is_some_and(Barriers::all_connected),
@@ -301,6 +311,24 @@ impl ShareEngine {
             verify: self.verifies.facts(),
             next_reconcile: self.next_reconcile.get(),
         })
+    }
+
+    /// Below the reserve of `state_dir`'s disk nothing is taken that can be left out.
+    pub(super) fn heed_space(&self) {
+        let short = self.space.is_full();
+        self.intake.note_short(short);
+        self.catalog
+            .note_short(short, short && self.space.is_on_it(&self.share.path));
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Of all shares; `None` before the start.
+    pub(super) fn modules(&self) -> Option<ModulesReport> {
+        self.barriers()
+            .map(|barriers| ModulesReport::of(barriers.places()))
     }
 
     /// Removes what the catalog has from the journal. Blocks on the disk.

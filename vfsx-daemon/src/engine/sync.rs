@@ -2,6 +2,7 @@
 
 use super::share::ShareEngine;
 use crate::catalog::{ScanState, Status};
+use crate::trouble::Trouble;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -81,7 +82,7 @@ impl ShareEngine {
             if reached(&status) {
                 return Ok(status);
             }
-            if let Some(why) = status.failed {
+            if let Some(Trouble { why, .. }) = status.failed {
                 return Err(SyncError::Catalog {
                     share: self.name().to_owned(),
                     why,

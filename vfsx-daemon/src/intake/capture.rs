@@ -52,6 +52,8 @@ pub(super) struct Capture {
     allowed: bool,
     demand: Demand,
     full: bool,
+    /// Of `state_dir`: its disk is below the reserve.
+    short: bool,
     /// The newest session tells data: while there is none, so will the next.
     newest: bool,
 }
@@ -62,6 +64,7 @@ impl Capture {
             allowed,
             demand: Demand::default(),
             full: false,
+            short: false,
             newest: false,
         }
     }
@@ -104,6 +107,14 @@ impl ShareIntake {
         self.decide(&mut state);
     }
 
+    /// Whether the disk of `state_dir` has only its reserve, which is for records without data.
+    pub fn note_short(&self, short: bool) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.capture.short, short) != short {
+            self.decide(&mut state);
+        }
+    }
+
     /// A session is registered.
     pub(super) fn arrived(&self, state: &mut State, with_ring: bool) {
         state.capture.newest = with_ring;
@@ -119,7 +130,7 @@ impl ShareIntake {
         let bound = journal.bytes_max / if capture.full { ROOM_AT } else { FULL_AT };
         capture.full = bytes > bound;
         let useful = !capture.demand.scan && !capture.demand.gap;
-        let possible = capture.allowed && !capture.full && useful;
+        let possible = capture.allowed && !capture.full && !capture.short && useful;
         let changed = self.copy.send_if_modified(|on| {
             let was = *on;
             // One that tells ranges only makes the others' data useless: no state of the share would be exact.
@@ -163,6 +174,7 @@ fn mode(state: &State, on: bool) -> CaptureMode {
     let why = match capture {
         Capture { allowed: false, .. } => "vfsxd.toml has mode = \"map\"",
         Capture { full: true, .. } => "the journal has no room for data",
+        Capture { short: true, .. } => "the disk of state_dir has only its reserve left",
         Capture { demand, .. } if demand.gap => "there is a gap",
         Capture { demand, .. } if demand.scan => "the share is compared",
         _ if without > 0 => "a session tells no data",

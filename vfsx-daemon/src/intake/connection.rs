@@ -3,6 +3,7 @@
 use super::acks::Acks;
 use super::handshakes::Handshake;
 use super::memory::Memory;
+use super::places::{Place, Places};
 use super::receive::{Reader, ReceiveError};
 use super::share::{Arrival, Registration, ShareIntake};
 use super::written::Written;
@@ -44,6 +45,8 @@ pub(super) enum ConnectionError {
     Refused(String),
     #[error("the peer closed the connection before it was welcomed")]
     Closed,
+    #[error("all places for sessions are taken")]
+    NoPlace,
     #[error("taking in a spool file panicked")]
     Panicked,
 }
@@ -70,15 +73,17 @@ struct Greeted {
 pub(super) struct Door {
     pub(super) shares: Vec<Arc<ShareIntake>>,
     pub(super) allow_uids: Vec<u32>,
+    pub(super) places: Places,
 }
 
 /// Serves the connection until either end closes it.
-pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handshake) {
+pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handshake, greeting: Place) {
     let id = handshake.id;
     let uid = stream.peer_cred().map(|c| c.uid());
     let (read, write) = stream.into_split();
     let mut reader = Reader::new(read);
-    let (share, greeted, writer) = match welcome(&mut reader, write, &door, uid, id).await {
+    let welcomed = welcome(&mut reader, write, &door, uid, id, greeting).await;
+    let (share, greeted, writer, place) = match welcomed {
         Ok(welcomed) => welcomed,
         Err(error) => {
             tracing::debug!(%error, "a connection was not taken");
@@ -104,6 +109,7 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, handshake: Handsh
     if let Err(error) = outcome {
         tracing::warn!(share = share.name(), %error, "a module's connection has ended");
     }
+    drop(place);
 }
 
 /// Greeting, what is in the session's spool file, and its registration, with nothing to wait for after it: whoever is registered is closed.
@@ -113,9 +119,16 @@ async fn welcome(
     door: &Door,
     uid: io::Result<u32>,
     id: u64,
-) -> Result<(Arc<ShareIntake>, Greeted, Writer), ConnectionError> {
+    place: Place,
+) -> Result<(Arc<ShareIntake>, Greeted, Writer, Place), ConnectionError> {
     let greeting = tokio::time::timeout(HELLO_WITHIN, greet(reader, &mut write, door, uid));
     let (share, hello) = greeting.await.unwrap_or(Err(ConnectionError::Silent))?;
+    drop(place);
+    let Some(place) = door.places.for_session(share.name()) else {
+        // Without a word: to the module that is as if vfsxd were away, and it tries again within two seconds.
+        blocking(|| share.turned_away(Session::from(hello.session)));
+        return Err(ConnectionError::NoPlace);
+    };
     let spooled = hello.spooled;
     if spooled > 0 {
         take_spooled(reader, &share, &hello).await?;
@@ -129,7 +142,7 @@ async fn welcome(
         spooled,
         memory: greeted.memory.is_some(),
     };
-    Ok((share, greeted, writer))
+    Ok((share, greeted, writer, place))
 }
 
 /// Until it is in the journal, or the module does not wait for that any more.

@@ -20,6 +20,8 @@ mod moments;
 mod outbox;
 mod pace;
 mod pending_gap;
+mod places;
+mod rarely;
 mod receive;
 mod share;
 mod socket;
@@ -36,12 +38,14 @@ pub use capture::{CaptureMode, Demand};
 pub use commits::DurabilityFacts;
 pub use moments::IntakeSessions;
 pub use pending_gap::PendingGap;
+pub use places::PlacesFacts;
 pub use share::{COMES_BACK_WITHIN, Left, ShareIntake, now_ns};
 pub use socket::{BindError, bind};
 pub use spool::prepare_spool;
 
 use connection::Door;
 use handshakes::Handshakes;
+use places::{Place, Places};
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -81,6 +85,7 @@ impl Intake {
         path: &Path,
         handed_over: Option<StdListener>,
         allow_uids: &[u32],
+        sessions_max: usize,
         shares: Vec<Arc<ShareIntake>>,
     ) -> Result<Self, BindError> {
         // The peer's user is checked on each connection; the mode only keeps others from trying.
@@ -111,11 +116,13 @@ impl Intake {
         let door = Arc::new(Door {
             shares,
             allow_uids: allow_uids.to_vec(),
+            places: Places::new(sessions_max),
         });
-        tasks.spawn(accept(listener, door, handshakes.clone()));
+        tasks.spawn(accept(listener, Arc::clone(&door), handshakes.clone()));
         let barriers = Barriers {
             path: path.to_owned(),
             handshakes,
+            door,
             from: Instant::now() + ALL_CONNECTED_AFTER,
         };
         drop(entered);
@@ -155,6 +162,7 @@ impl Drop for Intake {
 pub struct Barriers {
     path: PathBuf,
     handshakes: Handshakes,
+    door: Arc<Door>,
     /// All modules have had the time to connect.
     from: Instant,
 }
@@ -164,6 +172,11 @@ impl Barriers {
     /// has heard of, in a session that nobody here knows.
     pub fn all_connected(&self) -> bool {
         Instant::now() >= self.from
+    }
+
+    /// How many sessions there are, of all shares, and may be.
+    pub fn places(&self) -> PlacesFacts {
+        self.door.places.facts()
     }
 
     /// Waits until everything that clients did on the share before this call is in its journal, as far as modules are
@@ -209,19 +222,25 @@ async fn accept(listener: UnixListener, door: Arc<Door>, handshakes: Handshakes)
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+            accepted = accept_one(&listener, &door.places) => match accepted {
+                Ok((stream, place)) => {
                     let handshake = handshakes.begin();
-                    connections.spawn(connection::serve(stream, Arc::clone(&door), handshake));
+                    connections.spawn(connection::serve(stream, Arc::clone(&door), handshake, place));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a module's connection cannot be accepted");
+                    door.places.note_accept_failure(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
             Some(_) = connections.join_next() => {}
         }
     }
+}
+
+async fn accept_one(listener: &UnixListener, places: &Places) -> io::Result<(UnixStream, Place)> {
+    let place = places.for_greeting().await?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
 }
 
 async fn tend(share: Arc<ShareIntake>) {

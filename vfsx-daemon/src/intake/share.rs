@@ -291,6 +291,17 @@ impl ShareIntake {
         }
     }
 
+    /// There is no place for a session. It keeps what it notes, and comes back all the time: nothing is whole without it, and it
+    /// has not ended.
+    pub(super) fn turned_away(&self, session: Session) {
+        let mut state = self.lock();
+        if !state.connections.contains_key(&session) {
+            state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
+            self.publish_awaited(&state);
+            self.decide(&mut state);
+        }
+    }
+
     /// Events of a session, in order.
     pub(super) fn take(&self, session: Session, id: u64, drafts: Vec<Draft>) -> Result<(), Superseded> {
         let mut state = self.lock();

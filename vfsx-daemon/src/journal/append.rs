@@ -84,10 +84,7 @@ impl Journal {
             if state.current.set_len(state.end).is_err() {
                 state.fail();
             }
-            return Err(AppendError::Write {
-                path: self.current_path(state),
-                source,
-            });
+            return Err(self.not_written(state, source));
         }
         state.end += bytes.len() as u64;
         if let Some(info) = state.segments.back_mut() {
@@ -100,10 +97,7 @@ impl Journal {
     fn rotate(&self, state: &mut State) -> Result<(), AppendError> {
         if let Err(source) = state.current.sync_data() {
             state.fail();
-            return Err(AppendError::Write {
-                path: self.current_path(state),
-                source,
-            });
+            return Err(self.not_written(state, source));
         }
         self.now_synced(state, state.next - 1, state.end);
         let header = Header {
@@ -130,6 +124,7 @@ impl Journal {
                 // Whether the new segment is there is not known; `recover` removes it.
                 state.fail();
                 let path = self.inner.storage.describe(&segment::name(header.first));
+                state.note_trouble(&path, &source);
                 Err(AppendError::Write { path, source })
             }
         }
@@ -169,9 +164,10 @@ impl Journal {
         if !state.failed {
             return Ok(());
         }
-        self.try_recover(&mut state).map_err(|source| SyncError {
-            path: self.current_path(&state),
-            source,
+        self.try_recover(&mut state).map_err(|source| {
+            let path = self.current_path(&state);
+            state.note_trouble(&path, &source);
+            SyncError { path, source }
         })
     }
 
@@ -207,7 +203,17 @@ impl Journal {
             info.bytes = state.end;
         }
         state.failed = false;
+        let next = state.next;
+        if let Some((_, from)) = &mut state.trouble {
+            *from = next;
+        }
         Ok(())
+    }
+
+    fn not_written(&self, state: &mut State, source: io::Error) -> AppendError {
+        let path = self.current_path(state);
+        state.note_trouble(&path, &source);
+        AppendError::Write { path, source }
     }
 
     fn current_path(&self, state: &State) -> String {

@@ -25,6 +25,7 @@ pub use record::{
 };
 pub use sync::SyncThread;
 
+use crate::trouble::Trouble;
 use restfs_lib::disk::{Directory, Storage, StorageFile};
 use sessions::Sessions;
 use std::collections::VecDeque;
@@ -98,6 +99,8 @@ struct State {
     sessions: Sessions,
     /// Nothing is written until `recover` has succeeded.
     failed: bool,
+    /// What went wrong last, until a record from here on is on disk.
+    trouble: Option<(Trouble, u64)>,
     /// Somebody waits for what is not synced.
     hurried: bool,
     /// The syncing thread lets time pass, and looks for itself when it is over.
@@ -215,6 +218,11 @@ impl Journal {
         }
     }
 
+    /// Why records could not be written or synced, until one is again.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.lock().trouble.as_ref().map(|(trouble, _)| trouble.clone())
+    }
+
     /// Highest event of the session on disk; 0 for one that is not known.
     pub fn acknowledged(&self, session: Session) -> u64 {
         self.lock().sessions.synced(session)
@@ -244,6 +252,12 @@ impl Journal {
 }
 
 impl State {
+    /// Writing or syncing the file at `path` has failed.
+    fn note_trouble(&mut self, path: &str, error: &std::io::Error) {
+        let why = format!("cannot write {path}: {error}");
+        self.trouble = Some((Trouble::of(error, why), self.next));
+    }
+
     fn bytes(&self) -> u64 {
         self.segments.iter().map(|s| s.bytes).sum()
     }

@@ -209,6 +209,7 @@ fn state(
         newly_synced: BTreeMap::new(),
         sessions,
         failed: false,
+        trouble: None,
         hurried: false,
         resting: false,
     }

@@ -38,10 +38,9 @@ impl Journal {
             Err(source) => {
                 state.fail();
                 let first = state.segments.back().map_or(0, |s| s.first);
-                Err(SyncError {
-                    path: self.inner.storage.describe(&segment::name(first)),
-                    source,
-                })
+                let path = self.inner.storage.describe(&segment::name(first));
+                state.note_trouble(&path, &source);
+                Err(SyncError { path, source })
             }
         }
     }
@@ -49,6 +48,7 @@ impl Journal {
     pub(super) fn now_synced(&self, state: &mut State, sequence: u64, end: u64) {
         state.synced = sequence;
         state.synced_end = end;
+        state.trouble.take_if(|(_, from)| sequence >= *from);
         while let Some((record, session, event)) = state.unsynced.front().copied() {
             if record > sequence {
                 break;

@@ -3,5 +3,8 @@
 mod page;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use page::page;
 pub use server::MetricsServer;

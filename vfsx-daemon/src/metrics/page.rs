@@ -17,6 +17,7 @@ const STATES: [&str; 9] = [
     "fenced",
     "failed",
 ];
+const LEVELS: [&str; 3] = ["ok", "low", "full"];
 const OUTCOMES: [(&str, Outcome); 4] = [
     ("clean", Outcome::Clean),
     ("differences", Outcome::Differences),
@@ -135,7 +136,18 @@ pub fn page(report: &StatusReport) -> String {
         "Comparisons that found the trees different.",
         |s| Some(s.mismatches as f64),
     );
+    page.of_sites(
+        report,
+        "lag_p50_seconds",
+        "From the note of a change to its commit at the site, median of the last ones; absent before the first.",
+        |s| s.lag_ms_p50.map(|ms| ms as f64 / 1000.0),
+    );
+    page.of_sites(report, "lag_p99_seconds", "The same, 99th percentile.", |s| {
+        s.lag_ms_p99.map(|ms| ms as f64 / 1000.0)
+    });
     page.states(report);
+    page.space(report);
+    page.modules(report);
     page.verifies(report);
     page.0
 }
@@ -206,6 +218,54 @@ impl Page {
                     self.sample(name, &labels, f64::from(u8::from(site.state == state)));
                 }
             }
+        }
+    }
+
+    fn space(&mut self, report: &StatusReport) {
+        let Some(space) = &report.space else { return };
+        let labels = [("path", &*space.path)];
+        for (name, help, value) in [
+            ("free", "Free bytes on the disk of state_dir.", space.free_bytes),
+            ("warn", "With less free than this vfsxd warns.", space.warn_bytes),
+            (
+                "reserve",
+                "With less free than this vfsxd keeps no written data, and states are full.",
+                space.reserve_bytes,
+            ),
+        ] {
+            let name = format!("state_dir_{name}_bytes");
+            self.head(&name, help);
+            self.sample(&name, &labels, value as f64);
+        }
+        let name = "state_dir_level";
+        self.head(name, "1 for what the free space amounts to: ok, low or full.");
+        for level in LEVELS {
+            let labels = [("path", &*space.path), ("level", level)];
+            self.sample(name, &labels, f64::from(u8::from(space.level == level)));
+        }
+    }
+
+    fn modules(&mut self, report: &StatusReport) {
+        let Some(modules) = &report.modules else { return };
+        for (name, help, value) in [
+            (
+                "sessions_max",
+                "smbd sessions that there may be, of all shares.",
+                modules.sessions_max as f64,
+            ),
+            (
+                "sessions_turned_away_total",
+                "Times that a session found no place.",
+                modules.turned_away as f64,
+            ),
+            (
+                "accept_failures_total",
+                "Times that a module's connection could not be accepted.",
+                modules.accept_failures as f64,
+            ),
+        ] {
+            self.head(name, help);
+            self.sample(name, &[], value);
         }
     }
 

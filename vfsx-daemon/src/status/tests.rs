@@ -55,6 +55,7 @@ fn facts() -> ShareFacts {
                 every: None,
             },
         },
+        directory: "/state/shares/data".into(),
         mode: CaptureMode::Map(None),
         journal: journal::Status {
             head: HEAD,
@@ -63,6 +64,8 @@ fn facts() -> ShareFacts {
             bytes_max: 8,
             failed: false,
         },
+        journal_trouble: None,
+        short: None,
         unapplied_gap: None,
         sessions: (1, 0),
         all_connected: true,
@@ -127,6 +130,7 @@ fn what_a_deep_verify_has_found_is_not_in_sync_until_it_is_mended() {
     assert!(error.contains("vfsxctl verify data --deep --repair"), "{error}");
 }
 
+type Place = fn(&mut ShareFacts);
 type Change = Box<dyn FnOnce(&mut ShareFacts)>;
 
 /// State and RPO after a change of the facts.
@@ -225,10 +229,93 @@ fn what_keeps_a_site_from_going_on_comes_before_a_gap() {
     assert_eq!(of_task(|t| t.state = SiteState::Stopped), "failed");
     assert_eq!(after(|f| f.journal.failed = true).0, "failed");
     let mut still = facts();
-    still.catalog.failed = Some("no space".into());
+    still.catalog.failed = trouble(false);
     let site = report(still).sites.remove(0);
     assert_eq!(site.state, "failed");
-    assert!(site.last_error.expect("is told").contains("no space"));
+    assert!(site.last_error.expect("is told").contains("/d/file"));
+}
+
+fn trouble(full: bool) -> Option<Trouble> {
+    let why = "cannot write /d/file".into();
+    Some(Trouble { full, why })
+}
+
+/// State and error.
+fn told(change: impl FnOnce(&mut ShareFacts)) -> (String, String) {
+    let mut facts = facts();
+    change(&mut facts);
+    let site = report(facts).sites.remove(0);
+    (site.state, site.last_error.unwrap_or_default())
+}
+
+#[test]
+fn a_full_disk_here_is_full_and_named_whatever_else_it_brings_about() {
+    let places: [(&str, Place); 3] = [
+        ("disk of the journal in /state/shares/data is full", |f| {
+            f.journal_trouble = trouble(true)
+        }),
+        ("disk of the catalog in /state", |f| {
+            f.catalog.failed = trouble(true)
+        }),
+        ("disk of the contents kept for sites in /state", |f| {
+            f.catalog.kept_trouble = trouble(true);
+        }),
+    ];
+    for (text, place) in places {
+        for state in [
+            SiteState::InSync,
+            SiteState::Gap,
+            SiteState::Unreachable,
+            SiteState::Failed,
+        ] {
+            let (said, error) = told(|f| {
+                place(f);
+                // As a full disk has it, too.
+                f.journal.failed = true;
+                let task = f.sites[0].task.as_mut().expect("has one");
+                (task.state, task.last_error) = (state, Some("of the site".into()));
+            });
+            assert_eq!(said, "full", "{text}, {state:?}");
+            assert!(error.contains(text) && error.contains("/d/file"), "{error}");
+            assert!(error.contains("of the site"), "{error}");
+        }
+        for state in [SiteState::Paused, SiteState::Fenced] {
+            let (said, _) = told(|f| {
+                place(f);
+                f.sites[0].task.as_mut().expect("has one").state = state;
+            });
+            assert_eq!(said, state.as_str(), "only a person ends that");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_for_another_reason_is_failed() {
+    assert_eq!(told(|f| f.journal_trouble = trouble(false)).0, "failed");
+    assert_eq!(told(|f| f.catalog.failed = trouble(false)).0, "failed");
+    // Want of space is shown first: it is what a person can mend.
+    let both = |f: &mut ShareFacts| {
+        f.journal_trouble = trouble(false);
+        f.catalog.failed = trouble(true);
+    };
+    assert_eq!(told(both).0, "full");
+    let short = |f: &mut ShareFacts| {
+        f.short = Some(SpaceReport {
+            path: "/state".into(),
+            level: "full".into(),
+            free_bytes: 5,
+            warn_bytes: 20,
+            reserve_bytes: 10,
+        });
+    };
+    let (state, error) = told(short);
+    assert_eq!(state, "full");
+    assert!(
+        error.contains("/state") && error.contains("5 bytes are free, less than 10"),
+        "{error}"
+    );
+    // Contents that cannot be kept cost exact points, and hold up nothing.
+    assert_eq!(told(|f| f.catalog.kept_trouble = trouble(false)).0, "in-sync");
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub struct ServerInfoResult {
     /// With less than this free, new content is refused.
     #[serde(default)]
     pub reserve_bytes: u64,
+    /// With less than this free, the server warns.
+    #[serde(default)]
+    pub warn_bytes: u64,
     pub connections: u64,
     pub max_message: u64,
     pub max_ops: u64,

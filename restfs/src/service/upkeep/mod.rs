@@ -132,6 +132,11 @@ impl Upkeep {
 }
 
 impl Service {
+    /// Says when a watermark is crossed.
+    pub(crate) fn watch_space(&self) {
+        self.space.watch();
+    }
+
     /// Starts the thread, once.
     pub fn start_upkeep(self: &Arc<Self>) -> std::io::Result<()> {
         let mut thread = self.upkeep.thread.lock().unwrap_or_else(PoisonError::into_inner);

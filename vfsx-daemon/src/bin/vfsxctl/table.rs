@@ -13,6 +13,30 @@ pub(crate) fn json(report: &StatusReport) -> Result<String, Failure> {
 
 pub(crate) fn human(report: &StatusReport) -> String {
     let mut out = String::new();
+    for space in report.space.iter().filter(|space| space.level != "ok") {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "warning: {} free in state_dir {}, less than {}",
+            bytes(space.free_bytes),
+            space.path,
+            match space.level.as_str() {
+                "full" => format!(
+                    "the reserve of {}: points may be fuzzy",
+                    bytes(space.reserve_bytes)
+                ),
+                _ => bytes(space.warn_bytes),
+            }
+        );
+    }
+    for modules in report.modules.iter().filter(|m| m.sessions >= m.sessions_max) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "warning: all {} places for smbd sessions are taken; raise sessions_max",
+            modules.sessions_max
+        );
+    }
     for share in &report.shares {
         // Writing to a String cannot fail.
         let _ = write_share(&mut out, share);

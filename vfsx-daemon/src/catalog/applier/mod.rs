@@ -102,6 +102,6 @@ impl Waiting {
 fn copy<T>(result: &Result<(), CatalogError>, value: T) -> Result<T, CatalogError> {
     match result {
         Ok(()) => Ok(value),
-        Err(e) => Err(CatalogError::Refused(e.to_string())),
+        Err(e) => Err(CatalogError::Refused(e.trouble())),
     }
 }

@@ -14,6 +14,7 @@ use crate::catalog::status::{ClosedGap, Gap, ScanProgress, ScanState, Status};
 use crate::catalog::store::{CutRow, DirtRow, Key, ScanPhase, get, put};
 use crate::journal::Record;
 use crate::pace::Pace;
+use crate::trouble::Trouble;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use dr_replicator::Cursor;
 use restfs_lib::kv::{KvRead, KvWrite};
@@ -283,7 +284,7 @@ impl Applier {
             if let Some(cuts) = &mut self.cuts {
                 cuts.reset(taken);
             }
-            self.publish(Some(e.to_string()));
+            self.publish(Some(e.trouble()));
             if self.stopping || self.pause() {
                 self.stopping = true;
                 return;
@@ -502,7 +503,7 @@ impl Applier {
         Ok(())
     }
 
-    fn publish(&self, failed: Option<String>) {
+    fn publish(&self, failed: Option<Trouble>) {
         let memory = &self.memory;
         // Of a file that is open for writing the module may hold back ranges.
         let quiet = memory.covered() == memory.head.applied && memory.intents == 0;
@@ -529,7 +530,7 @@ struct Cursors {
 }
 
 /// Numbers for `vfsxctl status`.
-fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
+fn status(memory: &Memory, objects: u64, failed: Option<Trouble>) -> Status {
     let scan = &memory.scan;
     let done = scan.phase == ScanPhase::Done;
     Status {
@@ -573,6 +574,7 @@ fn status(memory: &Memory, objects: u64, failed: Option<String>) -> Status {
         read_errors: memory.errors,
         last_error: memory.last_error.clone(),
         failed,
+        kept_trouble: None,
     }
 }
 

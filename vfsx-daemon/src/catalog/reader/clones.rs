@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ const DEVICES: usize = 1024;
 pub(in crate::catalog) struct Clones {
     /// Of `Options::clone_rest`.
     rest: u32,
+    /// The file system has to keep its space for something else.
+    short: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -58,12 +61,18 @@ impl Clones {
     pub(in crate::catalog) fn new(rest: u32) -> Self {
         Self {
             rest,
+            short: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 cannot: HashSet::new(),
                 resting: LruCache::new(RESTING),
                 kept: LruCache::new(KEPT),
             }),
         }
+    }
+
+    /// No clone is made as long as this is so, and none kept.
+    pub(in crate::catalog) fn set_short(&self, short: bool) {
+        self.short.store(short, Ordering::Relaxed);
     }
 
     /// Until when reading the file is to be put off, since it was cloned a moment ago for being written while it was read.
@@ -81,7 +90,7 @@ impl Clones {
         device: u64,
         file: &File,
     ) -> Option<File> {
-        if !self.may(object, device) || is_short(file) {
+        if self.is_told_short() || !self.may(object, device) || is_short(file) {
             return None;
         }
         let begun = Instant::now();
@@ -115,7 +124,11 @@ impl Clones {
 
     /// Lets clones go. `shipped`: all sites have everything that is in the change log.
     pub(in crate::catalog) fn tidy(&self, shipped: bool) {
-        let longest = if shipped { KEPT_FOR } else { KEPT_MOST };
+        let longest = match shipped {
+            _ if self.is_told_short() => Duration::ZERO,
+            true => KEPT_FOR,
+            false => KEPT_MOST,
+        };
         loop {
             // One after the other, each closed without the lock.
             let kept = self.lock().pop_older(longest);
@@ -133,6 +146,10 @@ impl Clones {
             .get(&object)
             .is_none_or(|until| *until <= Instant::now());
         rested && !inner.cannot.contains(&device) && inner.cannot.len() < DEVICES
+    }
+
+    fn is_told_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
     }
 
     fn rest(&self, object: ObjectId, took: Duration) {
@@ -267,5 +284,9 @@ mod tests {
         age(KEPT_MOST);
         clones.tidy(false);
         assert!(clones.kept(ObjectId(1)).is_none());
+        clones.keep(ObjectId(1), file.try_clone().unwrap());
+        clones.set_short(true);
+        clones.tidy(false);
+        assert!(clones.kept(ObjectId(1)).is_none(), "the space is needed");
     }
 }

@@ -35,12 +35,14 @@ struct Settings {
     journal_max: u64,
     syncing: bool,
     allow: u32,
+    sessions_max: usize,
 }
 
 const NORMAL: Settings = Settings {
     journal_max: 1 << 20,
     syncing: true,
     allow: 0,
+    sessions_max: 100,
 };
 
 fn left(path: &Path) -> Left {
@@ -74,8 +76,14 @@ impl Fixture {
             .then(|| SyncThread::start(&journal).expect("starts"));
         let share = ShareIntake::new("data", journal.clone(), path, left(path), true).expect("opens");
         let allow = [settings.allow];
-        let intake =
-            Intake::start(&path.join("socket"), None, &allow, vec![Arc::clone(&share)]).expect("listens");
+        let intake = Intake::start(
+            &path.join("socket"),
+            None,
+            &allow,
+            settings.sessions_max,
+            vec![Arc::clone(&share)],
+        )
+        .expect("listens");
         Self {
             directory,
             journal,

@@ -323,3 +323,82 @@ async fn a_module_that_closes_before_its_welcome_leaves_no_session_behind() {
         .expect("nobody is waited for");
     until("all sessions have ended", || fixture.share.sessions() == (0, 0)).await;
 }
+
+const FEW: Settings = Settings {
+    sessions_max: 2,
+    ..NORMAL
+};
+
+/// A session that finds no place hears nothing, like one without vfsxd, and loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_too_many_is_turned_away_waited_for_and_taken_when_there_is_a_place() {
+    let fixture = Fixture::new(FEW);
+    let (mut first, _) = Module::welcome(&fixture.socket(), 1).await;
+    let (_second, _) = Module::welcome(&fixture.socket(), 2).await;
+    let places = || fixture.intake.barriers().places();
+    for round in 1..=3 {
+        let mut third = Module::connect(&fixture.socket()).await;
+        third.say_hello("data", 3).await;
+        third.assert_closed().await;
+        assert_eq!(places().turned_away, round);
+    }
+    assert_eq!(fixture.share.sessions(), (2, 1), "what it holds is missing");
+    let now = Instant::now();
+    fixture
+        .share
+        .tend_as_of(now + super::super::COMES_BACK_WITHIN / 2);
+    assert_eq!(fixture.share.sessions(), (2, 1), "it has not ended");
+    // Those that have a place are served as ever, and one of them comes back on its own.
+    first.events(1..=2).await;
+    first.acknowledged(2).await;
+    let (mut first, acknowledged) = {
+        drop(first);
+        until("its place is free", || places().sessions == 1).await;
+        Module::welcome(&fixture.socket(), 1).await
+    };
+    assert_eq!(acknowledged, 2);
+    first.events(3..=3).await;
+    first.acknowledged(3).await;
+    drop(first);
+    until("its place is free", || places().sessions == 1).await;
+
+    let (mut third, acknowledged) = Module::welcome(&fixture.socket(), 3).await;
+    assert_eq!(acknowledged, 0);
+    third.events(1..=5).await;
+    third.acknowledged(5).await;
+    assert_eq!(fixture.share.sessions(), (2, 0));
+    let of_third = |r: &&Record| r.session == Session::from(session(3)) && r.session_sequence > 0;
+    assert_eq!(
+        fixture.records().iter().filter(of_third).count(),
+        5,
+        "nothing is lost"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_never_comes_back_after_it_was_turned_away_is_waited_for_no_longer() {
+    let fixture = Fixture::new(Settings {
+        sessions_max: 1,
+        ..NORMAL
+    });
+    let (_first, _) = Module::welcome(&fixture.socket(), 1).await;
+    let mut second = Module::connect(&fixture.socket()).await;
+    second.say_hello("data", 2).await;
+    second.assert_closed().await;
+    fixture
+        .share
+        .tend_as_of(Instant::now() + super::super::COMES_BACK_WITHIN);
+    assert_eq!(fixture.share.sessions(), (1, 0));
+}
+
+/// They take no places, and end soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_keep_no_session_out() {
+    let fixture = Fixture::new(FEW);
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(Module::connect_bare(&fixture.socket()).await);
+    }
+    Module::welcome(&fixture.socket(), 1).await;
+    assert_eq!(fixture.intake.barriers().places().turned_away, 0);
+}

@@ -121,6 +121,32 @@ fn after_a_failed_sync_nothing_is_taken_until_the_journal_is_cut_back_and_then_i
 }
 
 #[test]
+fn what_went_wrong_is_told_until_a_later_record_is_on_disk() {
+    let full = |journal: &Journal| journal.trouble().map(|trouble| trouble.full);
+    let storage = Faulty::default();
+    let journal = Journal::open_on(Arc::new(storage.clone()), OPTIONS).expect("opens");
+    journal.append(vec![event(1, 1)]).expect("appends");
+    storage.set_fault(1, Fault::Error(ENOSPC));
+    journal.append(vec![event(1, 2)]).expect_err("meets the fault");
+    let why = journal.trouble().expect("is told").why;
+    assert!(why.contains("0000000001"), "names the file: {why}");
+    journal.sync().expect("syncs what is older");
+    assert_eq!(full(&journal), Some(true), "nothing was written since");
+    journal.append(vec![event(1, 2)]).expect("appends");
+    assert_eq!(full(&journal), Some(true), "written is not on disk");
+    journal.sync().expect("syncs");
+    assert_eq!(full(&journal), None);
+
+    let (_, journal) = with_failed_sync();
+    assert_eq!(full(&journal), Some(false), "EIO");
+    journal.recover().expect("the fault is over");
+    assert_eq!(full(&journal), Some(false));
+    journal.append(vec![event(1, 1)]).expect("sent again");
+    journal.sync().expect("syncs");
+    assert_eq!(full(&journal), None);
+}
+
+#[test]
 fn what_a_restart_finds_after_a_failed_sync_is_durable_before_it_is_acknowledged() {
     let (storage, _journal) = with_failed_sync();
     let restarted = storage.after_crash(Loss::None);
