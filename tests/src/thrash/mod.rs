@@ -14,7 +14,7 @@ mod watch;
 pub use plan::Scale;
 
 use crate::compare::{self, Report};
-use crate::lab::Binaries;
+use crate::lab::{Binaries, Mode};
 use crate::wait;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use client::{Client, Confirmed, Worked, directory};
@@ -75,14 +75,16 @@ pub struct Outcome {
     /// Names whose change a killed smbd had not told of: found by a sync.
     pub unnoticed: u64,
     pub states: BTreeMap<String, u64>,
+    /// Modes in force while a client was connected, and how often.
+    pub modes: BTreeMap<String, u64>,
 }
 
 /// Plays one round. What happens is printed as it happens when `verbose`. After a failure the state is kept, and where is printed.
-pub fn round(binaries: Binaries, seed: u64, scale: Scale, verbose: bool) -> Result<Outcome> {
+pub fn round(binaries: Binaries, mode: Mode, seed: u64, scale: Scale, verbose: bool) -> Result<Outcome> {
     let begun = Instant::now();
     let plan = Plan::new(seed, scale);
-    let stage = Stage::set_up(binaries, seed, plan.heals_itself).context("set-up")?;
-    let played = play(&stage, &plan, seed, verbose);
+    let stage = Stage::set_up(binaries, mode, seed, plan.heals_itself).context("set-up")?;
+    let played = play(&stage, &plan, mode, seed, verbose);
     match played {
         Ok(outcome) => Ok(Outcome {
             seed,
@@ -100,7 +102,7 @@ pub fn round(binaries: Binaries, seed: u64, scale: Scale, verbose: bool) -> Resu
     }
 }
 
-fn play(stage: &Stage, plan: &Plan, seed: u64, verbose: bool) -> Result<Outcome> {
+fn play(stage: &Stage, plan: &Plan, mode: Mode, seed: u64, verbose: bool) -> Result<Outcome> {
     let lab = &stage.lab;
     let fighters = if plan.ends_smbd() { 0 } else { FIGHTERS };
     let confirmed: Vec<_> = (0..CLIENTS).map(|_| Confirmed::default()).collect();
@@ -123,6 +125,7 @@ fn play(stage: &Stage, plan: &Plan, seed: u64, verbose: bool) -> Result<Outcome>
         let director = Director {
             stage,
             plan,
+            mode,
             gate: &gate,
             watch: &watch,
             confirmed: &confirmed,
@@ -154,6 +157,7 @@ fn play(stage: &Stage, plan: &Plan, seed: u64, verbose: bool) -> Result<Outcome>
 struct Director<'a> {
     stage: &'a Stage,
     plan: &'a Plan,
+    mode: Mode,
     gate: &'a Gate,
     watch: &'a Watch,
     confirmed: &'a [Confirmed],
@@ -405,6 +409,12 @@ impl Director<'_> {
             "{} comparisons found the trees different",
             seen.mismatches
         );
+        ensure!(
+            seen.modes.contains_key(self.mode.as_str()),
+            "the share was never in mode {}, but in {:?}",
+            self.mode.as_str(),
+            seen.modes
+        );
         Ok(Outcome {
             operations: worked.operations,
             lost: worked.lost,
@@ -417,6 +427,7 @@ impl Director<'_> {
             gaps: seen.gaps.into_iter().map(|(_, reason)| reason).collect(),
             unnoticed: compared.unnoticed,
             states: seen.states,
+            modes: seen.modes,
             ..Outcome::default()
         })
     }
