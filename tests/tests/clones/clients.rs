@@ -48,7 +48,11 @@ fn check_points(lab: &TestLab, rpc: &mut Rpc, at: u64, seen: &mut BTreeSet<u8>) 
     for point in at + 1..=head {
         let content = rpc.read_point(point, "file", LENGTH)?;
         let content = content.with_context(|| format!("no file at point {point}"))?;
-        ensure!(content.len() == LENGTH, "{} bytes at point {point}", content.len());
+        ensure!(
+            content.len() == LENGTH,
+            "{} bytes at point {point}",
+            content.len()
+        );
         let mut numbers = content;
         numbers.dedup();
         ensure!(
