@@ -123,6 +123,11 @@ class Client:
         content = random.Random(seed).randbytes(length)
         self.smb.post(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content))
 
+    def cut_write(self, handle, offset, data, missing):
+        """A write whose last bytes never come: the connection ends before. Only `reconnect` may follow."""
+        content = base64.b64decode(data)
+        self.smb.cut(smb2.WRITE, smb2.write(self.handles[handle], content, offset), smb2.charge(content), missing)
+
     def cancelled_write(self, handle, offset, data):
         """A write that the client wants no more as soon as it is sent. The server may end it or not."""
         content = base64.b64decode(data)

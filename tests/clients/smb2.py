@@ -56,6 +56,16 @@ class Connection:
         self.smb._Connection["SequenceWindow"] = number + charge
         return number
 
+    def cut(self, command, body, charge, missing):
+        """Sends one request but for its last `missing` bytes, and then the cable is cut."""
+        packet = self._packet(command, body)
+        packet["CreditCharge"] = charge
+        packet["MessageID"] = self.smb._Connection["SequenceWindow"]
+        packet["SessionID"] = self.smb._Session["SessionID"]
+        data = packet.getData()
+        self.smb.get_socket().sendall(struct.pack(">I", len(data)) + data[: len(data) - missing])
+        self.drop()
+
     def _send(self, command, body, charge):
         packet = self._packet(command, body)
         packet["CreditCharge"] = charge

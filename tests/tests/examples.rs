@@ -126,7 +126,7 @@ fn restfs_takes_the_example_configuration() {
     );
 }
 
-/// `FILE`: `TEST`, `TEST`; a file without a folder, and `faults`, are among the end to end suites. Every row names a test.
+/// `FILE`: `TEST`, `TEST`; a file or a folder by its bare name is among the end to end suites. Every row names a test.
 #[test]
 fn every_test_that_the_fault_table_names_is_in_the_file_that_it_names() {
     let page = read("docs/faults.md");
@@ -143,7 +143,7 @@ fn every_test_that_the_fault_table_names_is_in_the_file_that_it_names() {
         let (mut file, mut named) = ("no file", 0);
         // Between quotes: every second piece.
         for word in row.split('`').skip(1).step_by(2) {
-            if word == "faults" || word.contains('/') || word.ends_with(".rs") {
+            if is_source(word) {
                 file = word;
             } else if word.matches('_').count() >= 3 {
                 let test = format!("fn {word}(");
@@ -156,11 +156,18 @@ fn every_test_that_the_fault_table_names_is_in_the_file_that_it_names() {
     }
 }
 
+fn is_source(word: &str) -> bool {
+    word.contains('/') || word.ends_with(".rs") || root().join(suite(word)).is_dir()
+}
+
+fn suite(name: &str) -> String {
+    format!("tests/tests/{name}")
+}
+
 fn sources(file: &str) -> Vec<String> {
-    let path = match file {
-        "faults" => "tests/tests/faults".to_owned(),
-        file if file.contains('/') => file.to_owned(),
-        file => format!("tests/tests/{file}"),
+    let path = match file.contains('/') {
+        true => file.to_owned(),
+        false => suite(file),
     };
     match fs::read_dir(root().join(&path)) {
         Ok(entries) => entries

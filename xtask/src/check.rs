@@ -7,11 +7,11 @@ use anyhow::Result;
 /// Crate whose tests run smbd and so need root.
 const END_TO_END: &str = "vfsx-tests";
 /// Its tests some of which take long: those are ignored otherwise.
-const LONG: [&str; 2] = ["endurance", "copy_mode"];
+const LONG: [&str; 3] = ["bytes", "endurance", "copy_mode"];
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only the tests that take minutes, one after another, with what they measure. They need 2 GiB of disk space and more than
+    /// Only the tests that take minutes, one after another, with what they measure. They need 13 GiB of disk space and more than
     /// a million free inodes in the directory for temporary files (TMPDIR).
     #[arg(long)]
     long: bool,

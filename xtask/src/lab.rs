@@ -1,9 +1,9 @@
 //! `cargo xtask lab`: the private stack, left running.
 
 use crate::build::{self, Profile};
+use crate::mode::Mode;
 use crate::rights;
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
 use std::path::PathBuf;
 use vfsx_tests::lab::{self, LAB_JSON, Lab, LabOptions};
 
@@ -31,14 +31,6 @@ pub struct Arguments {
     built: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Mode {
-    /// Ranges that were written; vfsxd reads the content.
-    Map,
-    /// Written data, too: every recovery point is a state that the share had.
-    Copy,
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.stop {
         rights::go_on_as_root("--built")?;
@@ -62,10 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut options = LabOptions::new(build::binaries(Profile::Release)?);
     options.sites = usize::from(arguments.sites);
     options.samba.vfs_objects = arguments.vfs_objects.clone();
-    options.samba.mode = match arguments.mode {
-        Mode::Map => lab::Mode::Map,
-        Mode::Copy => lab::Mode::Copy,
-    };
+    options.samba.mode = arguments.mode.into();
     options.vfsxd = !arguments.no_vfsxd;
     let lab = Lab::start(&arguments.dir, &options)?;
     println!("{}", lab.dir().join(LAB_JSON).display());

@@ -10,6 +10,7 @@ mod demo;
 mod fuzz;
 mod install;
 mod lab;
+mod mode;
 mod packages;
 mod parity;
 mod report;

@@ -1,6 +1,7 @@
 //! `cargo xtask thrash`: rounds in which everything goes wrong that can.
 
 use crate::build::{self, Profile};
+use crate::mode::{self, Mode};
 use crate::report::one_line;
 use crate::rights;
 use anyhow::{Result, ensure};
@@ -15,6 +16,9 @@ pub struct Arguments {
     /// Of the first round; each one after it has the next. The same seed plays the same round.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How the module tells writes; else as VFSX_TEST_MODE says, else map.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Shows what happens as it happens.
     #[arg(long)]
     verbose: bool,
@@ -60,6 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     rights::go_on_as_root("--built")?;
     let binaries = build::binaries(profile)?;
+    let mode = mode::chosen(arguments.mode);
     let mut summary = Summary::default();
     for seed in (arguments.seed..).take(arguments.rounds as usize) {
         println!(
@@ -67,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             summary.rounds + 1,
             arguments.rounds
         );
-        match thrash::round(binaries.clone(), seed, Scale::LONG, arguments.verbose) {
+        match thrash::round(binaries.clone(), mode, seed, Scale::LONG, arguments.verbose) {
             Ok(outcome) => {
                 println!("  {}", serde_json::to_string(&outcome)?);
                 summary.add(&outcome);

@@ -49,7 +49,7 @@ impl Binaries {
         Ok(copies)
     }
 
-    pub(super) fn in_dir(dir: &Path) -> Self {
+    pub fn in_dir(dir: &Path) -> Self {
         Self {
             restfs: dir.join("restfs"),
             vfsxd: dir.join("vfsxd"),

@@ -23,7 +23,7 @@ impl Mode {
     ///
     /// # Panics
     /// When the environment names another one: the test would say something of the wrong mode.
-    fn of_environment() -> Self {
+    pub fn of_environment() -> Self {
         match std::env::var(MODE_VARIABLE).as_deref() {
             Ok("copy") => Self::Copy,
             Ok("map") | Err(_) => Self::Map,
@@ -161,4 +161,32 @@ fn check(conf: &Path) -> Result<()> {
         bail!("testparm refuses {}: {}", conf.display(), said.trim());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_is_told_the_mode() {
+        for mode in [Mode::Map, Mode::Copy] {
+            let options = SambaOptions {
+                mode,
+                ..SambaOptions::default()
+            };
+            let smb = SmbDescription {
+                host: String::new(),
+                port: 1,
+                user: String::new(),
+                password: String::new(),
+                shares: [].into(),
+                conf: PathBuf::new(),
+                pid_file: PathBuf::new(),
+                start: Vec::new(),
+            };
+            let text = global(Path::new("/lab"), &smb, Path::new("/socket"), &options);
+            let line = format!("vfsx:mode = {}", mode.as_str());
+            assert_eq!(text.lines().filter(|found| **found == line).count(), 1, "{text}");
+        }
+    }
 }

@@ -145,6 +145,13 @@ impl Session {
         self.0.tell(&request)
     }
 
+    /// A write whose last `missing` bytes never come, since the connection is lost. Only [`Session::reconnect`] may follow.
+    pub fn cut_write(&mut self, handle: Handle, offset: u64, data: &[u8], missing: usize) -> Result<()> {
+        let data = STANDARD.encode(data);
+        self.0
+            .tell(&json!({ "do": "cut_write", "handle": handle, "offset": offset, "data": data, "missing": missing }))
+    }
+
     /// A write that is cancelled as soon as it is sent, which the server may heed or not.
     pub fn cancelled_write(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<()> {
         let data = STANDARD.encode(data);

@@ -13,7 +13,7 @@ mod watch;
 pub use plan::Scale;
 
 use crate::compare::{self, Report};
-use crate::lab::Binaries;
+use crate::lab::{Binaries, Mode};
 use crate::wait;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use client::{Client, Confirmed, Worked};
@@ -71,14 +71,16 @@ pub struct Outcome {
     /// Why there were any.
     pub gaps: Vec<String>,
     pub states: BTreeMap<String, u64>,
+    /// Modes in force while a client was connected, and how often.
+    pub modes: BTreeMap<String, u64>,
 }
 
 /// Plays one round. What happens is printed as it happens when `verbose`. After a failure the state is kept, and where is printed.
-pub fn round(binaries: Binaries, seed: u64, scale: Scale, verbose: bool) -> Result<Outcome> {
+pub fn round(binaries: Binaries, mode: Mode, seed: u64, scale: Scale, verbose: bool) -> Result<Outcome> {
     let begun = Instant::now();
     let plan = Plan::new(seed, scale);
-    let stage = Stage::set_up(binaries, seed, plan.heals_itself).context("set-up")?;
-    let played = play(&stage, &plan, seed, verbose);
+    let stage = Stage::set_up(binaries, mode, seed, plan.heals_itself).context("set-up")?;
+    let played = play(&stage, &plan, mode, seed, verbose);
     match played {
         Ok(outcome) => Ok(Outcome {
             seed,
@@ -96,7 +98,7 @@ pub fn round(binaries: Binaries, seed: u64, scale: Scale, verbose: bool) -> Resu
     }
 }
 
-fn play(stage: &Stage, plan: &Plan, seed: u64, verbose: bool) -> Result<Outcome> {
+fn play(stage: &Stage, plan: &Plan, mode: Mode, seed: u64, verbose: bool) -> Result<Outcome> {
     let lab = &stage.lab;
     let fighters = if plan.ends_smbd() { 0 } else { FIGHTERS };
     let confirmed: Vec<_> = (0..CLIENTS).map(|_| Confirmed::default()).collect();
@@ -119,6 +121,7 @@ fn play(stage: &Stage, plan: &Plan, seed: u64, verbose: bool) -> Result<Outcome>
         let director = Director {
             stage,
             plan,
+            mode,
             gate: &gate,
             watch: &watch,
             confirmed: &confirmed,
@@ -150,6 +153,7 @@ fn play(stage: &Stage, plan: &Plan, seed: u64, verbose: bool) -> Result<Outcome>
 struct Director<'a> {
     stage: &'a Stage,
     plan: &'a Plan,
+    mode: Mode,
     gate: &'a Gate,
     watch: &'a Watch,
     confirmed: &'a [Confirmed],
@@ -356,6 +360,12 @@ impl Director<'_> {
             "{} comparisons found the trees different",
             seen.mismatches
         );
+        ensure!(
+            seen.modes.contains_key(self.mode.as_str()),
+            "the share was never in mode {}, but in {:?}",
+            self.mode.as_str(),
+            seen.modes
+        );
         Ok(Outcome {
             operations: worked.operations,
             lost: worked.lost,
@@ -367,6 +377,7 @@ impl Director<'_> {
             stale_ms: seen.stale.as_millis() as u64,
             gaps: seen.gaps.into_iter().map(|(_, reason)| reason).collect(),
             states: seen.states,
+            modes: seen.modes,
             ..Outcome::default()
         })
     }

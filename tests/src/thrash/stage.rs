@@ -2,7 +2,7 @@
 
 use super::plan::{Action, Disk, Phase, SITES, Server};
 use crate::clock::Clock;
-use crate::lab::{Binaries, LabOptions, Place, READY_LIMIT, Service};
+use crate::lab::{Binaries, LabOptions, Mode, Place, READY_LIMIT, Service};
 use crate::loopfs::{FileSystem, LoopFs};
 use crate::network::{Condition, Network};
 use crate::testlab::TestLab;
@@ -29,7 +29,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn set_up(binaries: Binaries, seed: u64, heals_itself: bool) -> Result<Self> {
+    pub(super) fn set_up(binaries: Binaries, mode: Mode, seed: u64, heals_itself: bool) -> Result<Self> {
         let network = Network::make(SITES, seed)?;
         let dir = tempfile::Builder::new().prefix("vfsx-clocks-").tempdir()?;
         let (mut clocks, mut disks, mut places) = (Vec::new(), Vec::new(), Vec::new());
@@ -53,6 +53,7 @@ impl Stage {
             disks.push(disk);
         }
         let mut options = LabOptions::new(binaries);
+        options.samba.mode = mode;
         let after_gap = if heals_itself { "1s" } else { "never" };
         options.reconcile = Some(format!("after_gap = \"{after_gap}\""));
         options.sites = SITES;

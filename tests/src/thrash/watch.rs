@@ -51,6 +51,8 @@ pub(super) struct Seen {
     pub(super) stale: Duration,
     /// States of sites, and how often.
     pub(super) states: BTreeMap<String, u64>,
+    /// Modes of the share, and how often.
+    pub(super) modes: BTreeMap<String, u64>,
     /// Comparisons that found the trees different though everything was committed.
     pub(super) mismatches: u64,
     /// What was not true.
@@ -106,6 +108,9 @@ impl Watch {
     ) {
         self.seen().answers += 1;
         self.seen().gaps.extend(gaps(status));
+        if let Some(mode) = status.get("mode").and_then(Value::as_str) {
+            *self.seen().modes.entry(mode.to_owned()).or_default() += 1;
+        }
         let none = Vec::new();
         for site in status.get("sites").and_then(Value::as_array).unwrap_or(&none) {
             let text = |name: &str| site.get(name).and_then(Value::as_str).unwrap_or_default();

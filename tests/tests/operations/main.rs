@@ -11,14 +11,17 @@ mod handles;
 mod mac;
 mod metadata;
 mod names;
+mod snapshots;
 mod space;
 mod special;
 mod stage;
+mod stages;
 mod streams;
 mod unix;
 
 use anyhow::{Result, ensure};
-use stage::{SMB1, Stage, hooks};
+use stage::{Stage, hooks};
+use stages::{BTRFS, BTRFS_COPY, EXT4, XFS, XFS_COPY};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -26,243 +29,9 @@ use vfsx_tests::lab::{LabOptions, Mode, give_to_user};
 use vfsx_tests::loopfs::FileSystem;
 use vfsx_tests::testlab::{TestLab, with_lab_on};
 
-/// Without these smbd gives out no durable handles.
-const DURABLE: [&str; 2] = ["posix locking = no", "kernel share modes = no"];
-const CATIA: &str = "catia:mappings = 0x22:0xa8";
-// Good for all shares or for none.
-const COPYFILE: &str = "fruit:copyfile = yes";
-const RECOMMENDED: &str = "catia fruit streams_xattr acl_xattr shadow_copy2 full_audit vfsx";
-
 /// Hooks that actions reach where no log of theirs tells it: when a client comes and goes, and in a process of its own that
 /// changes DFS links.
 const ELSEWHERE: [&str; 3] = ["connect", "disconnect", "create_dfs_pathat"];
-
-const EXT4: &[Stage] = &[
-    Stage {
-        name: "alone",
-        objects: "vfsx",
-        global: &[],
-        share: &[],
-        actions: &[
-            content::ACTIONS,
-            space::ACTIONS,
-            names::ACTIONS,
-            metadata::ACTIONS,
-        ],
-    },
-    Stage {
-        name: "acls",
-        objects: "acl_xattr full_audit vfsx",
-        global: &[],
-        share: &[],
-        actions: &[
-            content::ACTIONS,
-            space::ACTIONS,
-            names::ACTIONS,
-            metadata::ACTIONS,
-            special::KEPT_ACLS,
-            special::CANCELLED,
-        ],
-    },
-    Stage {
-        name: "recommended",
-        objects: RECOMMENDED,
-        global: &[COPYFILE],
-        share: &[CATIA],
-        actions: &[
-            content::ACTIONS,
-            space::ACTIONS,
-            names::ACTIONS,
-            metadata::ACTIONS,
-            streams::ACTIONS,
-            mac::ACTIONS,
-            special::TRANSLATED,
-        ],
-    },
-    Stage {
-        name: "recycled",
-        objects: "streams_xattr acl_xattr recycle shadow_copy2 vfsx",
-        global: &[],
-        share: &["recycle:keeptree = yes", "recycle:versions = yes"],
-        actions: &[names::ACTIONS, streams::ACTIONS, special::RECYCLED],
-    },
-    Stage {
-        name: "snapshots",
-        objects: "shadow_copy2 full_audit vfsx",
-        global: &[],
-        share: &[],
-        actions: &[special::WRITABLE_SNAPSHOTS],
-    },
-    Stage {
-        name: "unix",
-        objects: "full_audit vfsx",
-        global: &[SMB1, "host msdfs = yes"],
-        share: &["admin users = vfsxlab", "msdfs root = yes"],
-        actions: &[unix::ACTIONS, unix::ADMIN],
-    },
-    Stage {
-        name: "strict",
-        objects: "full_audit vfsx",
-        global: &["min receivefile size = 16384", "server smb encrypt = off"],
-        share: &["strict allocate = yes", DURABLE[0], DURABLE[1]],
-        actions: &[special::STRICT, special::RECEIVED, handles::ACTIONS],
-    },
-    Stage {
-        name: "hasty",
-        objects: "full_audit vfsx",
-        global: &[],
-        share: &["strict sync = no"],
-        actions: &[special::SYNCED],
-    },
-    Stage {
-        name: "careful",
-        objects: "full_audit vfsx",
-        global: &[],
-        share: &["sync always = yes"],
-        actions: &[special::SYNCED],
-    },
-    Stage {
-        name: "mapped",
-        objects: "full_audit vfsx",
-        global: &["unix charset = ISO8859-1"],
-        share: &[
-            "store dos attributes = no",
-            "create mask = 0777",
-            "map archive = yes",
-            "map hidden = yes",
-            "map system = yes",
-            "veto files = /*.veto/",
-            "delete veto files = yes",
-        ],
-        actions: &[special::MAPPED, special::LATIN, special::VETOED],
-    },
-    Stage {
-        name: "heirs",
-        objects: "full_audit vfsx",
-        global: &[],
-        share: &["inherit owner = yes", "admin users = vfsxlab"],
-        actions: &[unix::HEIRS],
-    },
-];
-
-const XFS: &[Stage] = &[
-    Stage {
-        name: "depot",
-        objects: "streams_depot acl_xattr full_audit vfsx",
-        global: &[],
-        share: &[],
-        actions: &[content::ACTIONS, space::ACTIONS, names::ACTIONS, streams::ACTIONS],
-    },
-    Stage {
-        name: "fruit",
-        objects: "fruit streams_xattr acl_xattr vfsx",
-        global: &[COPYFILE],
-        share: &[],
-        actions: &[
-            content::ACTIONS,
-            space::ACTIONS,
-            names::ACTIONS,
-            metadata::ACTIONS,
-            streams::ACTIONS,
-            mac::ACTIONS,
-        ],
-    },
-    Stage {
-        name: "threads",
-        objects: "full_audit vfsx aio_pthread",
-        // With it, which is the default, files are never opened in threads.
-        global: &["server multi channel support = no"],
-        share: &["aio_pthread:aio open = yes"],
-        // No durable handles: nobody gets one back of a file that a thread has made.
-        actions: &[
-            special::OPENED_LATER,
-            content::ACTIONS,
-            space::ACTIONS,
-            names::ACTIONS,
-        ],
-    },
-    Stage {
-        name: "bytes",
-        objects: "vfsx",
-        global: &[],
-        share: &[],
-        actions: &[special::BYTES],
-    },
-];
-
-const BTRFS: &[Stage] = &[
-    Stage {
-        name: "clones",
-        objects: "full_audit vfsx btrfs",
-        global: &[],
-        share: &DURABLE,
-        actions: &[
-            content::ACTIONS,
-            space::ACTIONS,
-            names::ACTIONS,
-            metadata::ACTIONS,
-            special::CLONED,
-            special::COMPRESSED,
-            handles::ACTIONS,
-        ],
-    },
-    Stage {
-        name: "rings",
-        objects: "fruit streams_xattr acl_xattr vfsx io_uring",
-        global: &[COPYFILE],
-        share: &[],
-        actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS, mac::ACTIONS],
-    },
-    Stage {
-        name: "snapshots",
-        objects: "shadow_copy2 full_audit vfsx btrfs",
-        global: &[],
-        share: &[],
-        actions: &[special::SNAPSHOTS],
-    },
-];
-
-/// In mode `copy`, what has to do with content; all else is told the same way whatever the file system, and ext4 has all of it.
-const XFS_COPY: &[Stage] = &[
-    Stage {
-        name: "depot",
-        objects: "streams_depot acl_xattr full_audit vfsx",
-        global: &[],
-        share: &[],
-        actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS],
-    },
-    Stage {
-        name: "bytes",
-        objects: "vfsx",
-        global: &[],
-        share: &[],
-        actions: &[special::BYTES],
-    },
-];
-
-const BTRFS_COPY: &[Stage] = &[
-    Stage {
-        name: "clones",
-        objects: "full_audit vfsx btrfs",
-        global: &[],
-        share: &[],
-        actions: &[space::ACTIONS, special::CLONED, special::COMPRESSED],
-    },
-    Stage {
-        name: "rings",
-        objects: "fruit streams_xattr acl_xattr vfsx io_uring",
-        global: &[COPYFILE],
-        share: &[],
-        actions: &[content::ACTIONS, space::ACTIONS, streams::ACTIONS, mac::ACTIONS],
-    },
-    Stage {
-        name: "snapshots",
-        objects: "shadow_copy2 full_audit vfsx btrfs",
-        global: &[],
-        share: &[],
-        actions: &[special::SNAPSHOTS],
-    },
-];
 
 fn on_ext4(mode: Mode) {
     with_lab_on(

@@ -1,23 +1,22 @@
 //! What only some ways to set up smbd lead to.
 
-use crate::client::{Client, second};
+use crate::client::Client;
+use crate::disk::Disk;
 use crate::space::copy;
 use crate::stage::{Action, NOTHING};
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::Command;
-use vfsx_tests::lab::give_to_user;
+use std::time::Duration;
 use vfsx_tests::smb::{Basic, Open, Session};
-use vfsx_tests::testlab::TestLab;
+use vfsx_tests::wait;
+use vfsx_tests::work::walk;
 
 const HIDDEN: u32 = 2;
 const SYSTEM: u32 = 4;
-/// As Windows has it.
-const READ: u32 = 0x0012_0089;
-const WRITE: u32 = 0x0012_0116;
+/// How long smbd may take with what was sent before a connection is lost.
+const CUT_LIMIT: Duration = Duration::from_secs(10);
 
 /// With `strict allocate = yes`.
 pub const STRICT: &[Action] = &[
@@ -86,7 +85,40 @@ pub const RECEIVED: &[Action] = &[
         happened: |d| d.holds("f", 70_000, &[b'r'; 200_000]),
         calls: &["recvfile"],
     },
+    Action {
+        name: "new file of which half comes",
+        before: NOTHING,
+        act: |c| cut(c, "create", 0),
+        happened: |d| d.has_size("f", HALF as u64).and(d.holds("f", 0, &[b'r'; HALF])),
+        calls: &["recvfile"],
+    },
+    Action {
+        name: "write of which half comes",
+        before: |c| c.file("f", &[b'o'; 3 * HALF]),
+        act: |c| cut(c, "open", 1000),
+        happened: |d| {
+            d.has_size("f", 3 * HALF as u64)
+                .and(d.holds("f", 0, &[b'o'; 1000]))
+                .and(d.holds("f", 1000, &[b'r'; HALF]))
+                .and(d.holds("f", 1000 + HALF, &[b'o'; 1000]))
+        },
+        calls: &["recvfile"],
+    },
 ];
+
+/// Of a write, in bytes.
+const HALF: usize = 300_000;
+
+/// A client of its own sends half of a write, and is lost.
+fn cut(c: &Client<'_>, disposition: &str, offset: usize) -> Result<()> {
+    let mut session = Session::connect(c.lab, "data")?;
+    let handle = session.create(&c.at("f"), disposition)?;
+    session.cut_write(handle, offset as u64, &[b'r'; 2 * HALF], HALF)?;
+    let disk = Disk { dir: c.disk("")? };
+    let last = offset + HALF - 1;
+    let there = || disk.holds("f", last, b"r").ok();
+    wait::until("the half that was sent", CUT_LIMIT, there, String::new)
+}
 
 /// With `aio_pthread:aio open`: a thread makes the file, and smbd asks again when it is there.
 pub const OPENED_LATER: &[Action] = &[Action {
@@ -303,6 +335,52 @@ pub const RECYCLED: &[Action] = &[
     },
 ];
 
+/// With `virusfilter` that finds something in files by this name when they are opened or closed, and takes them away from clients.
+pub const INFECTED: &[Action] = &[
+    Action {
+        name: "close an infected file",
+        before: |c| c.noise("clean", 1000),
+        act: |c| {
+            c.noise("eicar", 100_000)
+                .and(c.write("clean", 500, b"clean still"))
+        },
+        happened: |d| is_in_quarantine(d, "eicar", 100_000).and(d.has_names(&["clean"])),
+        calls: &["openat", "mkdirat", "renameat"],
+    },
+    Action {
+        name: "open a file that was infected elsewhere",
+        before: |c| {
+            c.noise("x", 200_000)?;
+            c.rename("x", "eicar")
+        },
+        act: |c| {
+            let open = Open {
+                disposition: "open",
+                ..Open::default()
+            };
+            c.refused("eicar", &open)
+        },
+        happened: |d| is_in_quarantine(d, "eicar", 200_000).and(d.has_names(&[])),
+        calls: &["renameat"],
+    },
+];
+
+/// Below which directories, and what is added to its name, is the module's affair.
+fn is_in_quarantine(d: &Disk, name: &str, size: u64) -> Result<()> {
+    let share = d.dir.ancestors().nth(2).context("the share's directory")?;
+    let quarantine = share.join(".quarantine");
+    let (kept, _) = walk(&quarantine)?;
+    let is_it = |path: &PathBuf| {
+        path.to_string_lossy().contains(name)
+            && quarantine
+                .join(path)
+                .metadata()
+                .is_ok_and(|kept| kept.len() == size)
+    };
+    ensure!(kept.iter().any(is_it), "{size} bytes are not among {kept:?}");
+    Ok(())
+}
+
 /// With `delete veto files`: what clients do not see goes with its directory.
 pub const VETOED: &[Action] = &[Action {
     name: "remove a directory with a hidden file",
@@ -327,154 +405,6 @@ pub const CLONED: &[Action] = &[Action {
     happened: |d| d.holds("b", 0, &fs::read(d.path("a"))?[..1 << 19]),
     calls: &["offload_write_send", "offload_write_recv"],
 }];
-
-/// A snapshot as `shadow_copy2` wants it: when it was made, in seconds since 1970, and the same as its name.
-type Snapshot = (u64, &'static str);
-const READ_ONLY: [Snapshot; 2] = [
-    (1_577_934_245, "@GMT-2020.01.02-03.04.05"),
-    (1_577_934_246, "@GMT-2020.01.02-03.04.06"),
-];
-const WRITABLE: Snapshot = (1_577_934_247, "@GMT-2020.01.02-03.04.07");
-const OLD: &[u8] = b"as it was then";
-const NEW: &[u8] = b"as it is now";
-
-/// With `shadow_copy2` on btrfs: older versions of files, in snapshots of the whole file system. A file and its older version have
-/// one inode number there.
-pub const SNAPSHOTS: &[Action] = &[
-    Action {
-        name: "read an old version",
-        before: |c| {
-            c.file("f", OLD)
-                .and(make_snapshot(c, READ_ONLY[0]))
-                .and(c.write("f", 0, NEW))
-        },
-        act: |c| {
-            let open = Open {
-                access: Some(READ),
-                ..old_version(READ_ONLY[0])
-            };
-            quietly(c, |c| {
-                let handle = c.session.open(&c.at("f"), &open)?;
-                let read = c.session.read(handle, 0, 100)?;
-                ensure!(read == OLD, "{:?}", String::from_utf8_lossy(&read));
-                c.session.close(handle)
-            })
-        },
-        happened: |d| d.holds("f", 0, NEW),
-        calls: &[],
-    },
-    Action {
-        name: "change an old version",
-        before: |c| {
-            c.file("f", OLD)
-                .and(make_snapshot(c, READ_ONLY[1]))
-                .and(c.write("f", 0, NEW))
-        },
-        act: |c| {
-            let old = old_version(READ_ONLY[1]);
-            for (name, disposition) in [("f", "open"), ("f", "overwrite"), ("new", "create")] {
-                let path = c.at(name);
-                let open = Open {
-                    disposition,
-                    ..old.clone()
-                };
-                // smbd may refuse the open, or what follows it.
-                if let Ok(handle) = c.session.open(&path, &open) {
-                    let (write, cut) = (c.session.write(handle, 0, NEW), c.session.truncate(handle, 3));
-                    ensure!(write.is_err() && cut.is_err(), "an old version was changed");
-                    c.session.close(handle)?;
-                }
-            }
-            let kept = fs::read(snapshot_of(c, READ_ONLY[1], "f")?)?;
-            ensure!(
-                kept == OLD,
-                "the snapshot has {:?}",
-                String::from_utf8_lossy(&kept)
-            );
-            c.lab.settle()?;
-            c.lab.check_no_gap()
-        },
-        happened: |d| d.holds("f", 0, NEW).and(d.has_names(&["f"])),
-        calls: &[],
-    },
-];
-
-/// Snapshots are directories to `shadow_copy2`, and Samba 4.17 leaves it to them to be read-only.
-pub const WRITABLE_SNAPSHOTS: &[Action] = &[Action {
-    name: "change an old version that is no part of the share",
-    before: |c| {
-        c.file("f", NEW)?;
-        let old = snapshot_of(c, WRITABLE, "f")?;
-        fs::create_dir_all(old.parent().context("a directory")?)?;
-        fs::write(&old, OLD)?;
-        give_to_user(&snapshot(c, WRITABLE)?)
-    },
-    act: |c| {
-        let handle = c.session.open(&c.at("f"), &old_version(WRITABLE))?;
-        c.session.write(handle, 0, b"changed")?;
-        c.session.truncate(handle, 7)?;
-        c.session.close(handle)?;
-        let changed = fs::read(snapshot_of(c, WRITABLE, "f")?)?;
-        ensure!(changed == b"changed", "{:?}", String::from_utf8_lossy(&changed));
-        // It has the path of the file that is in the share.
-        c.restored()?.disk.holds("f", 0, NEW)
-    },
-    happened: |d| d.holds("f", 0, NEW),
-    calls: &["pwrite_send", "ftruncate"],
-}];
-
-fn old_version((second_of_it, _): Snapshot) -> Open<'static> {
-    Open {
-        disposition: "open",
-        access: Some(READ | WRITE),
-        snapshot: Some(second(second_of_it)),
-        ..Open::default()
-    }
-}
-
-/// Beside the share, at the top of its file system.
-fn snapshot(c: &Client<'_>, (_, name): Snapshot) -> Result<PathBuf> {
-    let top = c.lab.share("data")?.parent().context("the file system's top")?;
-    Ok(top.join(".snapshots").join(name))
-}
-
-/// Where the snapshot has a file.
-fn snapshot_of(c: &Client<'_>, of: Snapshot, name: &str) -> Result<PathBuf> {
-    let file = c.disk(name)?;
-    let top = c.lab.share("data")?.parent().context("the file system's top")?;
-    Ok(snapshot(c, of)?.join(file.strip_prefix(top)?))
-}
-
-fn make_snapshot(c: &Client<'_>, of: Snapshot) -> Result<()> {
-    let place = snapshot(c, of)?;
-    let top = c.lab.share("data")?.parent().context("the file system's top")?;
-    fs::create_dir_all(place.parent().context("a directory")?)?;
-    let output = Command::new("btrfs")
-        .args(["subvolume", "snapshot", "-r"])
-        .args([top, &place])
-        .output()
-        .context("run btrfs (package btrfs-progs)")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "btrfs: {}", said.trim());
-    Ok(())
-}
-
-/// Works, and has vfsxd hear of nothing.
-fn quietly(c: &mut Client<'_>, work: impl FnOnce(&mut Client<'_>) -> Result<()>) -> Result<()> {
-    let before = records(c.lab)?;
-    work(c)?;
-    c.lab.settle()?;
-    let heard = records(c.lab)? - before;
-    ensure!(heard == 0, "{heard} records of what changes nothing");
-    Ok(())
-}
-
-/// In vfsxd's journal.
-fn records(lab: &TestLab) -> Result<u64> {
-    let status = lab.status()?;
-    let head = status.pointer("/journal/head").and_then(Value::as_u64);
-    head.with_context(|| format!("status without journal: {status}"))
-}
 
 /// With `btrfs`: how the file system stores a file is not replicated, and what clients read is.
 pub const COMPRESSED: &[Action] = &[

@@ -31,11 +31,35 @@ pub const NOTHING: fn(&mut Client<'_>) -> Result<()> = |_| Ok(());
 /// A way to set up smbd, and what is done with it.
 pub struct Stage {
     /// The directory of its actions has this name.
-    pub name: &'static str,
-    pub objects: &'static str,
-    pub global: &'static [&'static str],
-    pub share: &'static [&'static str],
-    pub actions: &'static [&'static [Action]],
+    name: &'static str,
+    objects: &'static str,
+    global: &'static [&'static str],
+    share: &'static [&'static str],
+    actions: &'static [&'static [Action]],
+}
+
+impl Stage {
+    pub const fn new(
+        name: &'static str,
+        objects: &'static str,
+        actions: &'static [&'static [Action]],
+    ) -> Self {
+        Self {
+            name,
+            objects,
+            global: &[],
+            share: &[],
+            actions,
+        }
+    }
+
+    pub const fn global(self, global: &'static [&'static str]) -> Self {
+        Self { global, ..self }
+    }
+
+    pub const fn share(self, share: &'static [&'static str]) -> Self {
+        Self { share, ..self }
+    }
 }
 
 /// This protocol is off by default.

@@ -3,8 +3,9 @@
 use super::judge::Round;
 use super::torture::Torture;
 use anyhow::{Context, Result};
-use vfsx_tests::lab::{Binaries, LabOptions};
+use vfsx_tests::lab::{Binaries, LabOptions, Mode};
 use vfsx_tests::loopfs::{FileSystem, LoopFs};
+use vfsx_tests::smb::Session;
 use vfsx_tests::testlab::TestLab;
 
 pub(super) const HOST: &str = "127.0.0.1";
@@ -38,18 +39,28 @@ pub(super) struct Arena {
     _disk: LoopFs,
 }
 
+/// All but the disk.
+pub(super) fn options(binaries: Binaries, mode: Mode) -> LabOptions {
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+    let mut options = LabOptions::new(binaries);
+    options.samba.mode = mode;
+    options.samba.vfs_objects = format!("{ABOVE} vfsx {BELOW}");
+    options.samba.more_shares = vec![(PLAIN[1].to_owned(), format!("{ABOVE} {BELOW}"))];
+    options.samba.share = lines(SHARE);
+    options.samba.global = lines(GLOBAL);
+    options
+}
+
 impl Arena {
     /// On btrfs, since it has all that the suites ask for, and keeps attributes out of a file's allocated size.
-    pub(super) fn open(binaries: &Binaries) -> Result<Self> {
+    pub(super) fn open(options: &LabOptions) -> Result<Self> {
         let disk = LoopFs::make(FileSystem::Btrfs)?;
-        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-        let mut options = LabOptions::new(binaries.clone());
+        let mut options = options.clone();
         options.shares = Some(disk.path());
-        options.samba.vfs_objects = format!("{ABOVE} vfsx {BELOW}");
-        options.samba.more_shares = vec![(PLAIN[1].to_owned(), format!("{ABOVE} {BELOW}"))];
-        options.samba.share = lines(SHARE);
-        options.samba.global = lines(GLOBAL);
         let lab = TestLab::start_with(&options).context("start of a lab")?;
+        // Not in another one for the time, as it is during the scan at the start.
+        let _client = Session::connect(&lab, VFSX)?;
+        lab.wait_for_mode(options.samba.mode)?;
         let torture = Torture::new(&lab)?;
         Ok(Self {
             lab,
@@ -74,5 +85,28 @@ impl Arena {
         let captured = self.lab.settle().and_then(|()| self.lab.check_captured(1));
         let checked = captured.and_then(|()| self.lab.check_replica("site1"));
         checked.err().map(|error| format!("{error:#}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parity::Arguments;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_labs_are_in_the_mode_that_is_asked_for() {
+        for mode in [Mode::Map, Mode::Copy] {
+            let line = Line::parse_from(["parity", "--mode", mode.as_str()]);
+            let binaries = Binaries::in_dir("/nowhere".as_ref());
+            let options = options(binaries, line.arguments.mode());
+            assert_eq!(options.samba.mode, mode);
+        }
     }
 }

@@ -8,6 +8,7 @@ mod suites;
 mod torture;
 
 use crate::build::{self, Profile};
+use crate::mode::{self, Mode};
 use crate::report::Report;
 use crate::{packages, rights};
 use anyhow::{Context, Result, bail, ensure};
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use suites::Suite;
-use vfsx_tests::lab::Binaries;
+use vfsx_tests::lab::{self, LabOptions};
 
 /// Suites that touch what the module hooks, and take seconds.
 const QUICK: &[&str] = &[
@@ -46,6 +47,9 @@ pub struct Arguments {
     /// Some suites of a few seconds each.
     #[arg(long)]
     quick: bool,
+    /// How the module tells writes; else as VFSX_TEST_MODE says, else map.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Suites at a time, each in a lab of its own.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     jobs: u16,
@@ -55,6 +59,12 @@ pub struct Arguments {
     /// The programs are built already.
     #[arg(long, hide = true)]
     built: bool,
+}
+
+impl Arguments {
+    fn mode(&self) -> lab::Mode {
+        mode::chosen(self.mode)
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -85,7 +95,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         suites.len()
     ));
 
-    let mut results = run_all(&suites, &binaries, usize::from(arguments.jobs), &progress)?;
+    let options = arena::options(binaries, arguments.mode());
+    let mut results = run_all(&suites, &options, usize::from(arguments.jobs), &progress)?;
     results.sort_by_key(|result| suites.iter().position(|suite| suite.name == result.name));
     report::print(&results);
     if let Some(file) = &arguments.json {
@@ -116,7 +127,7 @@ pub(crate) struct SuiteResult {
 /// Takes suites from a queue with so many threads as there may be labs.
 fn run_all(
     suites: &[Suite],
-    binaries: &Binaries,
+    options: &LabOptions,
     jobs: usize,
     progress: &Report,
 ) -> Result<Vec<SuiteResult>> {
@@ -129,7 +140,7 @@ fn run_all(
                 loop {
                     let next = queue.lock().map(|mut queue| queue.next()).unwrap_or_default();
                     let Some(suite) = next else { return };
-                    let result = run_suite(suite, binaries).with_context(|| suite.name.clone());
+                    let result = run_suite(suite, options).with_context(|| suite.name.clone());
                     if send.send(result).is_err() {
                         return;
                     }
@@ -153,12 +164,12 @@ fn run_all(
 }
 
 /// Runs a suite; when it shows differences, again, since a test may fail once in a while on any share.
-fn run_suite(suite: &Suite, binaries: &Binaries) -> Result<SuiteResult> {
+fn run_suite(suite: &Suite, options: &LabOptions) -> Result<SuiteResult> {
     let start = std::time::Instant::now();
     let mut cases: Vec<_> = suite.tests.iter().map(Case::new).collect();
     let mut replica = None;
     for _ in 0..=SECOND_LOOKS {
-        let arena = Arena::open(binaries)?;
+        let arena = Arena::open(options)?;
         for case in &mut cases {
             case.add(arena.run(&case.test)?);
         }

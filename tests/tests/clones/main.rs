@@ -1,5 +1,7 @@
 //! Files that clients rewrite while they are read: with a file system that clones, what is shipped is one moment's.
 
+mod clients;
+
 use anyhow::{Context, Result, ensure};
 use dr_replicator::{BatchLimits, ChangeSource, Cursor, ReadBlock};
 use restfs_lib::content::hash_block;
