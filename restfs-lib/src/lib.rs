@@ -2,6 +2,7 @@
 //! the messages on the wire, the client; and what its daemons share: files that are durable when they say so, the service
 //! manager. Knows nothing of Samba.
 
+pub mod checksum;
 pub mod client;
 pub mod content;
 pub mod disk;

@@ -1,5 +1,6 @@
 //! What of a block differs from the block that was there before: so that the difference travels instead of the block.
 
+use crate::checksum::crc32c;
 use crate::model::BlockKey;
 use std::ops::Range;
 
@@ -73,7 +74,7 @@ pub fn differing(old: &[u8], new: &[u8]) -> Vec<Range<u32>> {
 pub fn page_sums(block: &[u8]) -> Vec<u8> {
     block
         .chunks(PAGE)
-        .flat_map(|page| crc32c::crc32c(page).to_le_bytes())
+        .flat_map(|page| crc32c(&[page]).to_le_bytes())
         .collect()
 }
 
@@ -83,7 +84,7 @@ pub fn other_pages(sums: &[u8], new: &[u8]) -> Vec<Range<u32>> {
     let mut sums = sums.chunks_exact(SUM);
     let pages = new.chunks(PAGE).zip((0..).step_by(PAGE));
     pages
-        .filter(|(page, _)| sums.next() != Some(&crc32c::crc32c(page).to_le_bytes()))
+        .filter(|(page, _)| sums.next() != Some(&crc32c(&[page]).to_le_bytes()))
         .map(|(page, at)| at..at + page.len() as u32)
         .collect()
 }

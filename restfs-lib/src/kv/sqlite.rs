@@ -6,6 +6,7 @@
 mod check;
 
 use super::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, check_sizes};
+use crate::checksum::crc32c;
 pub use check::Checked;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql};
@@ -289,8 +290,7 @@ fn scan(
 /// With the key's length, so that no byte can pass from the key to the value.
 fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
     let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
-    let crc = crc32c::crc32c(&length.to_be_bytes());
-    crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value).to_be_bytes()
+    crc32c(&[&length.to_be_bytes(), key, value]).to_be_bytes()
 }
 
 /// The value of a row as it was put, when the row is what was written.

@@ -2,7 +2,7 @@
 //! whatever the module does to it, what is read is a copy, and is checked.
 
 use bytes::Bytes;
-use crc_fast::CrcAlgorithm;
+use restfs_lib::checksum::crc32c;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat};
 use std::fs::File;
@@ -113,8 +113,7 @@ impl Memory {
             self.file.read_exact_at(piece, offset).ok()?;
             rest = after;
         }
-        (crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, &bytes) == u64::from(place.checksum))
-            .then(|| Bytes::from(bytes))
+        (crc32c(&[&bytes]) == place.checksum).then(|| Bytes::from(bytes))
     }
 
     /// The process is within a call, or was when it ended.
@@ -199,7 +198,7 @@ pub(super) mod tests {
         pub(crate) fn put(&mut self, data: &[u8]) -> InRing {
             let place = InRing {
                 position: self.position,
-                checksum: crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, data) as u32,
+                checksum: crc32c(&[data]),
             };
             let mut rest = data;
             for (offset, length) in pieces(self.size, self.position, data.len() as u64).unwrap() {

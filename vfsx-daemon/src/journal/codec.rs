@@ -2,7 +2,7 @@
 
 use super::record::{Body, Record, Session};
 use super::sessions::{SessionRow, State};
-use crc_fast::{CrcAlgorithm, Digest};
+use restfs_lib::checksum::crc32c;
 
 /// First bytes of every segment file.
 pub(super) const MAGIC: [u8; 8] = *b"VFSXJRNL";
@@ -156,10 +156,7 @@ fn checked_body(bytes: &[u8]) -> Result<(&[u8], usize), DecodeError> {
 
 /// CRC32C of both, one after the other.
 pub(super) fn checksum(prefix: &[u8], body: &[u8]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    digest.update(prefix);
-    digest.update(body);
-    digest.finalize() as u32
+    crc32c(&[prefix, body])
 }
 
 pub(super) fn encode_header(header: &Header) -> Vec<u8> {
@@ -184,7 +181,7 @@ pub(super) fn encode_header(header: &Header) -> Vec<u8> {
             State::Ended => 1,
         });
     }
-    let crc = checksum(&out, &[]);
+    let crc = crc32c(&[&out]);
     out.extend_from_slice(&crc.to_le_bytes());
     out
 }
@@ -215,7 +212,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, DecodeError> {
         return Err(DecodeError::Short);
     }
     let (content, crc) = bytes.split_last_chunk::<CRC>().ok_or(DecodeError::Short)?;
-    if checksum(content, &[]) != u32::from_le_bytes(*crc) {
+    if crc32c(&[content]) != u32::from_le_bytes(*crc) {
         return Err(DecodeError::Bad("wrong header checksum"));
     }
     let mut fields = Fields(content);

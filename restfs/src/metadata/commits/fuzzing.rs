@@ -5,6 +5,7 @@ use super::reader::{Next, Reader};
 use super::record::{FILE_HEADER, FileHeader, FileKind, MAX_PAYLOAD, RECORD_HEADER, RecordHeader};
 use super::rows::{Encoder, apply};
 use super::writer::encode_record;
+use restfs_lib::checksum::crc32c;
 use restfs_lib::kv::{Kv, KvRead, KvWrite, MemoryKv};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
@@ -81,7 +82,7 @@ fn sealed(bytes: &[u8]) {
         plain: u32::from_be_bytes([*a, *b, *c, *d]),
         stored: payload.len() as u32,
         sequence: HEADER.sequence,
-        payload_crc: crc32c::crc32c(payload),
+        payload_crc: crc32c(&[payload]),
     };
     let record = header.encode(&HEADER, FILE_HEADER as u64);
     file(&[&HEADER.encode()[..], &record, payload].concat());

@@ -3,6 +3,7 @@
 use super::LogError;
 use super::files::{Known, failed};
 use super::record::{FILE_HEADER, MAX_PAYLOAD, RECORD_HEADER, RecordHeader};
+use restfs_lib::checksum::crc32c;
 use restfs_lib::content;
 
 /// Bytes looked through at a time in the search for a record behind a damaged place.
@@ -60,7 +61,7 @@ impl Reader {
         }
         let mut payload = vec![0; header.stored as usize];
         self.read(&mut payload, self.offset + RECORD_HEADER as u64)?;
-        if crc32c::crc32c(&payload) != header.payload_crc {
+        if crc32c(&[&payload]) != header.payload_crc {
             return self.broken(expected, "a record does not match its checksum");
         }
         if header.packed {

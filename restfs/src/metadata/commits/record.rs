@@ -1,5 +1,7 @@
 //! Bytes of a commit log's file: its header, the records' headers. Drawn in `docs/formats/commits.md`.
 
+use restfs_lib::checksum::crc32c;
+
 pub(super) const FILE_HEADER: usize = 40;
 pub(super) const RECORD_HEADER: usize = 32;
 /// Longest payload of a record, packed or not: a part is left at [`PART`] bytes, and the row that went over it has at
@@ -49,7 +51,7 @@ impl FileHeader {
         bytes[8..12].copy_from_slice(&FILE_VERSION.to_be_bytes());
         bytes[12..28].copy_from_slice(&self.log);
         bytes[28..36].copy_from_slice(&self.sequence.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[..36]);
+        let crc = crc32c(&[&bytes[..36]]);
         bytes[36..].copy_from_slice(&crc.to_be_bytes());
         bytes
     }
@@ -59,7 +61,7 @@ impl FileHeader {
             .into_iter()
             .find(|kind| bytes[..8] == *magic(*kind))
             .ok_or(FileHeaderError::Damaged("no magic number in the file header"))?;
-        if be32(bytes, 36) != crc32c::crc32c(&bytes[..36]) {
+        if be32(bytes, 36) != crc32c(&[&bytes[..36]]) {
             return Err(FileHeaderError::Damaged("wrong checksum of the file header"));
         }
         match be32(bytes, 8) {
@@ -141,10 +143,8 @@ impl RecordHeader {
 }
 
 fn header_crc(bytes: &[u8; RECORD_HEADER], file: &FileHeader, offset: u64) -> u32 {
-    let crc = crc32c::crc32c(&bytes[..28]);
-    let crc = crc32c::crc32c_append(crc, &file.log);
-    let crc = crc32c::crc32c_append(crc, &file.sequence.to_be_bytes());
-    crc32c::crc32c_append(crc, &offset.to_be_bytes())
+    let (sequence, offset) = (file.sequence.to_be_bytes(), offset.to_be_bytes());
+    crc32c(&[&bytes[..28], &file.log, &sequence, &offset])
 }
 
 fn be32(bytes: &[u8], at: usize) -> u32 {
@@ -233,7 +233,7 @@ mod tests {
     fn a_newer_version_is_named_not_called_damage() {
         let mut bytes = FILE.encode();
         bytes[11] = 2;
-        let crc = crc32c::crc32c(&bytes[..36]);
+        let crc = crc32c(&[&bytes[..36]]);
         bytes[36..].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(FileHeader::decode(&bytes), Err(FileHeaderError::Version(2)));
     }

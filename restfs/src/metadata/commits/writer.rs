@@ -3,6 +3,7 @@
 use super::LogError;
 use super::files::{Files, failed};
 use super::record::{FileHeader, FileKind, LogId, RECORD_HEADER, RecordHeader};
+use restfs_lib::checksum::crc32c;
 use restfs_lib::content;
 use restfs_lib::disk::StorageFile;
 use restfs_lib::model::Compression;
@@ -184,7 +185,7 @@ pub(super) fn encode_record(
         plain: narrow(plain),
         stored: narrow(payload.len()),
         sequence,
-        payload_crc: crc32c::crc32c(&payload),
+        payload_crc: crc32c(&[&payload]),
     };
     let mut record = Vec::with_capacity(RECORD_HEADER + payload.len());
     record.extend(header.encode(file, offset));

@@ -6,6 +6,7 @@ use super::record::{
     FILE_HEADER, KIND_BLOCK, RECORD_HEADER, RecordHeader, check_file_header, encode_file_header,
 };
 use super::scan::{Depth, Found, scan};
+use restfs_lib::checksum::crc32c;
 use restfs_lib::content::{self, hash_block};
 use restfs_lib::model::{BlockKey, Compression, HashAlgorithm};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -81,7 +82,7 @@ fn sealed(bytes: &[u8]) {
         plain: u32::from_be_bytes([*a, *b, *c, *d]),
         stored: payload.len() as u32,
         key: hash_block(payload, HashAlgorithm::Blake3).key,
-        payload_crc: crc32c::crc32c(payload),
+        payload_crc: crc32c(&[payload]),
     };
     pack(
         &[
@@ -131,7 +132,7 @@ fn encoded(key: BlockKey, content: &[u8], offset: u64) -> Vec<u8> {
         plain: content.len() as u32,
         stored: packed.as_deref().unwrap_or(content).len() as u32,
         key,
-        payload_crc: crc32c::crc32c(packed.as_deref().unwrap_or(content)),
+        payload_crc: crc32c(&[packed.as_deref().unwrap_or(content)]),
     };
     [
         &header.encode(PACK, offset)[..],

@@ -5,6 +5,7 @@ use super::pack::Packs;
 use super::record::{Encoding, RECORD_HEADER, RecordHeader};
 use crate::storage::MAX_BLOCK;
 use bytes::Bytes;
+use restfs_lib::checksum::crc32c;
 use restfs_lib::content;
 use restfs_lib::model::BlockKey;
 use std::io;
@@ -47,7 +48,7 @@ pub(super) fn decode_record(key: BlockKey, at: Location, mut bytes: Vec<u8>) -> 
         return Err(damaged("another record is in its place; rebuild the index"));
     }
     let payload = bytes.split_off(RECORD_HEADER);
-    if crc32c::crc32c(&payload) != header.payload_crc {
+    if crc32c(&[&payload]) != header.payload_crc {
         return Err(damaged("its payload does not match its checksum"));
     }
     let content = match Encoding::from_number(header.encoding) {

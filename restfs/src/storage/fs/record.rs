@@ -1,5 +1,6 @@
 //! Bytes of a pack file: its header, the records' headers. Drawn in `docs/formats/packs.md`.
 
+use restfs_lib::checksum::crc32c;
 use restfs_lib::model::BlockKey;
 
 pub(super) const FILE_HEADER: usize = 24;
@@ -90,9 +91,7 @@ impl RecordHeader {
 }
 
 fn header_crc(bytes: &[u8; RECORD_HEADER], pack: u64, offset: u64) -> u32 {
-    let crc = crc32c::crc32c(&bytes[..52]);
-    let crc = crc32c::crc32c_append(crc, &pack.to_be_bytes());
-    crc32c::crc32c_append(crc, &offset.to_be_bytes())
+    crc32c(&[&bytes[..52], &pack.to_be_bytes(), &offset.to_be_bytes()])
 }
 
 fn be32(bytes: &[u8], at: usize) -> u32 {
@@ -111,7 +110,7 @@ pub(super) fn encode_file_header(pack: u64) -> [u8; FILE_HEADER] {
     bytes[..8].copy_from_slice(&FILE_MAGIC);
     bytes[8..12].copy_from_slice(&FILE_VERSION.to_be_bytes());
     bytes[12..20].copy_from_slice(&pack.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[..20]);
+    let crc = crc32c(&[&bytes[..20]]);
     bytes[20..].copy_from_slice(&crc.to_be_bytes());
     bytes
 }
@@ -120,7 +119,7 @@ pub(super) fn check_file_header(bytes: &[u8; FILE_HEADER], pack: u64) -> Result<
     if bytes[..8] != FILE_MAGIC {
         return Err(FileHeaderError::Damaged("no magic number in the file header"));
     }
-    if be32(bytes, 20) != crc32c::crc32c(&bytes[..20]) {
+    if be32(bytes, 20) != crc32c(&[&bytes[..20]]) {
         return Err(FileHeaderError::Damaged("wrong checksum of the file header"));
     }
     match be32(bytes, 8) {
@@ -191,7 +190,7 @@ mod tests {
     fn a_newer_version_is_named_not_called_damage() {
         let mut bytes = encode_file_header(7);
         bytes[11] = 2;
-        let crc = crc32c::crc32c(&bytes[..20]);
+        let crc = crc32c(&[&bytes[..20]]);
         bytes[20..].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(check_file_header(&bytes, 7), Err(FileHeaderError::Version(2)));
     }

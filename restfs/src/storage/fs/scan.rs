@@ -2,6 +2,7 @@
 
 use super::record::{RECORD_HEADER, RECORD_MAGIC, RecordHeader};
 use crate::storage::StoreError;
+use restfs_lib::checksum::crc32c;
 use restfs_lib::disk::StorageFile;
 use std::io;
 use std::ops::Range;
@@ -99,7 +100,7 @@ impl<'a> Reader<'a> {
             self.payload.resize(header.stored as usize, 0);
             self.file
                 .read_exact_at(&mut self.payload, at + RECORD_HEADER as u64)?;
-            if crc32c::crc32c(&self.payload) != header.payload_crc {
+            if crc32c(&[&self.payload]) != header.payload_crc {
                 return Ok(None);
             }
         }

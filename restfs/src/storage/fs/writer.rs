@@ -2,6 +2,7 @@
 
 use super::index::Location;
 use super::record::{Encoding, FILE_HEADER, KIND_BLOCK, RECORD_HEADER, RecordHeader};
+use restfs_lib::checksum::crc32c;
 use restfs_lib::content;
 use restfs_lib::disk::StorageFile;
 use restfs_lib::model::{BlockKey, Compression};
@@ -65,7 +66,7 @@ impl<'a> Record<'a> {
             plain: narrow(content.len()),
             stored: narrow(payload.len()),
             key,
-            payload_crc: crc32c::crc32c(&payload),
+            payload_crc: crc32c(&[&payload]),
         };
         Self { header, payload }
     }
