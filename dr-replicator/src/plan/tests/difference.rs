@@ -59,7 +59,10 @@ fn log(ops: Vec<Op>, tree: &mut Model, contents: &HashMap<BlockKey, Vec<u8>>) ->
 }
 
 fn any_change() -> impl Strategy<Value = Op> {
-    let blocks = proptest::collection::vec((0u32..4, any::<u8>().prop_map(|parts| Some(block(parts)))), 1..3);
+    // A source names a place once in an op.
+    let blocks =
+        proptest::collection::btree_map(0u32..4, any::<u8>().prop_map(|parts| Some(block(parts))), 1..3);
+    let blocks = blocks.prop_map(|blocks| blocks.into_iter().collect());
     prop_oneof![
         1 => any_op().prop_filter("blocks of this test only", |op| !matches!(op, Op::PutBlocks { .. })),
         3 => (any_id(), 0u64..3, blocks).prop_map(|(id, segment, blocks)| Op::PutBlocks { id, segment, blocks }),
