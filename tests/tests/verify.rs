@@ -159,8 +159,8 @@ fn alter_tree(site: &Site) -> Result<()> {
         { "put_entry": { "dir": 1, "name": "stray", "child": stat.get("id") } },
     ]);
     let params = json!({
-        "bucket": BUCKET, "source": source.get("source"), "epoch": source.get("epoch"),
-        "first": 0, "last": source.get("sequence"), "resync": true,
+        "bucket": BUCKET, "source": source.get("source"), "epoch": source.get("epoch").and_then(Value::as_u64).map(|epoch| epoch + 1),
+        "first": 1, "last": source.get("sequence"), "resync": true,
         "time": [1_800_000_000, 0], "exact": false, "ops": ops,
     });
     call("replication.commit", params).map(drop)

@@ -23,6 +23,8 @@ pub(super) struct Space {
     device: u64,
     watermarks: Watermarks,
     level: Mutex<Level>,
+    /// The level that the log has told of.
+    told: Mutex<Level>,
 }
 
 /// Free bytes, and the marks.
@@ -39,9 +41,10 @@ impl Space {
             state_dir: state_dir.to_owned(),
             watermarks,
             level: Mutex::default(),
+            told: Mutex::default(),
         };
-        // Before anything is taken.
-        space.look()?;
+        // Before anything is taken. Told once vfsxd runs: a start that fails says why in one line.
+        space.note(space.room()?);
         Ok(space)
     }
 
@@ -86,16 +89,23 @@ impl Space {
     }
 
     fn look(&self) -> io::Result<()> {
-        self.note(self.room()?);
+        let room = self.room()?;
+        self.note(room);
+        self.tell(room);
         Ok(())
     }
 
-    /// Said once for each crossing.
     fn note(&self, Room { free, marks }: Room) {
-        let (before, now) = {
-            let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = marks.level(*level, free);
-            (std::mem::replace(&mut *level, now), now)
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        *level = marks.level(*level, free);
+    }
+
+    /// Once for each crossing.
+    fn tell(&self, Room { free, marks }: Room) {
+        let now = self.level();
+        let before = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *told, now)
         };
         let place = self.state_dir.display();
         match now {
