@@ -115,10 +115,19 @@ fn a_site_altered_behind_its_back_is_told_by_path_and_brought_back() {
             Told::of(lab, &[])?.expect(0, "clean", &[])?;
             ensure!(!open_finding(lab)?);
 
+            // A site takes nothing that does not follow: the first part of a comparison, which the source answers with one of its own, and
+            // then the next part of that.
+            let epoch = || lab.site_status(SITE).ok()?.get("epoch")?.as_u64();
+            let before = epoch().context("no epoch")?;
+            alter_tree(lab.site(SITE)?, 1)?;
+            let compared = || (epoch()? == before + 2).then_some(());
+            wait::until("a comparison", LIMIT, compared, String::new)?;
+            lab.wait_for_state(SITE, "in-sync", LIMIT)?;
+            lab.check_replica(SITE)?;
             // Paused, so that the comparison that goes on all the time does not mend it before it is told.
             lab.vfsxctl(&["pause"])?;
             lab.wait_for_state(SITE, "paused", LIMIT)?;
-            alter_tree(lab.site(SITE)?)?;
+            alter_tree(lab.site(SITE)?, 0)?;
             let expected = [
                 (SITE, "/dropped", "missing"),
                 (SITE, "/renamed", "missing"),
@@ -144,8 +153,12 @@ fn a_site_altered_behind_its_back_is_told_by_path_and_brought_back() {
     );
 }
 
-/// As the source itself would: one name is dropped, another one leads elsewhere.
-fn alter_tree(site: &Site) -> Result<()> {
+/// More than a comparison of a handful of rows has.
+const PARTS: u64 = 10;
+
+/// As the source itself would: one name is dropped, another one leads elsewhere. `epochs_on`: 0 is the next part of the comparison that was the
+/// last; how many it had is found by trying.
+fn alter_tree(site: &Site, epochs_on: u64) -> Result<()> {
     let mut rpc = Rpc::connect(site)?;
     let mut call =
         |method: &str, params: Value| rpc.call(method, params)?.map_err(|e| anyhow!("{method}: {e}"));
@@ -158,12 +171,23 @@ fn alter_tree(site: &Site) -> Result<()> {
         { "drop_entry": { "dir": 1, "name": "renamed" } },
         { "put_entry": { "dir": 1, "name": "stray", "child": stat.get("id") } },
     ]);
-    let params = json!({
-        "bucket": BUCKET, "source": source.get("source"), "epoch": source.get("epoch").and_then(Value::as_u64).map(|epoch| epoch + 1),
-        "first": 1, "last": source.get("sequence"), "resync": true,
-        "time": [1_800_000_000, 0], "exact": false, "ops": ops,
-    });
-    call("replication.commit", params).map(drop)
+    let epoch = source.get("epoch").and_then(Value::as_u64).context("no epoch")?;
+    let mut commit = |part: u64| {
+        let params = json!({
+            "bucket": BUCKET, "source": source.get("source"), "epoch": epoch + epochs_on,
+            "first": part, "last": source.get("sequence"), "resync": true,
+            "time": [1_800_000_000, 0], "exact": false, "ops": ops,
+        });
+        call("replication.commit", params)
+    };
+    let mut refused = None;
+    for part in 1..=PARTS {
+        match commit(part) {
+            Ok(_) => return Ok(()),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.context("no part")?)
 }
 
 #[test]
