@@ -263,12 +263,8 @@ fn an_smbd_process_killed_right_after_vfsxd_is_a_gap_that_heals() {
             lab.vfsxd.kill9()?;
             session.put("meanwhile", b"noted in smbd's memory alone")?;
             kill(process, Signal::SIGKILL)?;
-            until_clients_are_gone(lab)?;
             drop(session);
-            lab.vfsxd.start()?;
-            until_gap_is_closed(lab)?;
-            lab.settle()?;
-            lab.check_replica("site1")
+            gap_heals(lab)
         },
     );
 }
@@ -289,14 +285,19 @@ fn an_smbd_process_killed_together_with_vfsxd_is_a_gap_that_heals() {
             kill(process, Signal::SIGKILL)?;
             lab.vfsxd.kill9()?;
             drop(frozen);
-            until_clients_are_gone(lab)?;
             drop(session);
-            lab.vfsxd.start()?;
-            until_gap_is_closed(lab)?;
-            lab.settle()?;
-            lab.check_replica("site1")
+            gap_heals(lab)
         },
     );
+}
+
+/// The client's smbd process was killed while vfsxd does not run.
+fn gap_heals(lab: &TestLab) -> Result<()> {
+    until_clients_are_gone(lab)?;
+    lab.vfsxd.start()?;
+    until_gap_is_closed(lab)?;
+    lab.settle()?;
+    lab.check_replica("site1")
 }
 
 #[test]
