@@ -312,13 +312,27 @@ fn a_client_that_leaves_with_nothing_untold_while_vfsxd_is_down_costs_neither_a_
             drop(session);
             until_clients_are_gone(lab)?;
             lab.vfsxd.start()?;
-            until("its session is over", || {
-                let status = lab.status().unwrap_or_default();
-                status.pointer("/sessions/awaited") == Some(&Value::from(0))
-            })?;
+            nothing_is_missed_of_who_is_gone(lab)
+        },
+    );
+}
+
+/// smbd has seen nothing of the kill, and vfsxd nothing of the session's end.
+#[test]
+fn a_client_that_leaves_in_the_moment_vfsxd_is_killed_costs_neither_a_gap_nor_a_scan() {
+    with_lab(
+        |options| options.samba.share = vec!["vfsx:durability = journal".into()],
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            session.put("before", b"smbd has heard that vfsxd has it")?;
             lab.settle()?;
-            lab.check_captured(1)?;
-            lab.check_replica("site1")
+            let frozen = lab.vfsxd.freeze()?;
+            drop(session);
+            until_clients_are_gone(lab)?;
+            lab.vfsxd.kill9()?;
+            drop(frozen);
+            lab.vfsxd.start()?;
+            nothing_is_missed_of_who_is_gone(lab)
         },
     );
 }
@@ -467,6 +481,17 @@ fn open_handles(process: Pid, file: &Path) -> usize {
         .flatten();
     let targets = handles.filter_map(|handle| fs::read_link(handle.path()).ok());
     targets.filter(|target| target == file).count()
+}
+
+/// The session of a client that left is over for vfsxd, which knows all it did.
+fn nothing_is_missed_of_who_is_gone(lab: &TestLab) -> Result<()> {
+    until("its session is over", || {
+        let status = lab.status().unwrap_or_default();
+        status.pointer("/sessions/awaited") == Some(&Value::from(0))
+    })?;
+    lab.settle()?;
+    lab.check_captured(1)?;
+    lab.check_replica("site1")
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) -> Result<()> {

@@ -29,8 +29,9 @@ impl Pace {
         self.done_at(Instant::now());
     }
 
+    /// What was done ahead of its time, without asking, is not made up for: the next may be done a rest later.
     fn done_at(&mut self, now: Instant) {
-        self.due = self.due.max(now) + self.rest;
+        self.due = self.due.max(now).min(now + self.ahead) + self.rest;
     }
 }
 
@@ -59,5 +60,16 @@ mod tests {
         now += Duration::from_secs(60);
         let after_a_rest = run(rest, &mut now);
         assert!((4..=6).contains(&after_a_rest), "{after_a_rest}");
+    }
+
+    #[test]
+    fn what_is_done_without_asking_is_not_made_up_for() {
+        let rest = Duration::from_millis(10);
+        let mut pace = Pace::new(rest, 4);
+        let now = pace.due;
+        for _ in 0..100_000 {
+            pace.done_at(now);
+        }
+        assert_eq!(pace.next(), now + rest);
     }
 }

@@ -3,7 +3,8 @@
 //! `<state_dir>/gaps/<share>/<session>`, one line of JSON: `{"since_ns":..,"reason":..,"pid":..,"last":..}`. With `last` nothing is
 //! lost if the session's events up to that one are in the journal after all: the acknowledgement was late. The same in
 //! `gaps/<share>/live/<session>` beside the socket is a standing flag: changes in the memory of a process that holds a lock on the file.
-//! Once the lock is gone, the process was killed and they are lost; or, where there is a `last`, the session has ended while vfsxd was away.
+//! Once the lock is gone, the process was killed and they are lost; or, where there is a `last`, the session has ended: this is its word, for a
+//! vfsxd that has not noted the end.
 
 use super::pending_gap::PendingGap;
 use crate::journal::{GapReason, Session};
@@ -98,6 +99,22 @@ pub(super) fn standing(standing: &Path, share: &str) -> io::Result<Vec<Option<Se
     Ok(found)
 }
 
+/// The session's end is in the journal, with its events up to `acknowledged`: a word that it left of no more is not needed.
+pub(super) fn drop_word(standing: &Path, share: &str, session: Session, acknowledged: u64) {
+    let name = hex::encode(session.0);
+    for directory in directories(standing, share).unwrap_or_default() {
+        let path = directory.join(STANDING).join(&name);
+        let is_word = || {
+            let flag = parse(path.clone()).ok()?;
+            Some(flag.unless?.1 <= acknowledged)
+        };
+        if is_orphan(&path) && is_word() == Some(true) {
+            // One that stays is looked at with the next tending.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 /// Standing flags whose process has ended.
 fn orphans(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
@@ -112,13 +129,16 @@ fn orphans(directory: &Path) -> io::Result<Vec<PathBuf>> {
             continue;
         }
         let path = entry.path();
-        // One that is gone by now was lowered: its changes were taken after all.
-        let Ok(file) = fs::File::open(&path) else { continue };
-        if file.try_lock().is_ok() {
+        if is_orphan(&path) {
             found.push(path);
         }
     }
     Ok(found)
+}
+
+/// One that is not there was lowered: its changes were taken after all.
+fn is_orphan(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// A module writes to this name first and renames then. One that stays was left by a process that did not get that far.

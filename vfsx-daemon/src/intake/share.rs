@@ -349,6 +349,10 @@ impl ShareIntake {
             self.note_kill(&mut state, "in the middle of a change");
         }
         self.end_session(&mut state, session, SessionEnd::Closed);
+        if !state.ended.contains(&session) {
+            let acknowledged = self.journal.acknowledged(session);
+            flags::drop_word(&self.left.standing, &self.name, session, acknowledged);
+        }
     }
 
     /// The connection has ended for a reason on this side: the session goes on, and will be back.

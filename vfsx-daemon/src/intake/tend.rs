@@ -172,7 +172,12 @@ impl ShareIntake {
         };
         let state = self.lock();
         if self.journal.acknowledged(session) >= last {
-            return Verdict::NothingLost;
+            // The end of the session is still to come: until it is noted, this is its word.
+            let is_ending = flag.stood && state.connections.contains_key(&session);
+            return match is_ending {
+                true => Verdict::NotYet,
+                false => Verdict::NothingLost,
+            };
         }
         // It may be in the socket, or written and not synced yet.
         let on_its_way = state.connections.contains_key(&session) || self.journal.written(session) >= last;

@@ -79,15 +79,23 @@ impl Client {
     /// `keep_locked`: vfsxd is not to take the file before this process has ended.
     pub(super) fn leave_rest(&mut self, keep_locked: bool) {
         let rest = self.at_stake().map(|lost| self.rest(lost, keep_locked));
+        let is_at_stake = rest.is_some();
         if let Some(rest) = &rest {
             self.raise(
                 rest.lost,
                 Instant::now(),
                 (!rest.was_dropped).then_some(rest.last),
             );
-        } else if !self.has_spooled() {
-            return self.leave_nothing(keep_locked);
         }
+        if is_at_stake || self.has_spooled() {
+            self.end_keeper(rest);
+        }
+        if !is_at_stake {
+            self.leave_nothing(keep_locked);
+        }
+    }
+
+    fn end_keeper(&mut self, rest: Option<Rest>) {
         let (last, standing) = (self.ring.last(), self.standing.take());
         let (is_at_stake, is_flagged) = (rest.is_some(), standing.is_some());
         self.ask_keeper(Job::End { rest, last, standing });
@@ -107,10 +115,10 @@ impl Client {
         }
     }
 
-    /// vfsxd has all changes. One that has ended does not see the session end, and would take it for that of a process that was killed: a flag
-    /// with the session's last event tells it, when it is back, that nothing is lost.
+    /// vfsxd has all changes. One that ends before it has noted the session's end would take it for that of a process that was killed: a flag
+    /// with the session's last event tells it, when it is back, that nothing is lost. One that sees the session end removes it.
     fn leave_nothing(&mut self, keep_locked: bool) {
-        if self.link.is_up() || self.greeted == 0 {
+        if self.greeted == 0 {
             return self.lower_standing();
         }
         let nothing = Lost {

@@ -1,6 +1,6 @@
 //! What a session leaves on disk when vfsxd does not take its events.
 
-use super::tests::{NOTHING, PATIENCE, config, connected, event, hello, host, make_spool, traces};
+use super::tests::{NOTHING, PATIENCE, config, connected, event, hello, host, make_spool, traces, word};
 use super::*;
 use vfsx_proto::{Decoder, PREAMBLE, SessionId};
 
@@ -93,8 +93,8 @@ fn a_session_that_no_vfsxd_ever_took_goes_to_the_spool_of_its_share_whatever_the
 
 /// Else vfsxd, when it is back, would take it for the session of a process that was killed.
 #[test]
-fn an_end_without_a_daemon_that_has_taken_all_leaves_word_that_nothing_is_lost() {
-    for keep_open in [false, true] {
+fn an_end_whose_daemon_has_taken_all_leaves_word_that_nothing_is_lost() {
+    for (keep_open, is_away) in [(false, true), (true, true), (false, false)] {
         let (dir, daemon, mut connection, mut client) = connected(1 << 20);
         client.note(event(1));
         client.flush();
@@ -102,14 +102,15 @@ fn an_end_without_a_daemon_that_has_taken_all_leaves_word_that_nothing_is_lost()
         connection.send(&ToModule::Ack { sequence: 1 });
         client.readable();
         assert_eq!(traces(dir.path()), NOTHING);
-        drop((daemon, connection));
+        let there = (daemon, connection);
+        let there = (!is_away).then_some(there);
         client.readable();
         client.finish(PATIENCE, keep_open);
-        let word = flag::standing_path(&dir.path().join("sock"), "data", SessionId([7; 16]));
+        let [word] = word(dir.path());
         assert_eq!(traces(dir.path()), std::slice::from_ref(&word));
         let text = std::fs::read_to_string(&word).expect("word");
         assert!(text.contains("\"last\":1}"), "{text}");
-        drop(client);
+        drop((client, there));
         let is_over = std::fs::File::open(&word).expect("opens").try_lock().is_ok();
         assert_eq!(is_over, !keep_open, "its threads may still write");
     }

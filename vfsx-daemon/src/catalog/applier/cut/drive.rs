@@ -124,7 +124,7 @@ impl Applier {
 
     pub(in crate::catalog::applier) fn round_timeout(&self) -> Duration {
         match &self.cuts {
-            Some(cuts) if cuts.is_on() => cuts.timeout(self.need()),
+            Some(cuts) if cuts.is_on() => cuts.timeout(self.need(), self.readers_idle()),
             _ => Duration::MAX,
         }
     }

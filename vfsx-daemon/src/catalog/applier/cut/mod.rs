@@ -270,7 +270,9 @@ impl Cuts {
                 }
                 None
             }
-            Phase::Reading(since) if readers_idle || since.elapsed() >= READING => {
+            Phase::Reading(since)
+                if readers_idle && self.is_worth_a_round() || since.elapsed() >= READING =>
+            {
                 self.ask_moment();
                 None
             }
@@ -289,14 +291,25 @@ impl Cuts {
         }
     }
 
-    /// How long nothing has to be done when nothing comes.
-    pub(super) fn timeout(&self, need: Need) -> Duration {
+    /// A round that takes in nothing, since what is to be read cannot be yet, is not made again at once.
+    fn is_worth_a_round(&self) -> bool {
+        !self.queue.is_empty() || !self.parts.is_empty() || self.last_round.elapsed() >= TICK
+    }
+
+    /// How long nothing has to be done when nothing comes. `readers_idle`: as for [`Self::next`].
+    pub(super) fn timeout(&self, need: Need, readers_idle: bool) -> Duration {
         let now = Instant::now();
         let held = self
             .held_since
             .map(|since| (since + self.patience()).saturating_duration_since(now));
         let next = match (&self.phase, need) {
-            (Phase::Reading(since), _) => Some((*since + READING).saturating_duration_since(now)),
+            (Phase::Reading(since), _) => {
+                let until = match readers_idle {
+                    true => (*since + READING).min(self.last_round + TICK),
+                    false => *since + READING,
+                };
+                Some(until.saturating_duration_since(now))
+            }
             (Phase::Gathering(_, since), _) => Some((*since + GATHERING).saturating_duration_since(now)),
             (Phase::Idle, Need::Now) => Some(Duration::ZERO),
             (Phase::Idle, Need::Soon) => Some((self.last_round + TICK).saturating_duration_since(now)),
@@ -511,5 +524,30 @@ mod tests {
         assert!(matches!(answer, Ok(Answer::Moment(..))));
         assert!(cuts.next(Need::Now, true).is_none());
         assert_eq!(found(&mut cuts), [2]);
+    }
+
+    /// As of a file that cannot be found yet, and is to be looked for later.
+    #[test]
+    fn a_round_in_which_nothing_can_be_read_is_not_made_again_at_once() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        cuts.turn_on(0);
+        cuts.last_round = Instant::now();
+        cuts.phase = Phase::Reading(Instant::now());
+        assert!(cuts.next(Need::Soon, true).is_none());
+        assert!(cuts.is_reading(), "no moment is asked for");
+        let rest = cuts.timeout(Need::Soon, true);
+        assert!(rest > Duration::ZERO && rest <= TICK, "{rest:?}");
+        cuts.last_round -= TICK;
+        assert_eq!(cuts.timeout(Need::Soon, true), Duration::ZERO);
+        assert!(cuts.timeout(Need::Soon, false) > TICK, "a reader is waited for");
+        assert!(cuts.next(Need::Soon, true).is_none());
+        assert!(!cuts.is_reading());
+        assert!(matches!(cuts.answers.recv(), Ok(Answer::Moment(..))));
+
+        cuts.last_round = Instant::now();
+        cuts.phase = Phase::Reading(Instant::now());
+        cuts.take_part(read(1));
+        assert!(cuts.next(Need::Soon, true).is_none());
+        assert!(!cuts.is_reading(), "what was read is taken in at once");
     }
 }
