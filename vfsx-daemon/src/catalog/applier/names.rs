@@ -228,6 +228,23 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether something that has no name waits for a scan after the one under way.
+    pub(super) fn awaits_next_scan(&self) -> Result<bool, CatalogError> {
+        let number = self.memory.scan.number;
+        let mut after: Option<Key> = None;
+        while self.memory.displaced > 0 {
+            let rows = page::<DisplacedRow>(&*self.kv, Prefix::Displaced, &[], after.as_ref(), DROPS)?;
+            if rows.iter().any(|(_, row)| row.scan > number) {
+                return Ok(true);
+            }
+            let Some((last, _)) = rows.into_iter().next_back() else {
+                break;
+            };
+            after = Some(last);
+        }
+        Ok(false)
+    }
+
     /// How much of the transaction's budget it used.
     fn drop_one_displaced(
         &mut self,
@@ -241,8 +258,8 @@ impl Work<'_> {
         }
         let entries = self.tree().entries(id, None, budget.max(1))?;
         // A directory with content that vanished without an event was moved or removed by someone that vfsx does not
-        // see. Only a scan can tell that it is nowhere.
-        let scanned = self.memory.scan.finished() >= row.scan;
+        // see. Only a scan can tell that it is nowhere. That has not to be at its end, which may wait for files in here.
+        let scanned = self.memory.scan.last_walked() >= row.scan;
         if !entries.is_empty() && !row.dead && !scanned {
             return Ok(0);
         }

@@ -94,6 +94,12 @@ impl Work<'_> {
                 // What a scan finds waits under a sequence of at most the one after the records applied by then.
                 let settled = self.memory.scan.walked + 1;
                 match self.memory.holds.oldest() {
+                    // What it waits for may be in a directory that went away behind it, of which only the next can tell.
+                    Some(oldest)
+                        if oldest <= settled && self.memory.scan.again && self.awaits_next_scan()? =>
+                    {
+                        self.begin_scan()
+                    }
                     Some(oldest) if oldest <= settled => Ok(()),
                     _ => self.finish_scan(),
                 }

@@ -149,6 +149,14 @@ impl ScanRow {
             ScanPhase::Walking | ScanPhase::Reading => self.number.saturating_sub(1),
         }
     }
+
+    /// Number of the last scan that has been everywhere; what it found may still have to be read.
+    pub(in crate::catalog) fn last_walked(&self) -> u64 {
+        match self.phase {
+            ScanPhase::Reading => self.number,
+            _ => self.finished(),
+        }
+    }
 }
 
 /// `N`: an object's inode.

@@ -1,11 +1,13 @@
 use super::rig::{BLOCK, Rig, join, past_the_tick};
 use crate::catalog::ScanState;
 use crate::catalog::share::Doubt;
-use crate::journal::{Body, GapReason, NodeKind};
+use crate::journal::{Body, GapReason, NodeKind, Range};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn fill(root: &Path) {
     for d in 0..5 {
@@ -231,6 +233,55 @@ fn a_directory_that_a_local_program_took_away_holds_nothing_up() {
     scan(&rig);
     rig.check();
     assert_eq!(rig.catalog.status().displaced, 0);
+}
+
+/// A file that is to be read when it was written for an hour.
+fn write_for_long(rig: &Rig, path: &str) {
+    rig.write_at(path, 0, b"new");
+    let node = rig.node(path);
+    rig.feed(Body::Dirty {
+        handle: 1,
+        node,
+        path_hint: path.as_bytes().to_vec(),
+        ranges: vec![Range { start: 0, end: 3 }],
+        whole: false,
+    });
+    rig.wait("it is to be read", |s| {
+        s.applied == rig.fed() && s.dirty_objects > 0
+    });
+}
+
+/// What is unread in it cannot be read any more.
+#[test]
+fn a_directory_that_a_local_program_removed_with_unread_files_does_not_keep_a_scan_from_its_end() {
+    let rig = Rig::with_options(fill, |options| options.flush_age = HOUR);
+    rig.wait("the first scan is done", |s| s.scan.state == ScanState::Done);
+    write_for_long(&rig, "dir0/sub/f9");
+    fs::remove_dir_all(rig.path("dir0")).unwrap();
+    scan(&rig);
+    rig.check();
+}
+
+#[test]
+fn so_it_is_when_it_is_removed_after_the_scan_was_there() {
+    let rig = Rig::with_options(fill, |options| options.flush_age = HOUR);
+    rig.wait("the first scan is done", |s| s.scan.state == ScanState::Done);
+    write_for_long(&rig, "dir0/sub/f9");
+    let first = rig.catalog.request_scan().unwrap();
+    rig.wait("all is walked", |s| s.scan.directories == 11);
+    assert!(
+        rig.catalog.status().scan.finished < first,
+        "it waits for the file"
+    );
+    let dir = rig.dir("");
+    fs::remove_dir_all(rig.path("dir0")).unwrap();
+    rig.feed(Body::Look {
+        dir,
+        name: b"dir0".to_vec(),
+    });
+    rig.wait("the removal is seen", |s| s.displaced > 0);
+    scan(&rig);
+    rig.check();
 }
 
 #[test]
