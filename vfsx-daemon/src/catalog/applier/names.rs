@@ -232,7 +232,7 @@ impl Work<'_> {
     pub(super) fn awaits_next_scan(&self) -> Result<bool, CatalogError> {
         let number = self.memory.scan.number;
         let mut after: Option<Key> = None;
-        while self.memory.displaced > 0 {
+        loop {
             let rows = page::<DisplacedRow>(&*self.kv, Prefix::Displaced, &[], after.as_ref(), DROPS)?;
             if rows.iter().any(|(_, row)| row.scan > number) {
                 return Ok(true);
