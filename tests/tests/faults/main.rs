@@ -1,5 +1,6 @@
 //! What happens when: the rows of the fault table (`docs/faults.md`) that no other test shows, each named after its row.
 
+mod failover;
 mod power;
 mod primary;
 mod share;
