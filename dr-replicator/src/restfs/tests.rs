@@ -198,8 +198,12 @@ async fn a_lost_catalog_does_not_overwrite_the_copy_without_being_told() {
     until(&old, |s| s.state == SiteState::Fenced).await;
     handle.resume();
     assert_equal(&newcomer, &handle, &site).await;
-    old.stop().await;
     handle.stop().await;
+    // And back.
+    release_source(&server, "data").await;
+    old.resume();
+    assert_equal(&source, &old, &site).await;
+    old.stop().await;
     server.stop().await;
 }
 

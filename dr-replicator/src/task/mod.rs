@@ -170,7 +170,7 @@ impl SiteTask {
         }
         if wish.paused || wish.stopped {
             self.hold();
-        } else if matches!(self.phase, Phase::Paused | Phase::Waiting { .. }) {
+        } else if matches!(self.phase, Phase::Paused | Phase::Fenced | Phase::Waiting { .. }) {
             self.meet();
         }
     }
@@ -419,7 +419,7 @@ impl SiteTask {
     fn fence(&mut self, error: String) {
         let error = format!(
             "{error}: another server took over, or the bucket was released for one; nothing more is sent from here. If this \
-             end is to go on, run `restfs bucket set BUCKET --release-source` at the site and restart vfsxd"
+             end is to go on, run `restfs bucket set BUCKET --release-source` at the site, and `vfsxctl resume` here"
         );
         tracing::error!(site = self.steps.name, "{error}");
         self.report.state(SiteState::Fenced, Some(error));

@@ -33,7 +33,7 @@ fn old_primary_comes_back_after_a_failover_is_fenced_and_keeps_its_journal() {
 
             // The new server is given up: what the old one has kept is brought back.
             old.site("site1")?.restfs(&RELEASE)?;
-            old.vfsxd.restart()?;
+            old.vfsxctl(&["resume"])?;
             old.settle()?;
             old.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
             old.check_no_gap()?;
