@@ -114,6 +114,7 @@ pub struct Client {
     to_pass: bool,
     /// vfsxd wants written data, as it said on the present connection.
     data_wanted: bool,
+    wall_clock: os::WallClock,
 }
 
 /// What vfsxd asks for.
@@ -158,6 +159,7 @@ impl Client {
             stirred: true,
             to_pass: false,
             data_wanted: false,
+            wall_clock: os::WallClock::default(),
         };
         client.connect();
         client
@@ -175,10 +177,10 @@ impl Client {
             // Its place in the order is after the `Gap` that is not in the ring yet.
             return None;
         }
-        let mut kept = self.keep(&event, os::wall_clock());
+        let mut kept = self.keep(&event, None);
         if kept == Err(NotKept::Full) {
             self.spill();
-            kept = self.keep(&event, os::wall_clock());
+            kept = self.keep(&event, None);
         }
         match kept {
             Ok(()) => return Some(self.ring.last()),
@@ -189,9 +191,12 @@ impl Client {
         None
     }
 
-    fn keep(&mut self, event: &Event, time_ns: i64) -> Result<(), NotKept> {
+    /// `time_ns`: when it happened; `None`: now.
+    fn keep(&mut self, event: &Event, time_ns: Option<i64>) -> Result<(), NotKept> {
         let (began_ns, may_hold) = (self.began_ns(), self.may_hold());
-        self.ring.push(event, time_ns, began_ns)?;
+        let now_ns = os::monotonic_ns();
+        let time_ns = time_ns.unwrap_or_else(|| self.wall_clock.at(now_ns));
+        self.ring.push(event, time_ns, now_ns, began_ns)?;
         self.stir();
         self.tell(Word::Noted, self.ring.last());
         if may_hold {
@@ -204,7 +209,11 @@ impl Client {
     pub fn gap(&mut self, reason: GapReason) {
         let since_ns = os::wall_clock();
         // A `Gap` that is not in the ring yet covers this one too.
-        if self.lost.is_some() || self.keep(&Event::Gap { since_ns, reason }, since_ns).is_err() {
+        if self.lost.is_some()
+            || self
+                .keep(&Event::Gap { since_ns, reason }, Some(since_ns))
+                .is_err()
+        {
             self.lose(reason);
         } else {
             self.log_gap(reason);
@@ -438,11 +447,7 @@ impl Client {
     /// Puts the `Gap` of dropped events into the ring once half of it is free again.
     fn tell_gap(&mut self) -> Option<Request> {
         let Lost { since_ns, reason } = self.lost?;
-        if !self.ring.has_room()
-            || self
-                .keep(&Event::Gap { since_ns, reason }, os::wall_clock())
-                .is_err()
-        {
+        if !self.ring.has_room() || self.keep(&Event::Gap { since_ns, reason }, None).is_err() {
             return None;
         }
         self.lost = None;
