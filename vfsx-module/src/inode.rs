@@ -1,6 +1,7 @@
 //! All metadata of an inode that are replicated, as vfsxd would read them.
 
 use crate::os;
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::RawFd;
@@ -34,9 +35,22 @@ pub(crate) fn metadata(fd: RawFd, node: &NodeRef) -> Option<Metadata> {
 
 /// By way of `/proc`, which leads through path references, too. `most`: bytes of names and values.
 fn xattrs(fd: RawFd, most: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    ROOM.with_borrow_mut(|room| {
+        // The kernel's list has a NUL behind each name.
+        room.resize(room.len().max(3 * most), 0);
+        let (names, values) = room.split_at_mut(2 * most);
+        read_xattrs(fd, names, values.get_mut(..most).unwrap_or_default())
+    })
+}
+
+thread_local! {
+    /// Where they are read to: to clear new memory for each would take longer than to read them.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As many as have room in `values`, with their names.
+fn read_xattrs(fd: RawFd, names: &mut [u8], values: &mut [u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = CString::new(format!("/proc/self/fd/{fd}"))?;
-    // With a NUL behind each name.
-    let mut names = vec![0u8; 2 * most];
     // SAFETY: the path ends with NUL, and the buffer is writable for its length.
     let length = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
     let length = match usize::try_from(length) {
@@ -44,16 +58,15 @@ fn xattrs(fd: RawFd, most: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         Err(_) if is_error(libc::EOPNOTSUPP) => 0,
         Err(_) => return Err(io::Error::last_os_error()),
     };
-    names.truncate(length);
-    let mut room = most;
-    let mut value = Vec::new();
+    let names = names.get(..length).unwrap_or_default();
+    let mut left = values.len();
     let mut found = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if MADE_UP.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
-        room = room.checked_sub(name.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-        value.resize(room, 0);
+        left = left.checked_sub(name.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        let value = values.get_mut(..left).unwrap_or_default();
         let key = CString::new(name)?;
         // SAFETY: path and name end with NUL, and the buffer is writable for its length.
         let length = unsafe {
@@ -70,7 +83,7 @@ fn xattrs(fd: RawFd, most: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
             Err(_) => return Err(io::Error::last_os_error()),
         };
         // A buffer of no bytes is a question for the length.
-        room = room.checked_sub(length).ok_or(io::ErrorKind::FileTooLarge)?;
+        left = left.checked_sub(length).ok_or(io::ErrorKind::FileTooLarge)?;
         found.push((name.to_vec(), value.get(..length).unwrap_or_default().to_vec()));
     }
     Ok(found)
