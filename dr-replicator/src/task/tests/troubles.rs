@@ -64,7 +64,7 @@ async fn a_refusal_shows_its_reason_and_ends_when_the_reason_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fenced_source_never_writes_again_and_says_what_to_do() {
+async fn a_fenced_source_writes_no_more_until_somebody_has_let_it_and_says_what_to_do() {
     let pair = Pair::new(3);
     let handle = pair.start();
     pair.assert_equal(&handle).await;
@@ -76,11 +76,18 @@ async fn a_fenced_source_never_writes_again_and_says_what_to_do() {
     let fenced = until(&handle, |s| s.state == SiteState::Fenced).await;
     assert!(fenced.last_error.unwrap().contains("another server took over"));
     let calls = pair.site.calls("commit");
-    handle.resume();
     let waited = handle.wait_committed(pair.source.head_now()).await;
     assert!(matches!(waited, Err(WaitError::Fenced(_))));
     tokio::time::sleep(LONG).await;
     assert_eq!(pair.site.calls("commit"), calls);
+    // It asks once more, and is not let in.
+    handle.resume();
+    tokio::time::sleep(LONG).await;
+    assert_eq!(pair.site.calls("commit"), calls + 1);
+    assert_eq!(handle.status().borrow().state, SiteState::Fenced);
+    pair.site.set_faults(Faults::default());
+    handle.resume();
+    pair.assert_equal(&handle).await;
     handle.stop().await;
 }
 
