@@ -118,7 +118,7 @@ impl Client {
     /// vfsxd has all changes. One that ends before it has noted the session's end would take it for that of a process that was killed: a flag
     /// with the session's last event tells it, when it is back, that nothing is lost. One that sees the session end removes it.
     fn leave_nothing(&mut self, keep_locked: bool) {
-        if self.greeted == 0 {
+        if !self.is_known {
             return self.lower_standing();
         }
         let nothing = Lost {

@@ -114,6 +114,8 @@ pub struct Client {
     to_pass: bool,
     /// vfsxd wants written data, as it said on the present connection.
     data_wanted: bool,
+    /// vfsxd was told of this session, and did not refuse it.
+    is_known: bool,
     wall_clock: os::WallClock,
 }
 
@@ -159,6 +161,7 @@ impl Client {
             stirred: true,
             to_pass: false,
             data_wanted: false,
+            is_known: false,
             wall_clock: os::WallClock::default(),
         };
         client.connect();
@@ -462,6 +465,7 @@ impl Client {
             Ok(socket) => {
                 self.connection += 1;
                 self.greeted += 1;
+                self.is_known = true;
                 self.look_at_keeper();
                 self.leave_written();
                 self.link.greet(socket);
@@ -556,6 +560,7 @@ impl Client {
             Refusal::NotAllowed { uid } => format!("user {uid} may not report changes"),
         };
         self.complain(&format!("vfsxd refuses this share: {why}"));
+        self.is_known = false;
         self.drop_link(true);
     }
 

@@ -277,11 +277,18 @@ impl Cuts {
                 None
             }
             Phase::Gathering(moment, since)
-                if self.queue.reached() >= moment.sequence || since.elapsed() >= GATHERING =>
+                if self.queue.reached() >= moment.sequence
+                    // What is missing cannot come before a round has made room.
+                    || self.queue.is_full()
+                    || since.elapsed() >= GATHERING =>
             {
                 let mut moment = moment.clone();
                 if self.queue.reached() < moment.sequence {
-                    moment.unsure = Some("records of the journal are late".to_owned());
+                    let why = match self.queue.is_full() {
+                        true => "more records wait than are taken at once",
+                        false => "records of the journal are late",
+                    };
+                    moment.unsure = Some(why.to_owned());
                 }
                 self.phase = Phase::Idle;
                 self.last_round = Instant::now();
@@ -549,5 +556,25 @@ mod tests {
         cuts.take_part(read(1));
         assert!(cuts.next(Need::Soon, true).is_none());
         assert!(!cuts.is_reading(), "what was read is taken in at once");
+    }
+
+    /// Of more than a round takes, what is missing of its moment cannot come before it has made room.
+    #[test]
+    fn a_round_of_a_full_queue_does_not_wait_for_what_cannot_come() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        cuts.turn_on(0);
+        let moment = |sequence| Moment {
+            sequence,
+            ..Moment::default()
+        };
+        let mut sequence = 0;
+        while cuts.wants_records() {
+            cuts.phase = Phase::Gathering(moment(1_000_000), Instant::now());
+            assert!(cuts.next(Need::Now, true).is_none(), "more is on its way");
+            sequence += 1;
+            cuts.push(vec![queue::tests::record(sequence, sequence, 1 << 20)]);
+        }
+        let due = cuts.next(Need::Now, true).expect("goes on");
+        assert!(due.unsure.is_some(), "it is not all");
     }
 }

@@ -98,13 +98,13 @@ fn weight(record: &Record) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::journal::{NodeRef, Session};
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    fn record(sequence: u64, began_ns: u64, data: usize) -> Record {
+    pub(in crate::catalog::applier::cut) fn record(sequence: u64, began_ns: u64, data: usize) -> Record {
         let node = NodeRef {
             dev: 0,
             ino: 1,
