@@ -302,27 +302,6 @@ pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// The wall clock by [`monotonic_ns`], for who asks often: it is looked at now and then. One that was set is followed that much later.
-#[derive(Debug, Default)]
-pub struct WallClock {
-    /// By how much it was ahead when it was looked at last, and until when that stands.
-    ahead_ns: i64,
-    until_ns: u64,
-}
-
-impl WallClock {
-    const LOOK_EVERY_NS: u64 = 50_000_000;
-
-    pub fn at(&mut self, monotonic_ns: u64) -> i64 {
-        let here_ns = i64::try_from(monotonic_ns).unwrap_or(i64::MAX);
-        if monotonic_ns >= self.until_ns {
-            self.ahead_ns = wall_clock().saturating_sub(here_ns);
-            self.until_ns = monotonic_ns.saturating_add(Self::LOOK_EVERY_NS);
-        }
-        here_ns.saturating_add(self.ahead_ns)
-    }
-}
-
 /// std's clocks take twice as long to say the same, and each change asks for both.
 fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
@@ -346,23 +325,4 @@ pub fn errno() -> i32 {
 pub fn set_errno(value: i32) {
     // SAFETY: the location is valid for the calling thread.
     unsafe { *libc::__errno_location() = value };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR_NS: i64 = 3_600_000_000_000;
-
-    #[test]
-    fn the_wall_clock_by_the_other_is_nearly_the_wall_clock_and_follows_it_when_it_is_set() {
-        let mut clock = WallClock::default();
-        for _ in 0..1000 {
-            let (before, at) = (wall_clock(), clock.at(monotonic_ns()));
-            assert!(at.abs_diff(before) < HOUR_NS.unsigned_abs(), "{at} and {before}");
-        }
-        clock.ahead_ns -= 2 * HOUR_NS;
-        let late = monotonic_ns() + WallClock::LOOK_EVERY_NS;
-        assert!(clock.at(late).abs_diff(wall_clock()) < HOUR_NS.unsigned_abs());
-    }
 }

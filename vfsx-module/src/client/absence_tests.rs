@@ -1,10 +1,10 @@
 //! What a session leaves on disk when vfsxd does not take its events.
 
 use super::tests::{
-    Daemon, NOTHING, PATIENCE, config, connected, event, hello, host, make_spool, traces, word,
+    NOTHING, PATIENCE, config, connected, event, hello, host, make_spool, refused, traces, word,
 };
 use super::*;
-use vfsx_proto::{Decoder, PREAMBLE, Refusal, SessionId};
+use vfsx_proto::{Decoder, PREAMBLE, SessionId};
 
 #[test]
 fn an_end_without_a_daemon_leaves_the_flag_and_does_not_wait() {
@@ -121,12 +121,7 @@ fn an_end_whose_daemon_has_taken_all_leaves_word_that_nothing_is_lost() {
 /// Nobody would take it away.
 #[test]
 fn a_session_that_vfsxd_refused_leaves_no_word() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let daemon = Daemon::start(dir.path());
-    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
-    let mut connection = daemon.accept();
-    connection.send(&ToModule::Refused(Refusal::UnknownShare { share: "data".into() }));
-    client.readable();
+    let (dir, _daemon, mut client) = refused();
     client.finish(PATIENCE, false);
     assert_eq!(traces(dir.path()), NOTHING);
 }

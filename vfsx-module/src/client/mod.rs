@@ -116,7 +116,6 @@ pub struct Client {
     data_wanted: bool,
     /// vfsxd was told of this session, and did not refuse it.
     is_known: bool,
-    wall_clock: os::WallClock,
 }
 
 /// What vfsxd asks for.
@@ -162,7 +161,6 @@ impl Client {
             to_pass: false,
             data_wanted: false,
             is_known: false,
-            wall_clock: os::WallClock::default(),
         };
         client.connect();
         client
@@ -180,10 +178,10 @@ impl Client {
             // Its place in the order is after the `Gap` that is not in the ring yet.
             return None;
         }
-        let mut kept = self.keep(&event, None);
+        let mut kept = self.keep(&event, os::wall_clock());
         if kept == Err(NotKept::Full) {
             self.spill();
-            kept = self.keep(&event, None);
+            kept = self.keep(&event, os::wall_clock());
         }
         match kept {
             Ok(()) => return Some(self.ring.last()),
@@ -194,12 +192,9 @@ impl Client {
         None
     }
 
-    /// `time_ns`: when it happened; `None`: now.
-    fn keep(&mut self, event: &Event, time_ns: Option<i64>) -> Result<(), NotKept> {
+    fn keep(&mut self, event: &Event, time_ns: i64) -> Result<(), NotKept> {
         let (began_ns, may_hold) = (self.began_ns(), self.may_hold());
-        let now_ns = os::monotonic_ns();
-        let time_ns = time_ns.unwrap_or_else(|| self.wall_clock.at(now_ns));
-        self.ring.push(event, time_ns, now_ns, began_ns)?;
+        self.ring.push(event, time_ns, began_ns)?;
         self.stir();
         self.tell(Word::Noted, self.ring.last());
         if may_hold {
@@ -212,11 +207,7 @@ impl Client {
     pub fn gap(&mut self, reason: GapReason) {
         let since_ns = os::wall_clock();
         // A `Gap` that is not in the ring yet covers this one too.
-        if self.lost.is_some()
-            || self
-                .keep(&Event::Gap { since_ns, reason }, Some(since_ns))
-                .is_err()
-        {
+        if self.lost.is_some() || self.keep(&Event::Gap { since_ns, reason }, since_ns).is_err() {
             self.lose(reason);
         } else {
             self.log_gap(reason);
@@ -450,7 +441,11 @@ impl Client {
     /// Puts the `Gap` of dropped events into the ring once half of it is free again.
     fn tell_gap(&mut self) -> Option<Request> {
         let Lost { since_ns, reason } = self.lost?;
-        if !self.ring.has_room() || self.keep(&Event::Gap { since_ns, reason }, None).is_err() {
+        if !self.ring.has_room()
+            || self
+                .keep(&Event::Gap { since_ns, reason }, os::wall_clock())
+                .is_err()
+        {
             return None;
         }
         self.lost = None;

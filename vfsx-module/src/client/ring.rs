@@ -74,15 +74,10 @@ impl Ring {
         }
     }
 
-    /// `now_ns`: by `CLOCK_MONOTONIC`. `began_ns`: when the call began that did it; `None`: not known, but by now it had.
-    pub(super) fn push(
-        &mut self,
-        event: &Event,
-        time_ns: i64,
-        now_ns: u64,
-        began_ns: Option<u64>,
-    ) -> Result<(), NotKept> {
+    /// `began_ns`: when the call began that did it; `None`: not known, but by now it had.
+    pub(super) fn push(&mut self, event: &Event, time_ns: i64, began_ns: Option<u64>) -> Result<(), NotKept> {
         let sequence = self.last + 1;
+        let now_ns = os::monotonic_ns();
         let began_ns = began_ns.unwrap_or(now_ns);
         self.draft.clear();
         encode_event(sequence, time_ns, began_ns, event, &mut self.draft).map_err(|_| NotKept::TooLarge)?;
@@ -266,16 +261,16 @@ mod tests {
     fn a_full_ring_refuses_and_takes_again_after_an_acknowledgement() {
         let mut ring = Ring::new(10 * (ENTRY_OVERHEAD + 40));
         let mut kept = 0;
-        while ring.push(&event(kept), 5, 0, None).is_ok() {
+        while ring.push(&event(kept), 5, None).is_ok() {
             kept += 1;
         }
         assert!(kept >= 10);
         assert!(!ring.has_room());
-        assert_eq!(ring.push(&event(0), 5, 0, None), Err(NotKept::Full));
+        assert_eq!(ring.push(&event(0), 5, None), Err(NotKept::Full));
         assert_eq!(ring.last(), kept, "a refused event takes no sequence");
         ring.acknowledge(kept);
         assert!(ring.is_all_acknowledged() && ring.has_room());
-        assert_eq!(ring.push(&event(0), 5, 0, None), Ok(()));
+        assert_eq!(ring.push(&event(0), 5, None), Ok(()));
         assert_eq!(ring.last(), kept + 1);
     }
 
@@ -291,14 +286,13 @@ mod tests {
             },
             path_hint: vec![b'x'; vfsx_proto::MAX_FRAME],
         };
-        assert_eq!(ring.push(&huge, 0, 0, None), Err(NotKept::TooLarge));
+        assert_eq!(ring.push(&huge, 0, None), Err(NotKept::TooLarge));
         assert_eq!(
             ring.push(
                 &Event::Gap {
                     since_ns: 0,
                     reason: GapReason::Unrepresentable
                 },
-                0,
                 0,
                 None
             ),
@@ -338,7 +332,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push => {
-                        ring.push(&event(pushed), pushed as i64, 0, None).expect("room");
+                        ring.push(&event(pushed), pushed as i64, None).expect("room");
                         pushed += 1;
                     }
                     Step::Give => {

@@ -83,6 +83,17 @@ pub(crate) fn traces(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A client whose share vfsxd does not have.
+pub(crate) fn refused() -> (tempfile::TempDir, Daemon, Client) {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let daemon = Daemon::start(dir.path());
+    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
+    let mut connection = daemon.accept();
+    connection.send(&ToModule::Refused(Refusal::UnknownShare { share: "data".into() }));
+    client.readable();
+    (dir, daemon, client)
+}
+
 /// What a session that vfsxd knew leaves when it ends with nothing to tell.
 pub(crate) fn word(dir: &Path) -> [PathBuf; 1] {
     [flag::standing_path(&dir.join("sock"), "data", SessionId([7; 16]))]
@@ -447,13 +458,7 @@ fn a_token_of_an_old_connection_is_not_answered_on_a_new_one() {
 
 #[test]
 fn a_refusal_is_followed_by_rare_attempts_only() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let daemon = Daemon::start(dir.path());
-    let mut client = Client::new(config(dir.path(), 1 << 20), host(), hello());
-    let mut connection = daemon.accept();
-    connection.send(&ToModule::Refused(Refusal::UnknownShare { share: "data".into() }));
-    drop(connection);
-    client.readable();
+    let (_dir, _daemon, client) = refused();
     let retry = client.deadline().expect("down");
     assert!(retry > Instant::now() + Duration::from_secs(5));
 }
