@@ -55,6 +55,7 @@ pub struct LoopFs {
     // Before the directory: fields are dropped in this order.
     guard: Guard,
     dir: tempfile::TempDir,
+    kind: FileSystem,
 }
 
 impl LoopFs {
@@ -67,7 +68,7 @@ impl LoopFs {
         format(kind, &image)?;
         let guard = Guard::new(MOUNT, UNMOUNT, &[("DIR", dir.path().as_os_str())])
             .with_context(|| format!("mount a file system of kind {kind:?}"))?;
-        Ok(Self { guard, dir })
+        Ok(Self { guard, dir, kind })
     }
 
     /// Its root directory.
@@ -113,6 +114,28 @@ impl LoopFs {
         }
     }
 
+    /// A directory in the root directory, on btrfs a subvolume, which can be limited.
+    pub fn make_directory(&self, name: &str) -> Result<()> {
+        let path = self.path().join(name);
+        match self.kind {
+            FileSystem::Btrfs => {
+                self.btrfs(&["quota", "enable"], &self.path())?;
+                self.btrfs(&["subvolume", "create"], &path).map(drop)
+            }
+            FileSystem::Ext4 | FileSystem::Xfs => Ok(std::fs::create_dir(path)?),
+        }
+    }
+
+    /// What a subvolume of btrfs may take, in bytes: more is EDQUOT, for root, too.
+    pub fn limit(&self, name: &str, bytes: Option<u64>) -> Result<()> {
+        let id = self.btrfs(&["inspect-internal", "rootid"], &self.path().join(name))?;
+        let group = format!("0/{}", id.trim());
+        let bytes = bytes.map_or("none".to_owned(), |bytes| bytes.to_string());
+        // Not by the subvolume's path: to lift its limit takes space of what the path leads to.
+        self.btrfs(&["qgroup", "limit", &bytes, &group], &self.path())
+            .map(drop)
+    }
+
     /// Unmounts now; an error when something still uses it.
     pub fn unmount(self) -> Result<()> {
         self.guard.release()
@@ -120,17 +143,22 @@ impl LoopFs {
 
     fn fsfreeze(&self, how: &str) -> Result<()> {
         let mut command = Command::new("/usr/sbin/fsfreeze");
-        run(command.arg(how).arg(self.path()), "util-linux")
+        run(command.arg(how).arg(self.path()), "util-linux").map(drop)
+    }
+
+    fn btrfs(&self, what: &[&str], path: &Path) -> Result<String> {
+        run(Command::new("/usr/bin/btrfs").args(what).arg(path), "btrfs-progs")
     }
 }
 
 fn format(kind: FileSystem, image: &Path) -> Result<()> {
     let (program, package) = kind.maker();
     let mut command = Command::new(Path::new("/usr/sbin").join(program));
-    run(command.arg("-q").arg(image), package)
+    run(command.arg("-q").arg(image), package).map(drop)
 }
 
-fn run(command: &mut Command, package: &str) -> Result<()> {
+/// What it says.
+fn run(command: &mut Command, package: &str) -> Result<String> {
     let name = command.get_program().display().to_string();
     let output = command.output().with_context(|| {
         format!(
@@ -139,7 +167,7 @@ fn run(command: &mut Command, package: &str) -> Result<()> {
     })?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{name}: {}", said.trim());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Why vfsxd does not go on by itself: a disk here is full, or fails.
 
-use std::io::{Error, ErrorKind};
+use restfs_lib::disk::is_full;
+use std::io::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -17,22 +18,5 @@ impl Trouble {
             full: is_full(error),
             why,
         }
-    }
-}
-
-/// Of a disk, or of what a quota allows of it.
-fn is_full(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::io::Errno;
-
-    #[test]
-    fn a_full_disk_and_a_used_up_quota_are_full_and_a_broken_disk_is_not() {
-        assert!(is_full(&Errno::NOSPC.into()) && is_full(&Errno::DQUOT.into()));
-        assert!(!is_full(&Errno::IO.into()) && !is_full(&Errno::ROFS.into()));
     }
 }

@@ -6,9 +6,11 @@ pub mod faulty;
 #[cfg(any(test, feature = "faulty-disk"))]
 pub mod hooked;
 mod real;
+mod room;
 mod watermarks;
 
 pub use real::Directory;
+pub use room::{is_full, want_of_room};
 pub use watermarks::{Level, Marks, Watermarks};
 
 use std::io::{self, ErrorKind, IoSlice};

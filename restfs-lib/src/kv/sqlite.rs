@@ -7,6 +7,7 @@ mod check;
 
 use super::{Kv, KvError, KvRead, KvTransaction, KvWrite, Pair, check_sizes};
 use crate::checksum::crc32c;
+use crate::disk::want_of_room;
 pub use check::Checked;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql};
@@ -69,7 +70,18 @@ impl SqliteKv {
         let writer = lock(&self.writer);
         writer
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(kv_error)
+            .map_err(|error| self.why(kv_error(error)))
+    }
+
+    /// A write that failed for want of room, where SQLite does not say so.
+    fn why(&self, error: KvError) -> KvError {
+        match (error, self.options.path.parent()) {
+            (KvError::Io(text), Some(directory)) => match want_of_room(directory) {
+                Some(found) => KvError::Full(format!("{text} ({found})")),
+                None => KvError::Io(text),
+            },
+            (error, _) => error,
+        }
     }
 
     fn reader(&self) -> Result<Connection, KvError> {
@@ -94,8 +106,11 @@ impl Kv for SqliteKv {
 
     fn write(&self) -> Result<Box<dyn KvTransaction + '_>, KvError> {
         let connection = lock(&self.writer);
-        run(&connection, "BEGIN IMMEDIATE")?;
-        Ok(Box::new(SqliteWrite { connection }))
+        run(&connection, "BEGIN IMMEDIATE").map_err(|error| self.why(error))?;
+        Ok(Box::new(SqliteWrite {
+            store: self,
+            connection,
+        }))
     }
 }
 
@@ -134,6 +149,7 @@ impl KvRead for SqliteRead<'_> {
 }
 
 struct SqliteWrite<'a> {
+    store: &'a SqliteKv,
     connection: MutexGuard<'a, Connection>,
 }
 
@@ -163,18 +179,19 @@ impl KvWrite for SqliteWrite<'_> {
         check_sizes(key, value)?;
         let sql = "INSERT INTO kv(k, v) VALUES(?1, ?2) ON CONFLICT(k) DO UPDATE SET v = excluded.v";
         let stored = [value, &checksum(key, value)].concat();
-        execute(&self.connection, sql, &[&key, &stored])
+        execute(&self.connection, sql, &[&key, &stored]).map_err(|error| self.store.why(error))
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), KvError> {
         check_sizes(key, &[])?;
         execute(&self.connection, "DELETE FROM kv WHERE k = ?1", &[&key])
+            .map_err(|error| self.store.why(error))
     }
 }
 
 impl KvTransaction for SqliteWrite<'_> {
     fn commit(self: Box<Self>) -> Result<(), KvError> {
-        run(&self.connection, "COMMIT")
+        run(&self.connection, "COMMIT").map_err(|error| self.store.why(error))
     }
 }
 

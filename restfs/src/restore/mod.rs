@@ -19,6 +19,7 @@ pub use source::{Attribute, ContentSource, Entry, MAX_FETCH, Page, SourceError};
 use content::FileJob;
 use folder::Folder;
 use report::Report;
+use restfs_lib::disk::is_full;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -174,9 +175,7 @@ impl Trouble {
     fn from_io(path: &[u8], doing: &str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::Stop(RestoreError::Full(error))
-            }
+            _ if is_full(&error) => Self::Stop(RestoreError::Full(error)),
             io::ErrorKind::ReadOnlyFilesystem => Self::Stop(io_error(path, error)),
             _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                 Self::Stop(io_error(path, error))

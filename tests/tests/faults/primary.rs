@@ -2,6 +2,7 @@
 
 use super::{NOTICED_WITHIN, put_files};
 use anyhow::{Result, ensure};
+use restfs_lib::kv::{KvError, KvWrite, SqliteKv, SqliteOptions, Synchronous, transact};
 use serde_json::Value;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,14 +17,18 @@ const FILE: u64 = 20_000;
 /// Timing of a busy machine differs by itself.
 const NOISE: Duration = Duration::from_secs(5);
 
+/// The directory of vfsxd's state.
+const STATE: &str = "data";
+
 /// vfsxd's state is on a file system of its own.
 fn with_state_on_a_disk(
+    kind: FileSystem,
     change: impl FnOnce(&mut LabOptions),
     test: impl FnOnce(&TestLab, &LoopFs) -> Result<()>,
 ) {
-    let disk = LoopFs::make(FileSystem::Ext4).expect("a file system");
-    let data = disk.path().join("data");
-    fs::create_dir(&data).expect("a directory");
+    let disk = LoopFs::make(kind).expect("a file system");
+    let data = disk.path().join(STATE);
+    disk.make_directory(STATE).expect("a directory");
     let options = |options: &mut LabOptions| {
         options.vfsxd_place = Place {
             data: Some(data.clone()),
@@ -44,65 +49,103 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
 /// Row "journal disk full".
 #[test]
 fn journal_disk_full_clients_go_on_a_gap_says_so_and_the_difference_closes_it() {
-    let test = |lab: &TestLab, disk: &LoopFs| {
-        let mut session = Session::connect(lab, "data")?;
-        let before = timed(|| put_files(&mut session, "before", 0, FILES, FILE))?;
-        lab.settle()?;
-        let wire = lab.wire_bytes("site1")?;
+    with_state_on_a_disk(FileSystem::Ext4, heal_gaps_soon, |lab, disk| {
+        goes_on_while(lab, || disk.fill(0), || disk.free())
+    });
+}
 
-        disk.fill(0)?;
-        let full = timed(|| put_files(&mut session, "full", 0, FILES, FILE))?;
-        println!("{FILES} files before: {before:?}, with the disk full: {full:?}");
-        ensure!(
-            full < before * 3 + NOISE,
-            "clients wait: {full:?} instead of {before:?}"
-        );
-        let gap = || {
-            let status = lab.status().ok()?;
-            status.get("gap").filter(|gap| gap.is_object()).map(drop)
-        };
-        wait::until("a gap", NOTICED_WITHIN, gap, || format!("{:?}", lab.status()))?;
-        stays_full(lab)?;
+/// The same row. btrfs counts for root, too.
+#[test]
+fn journal_quota_used_up_is_a_full_disk() {
+    with_state_on_a_disk(FileSystem::Btrfs, heal_gaps_soon, |lab, disk| {
+        goes_on_while(lab, || disk.limit(STATE, Some(0)), || disk.limit(STATE, None))
+    });
+}
 
-        disk.free()?;
-        wait::until(
-            "a site that is not full",
-            NOTICED_WITHIN,
-            || not_full(lab),
-            || format!("{:?}", lab.status()),
-        )?;
-        let applied = || {
-            let status = lab.status().ok()?;
-            status
-                .pointer("/catalog/last_error")
-                .is_some_and(Value::is_null)
-                .then_some(())
-        };
-        wait::until("a catalog that works", NOTICED_WITHIN, applied, || {
-            format!("{:?}", lab.status())
-        })?;
-        put_files(&mut session, "after", 0, 5, FILE)?;
-        let closed = || {
-            let status = lab.status().ok().filter(|_| lab.check_no_gap().is_ok())?;
-            let reason = status.pointer("/reconcile/last_gap/reason")?.as_str()?;
-            reason.contains("journal").then_some(())
-        };
-        wait::until("a gap that has closed itself", NOTICED_WITHIN, closed, || {
-            format!("{:?}", lab.status())
-        })?;
-        lab.settle()?;
-        let sent = lab.wire_bytes("site1")? - wire;
-        ensure!(
-            sent < (FILES + 5) * FILE * 3 / 2,
-            "{sent} bytes on the wire: more than what the site lacked"
-        );
-        lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
-        lab.check_replica("site1")
-    };
-    with_state_on_a_disk(
-        |options| options.reconcile = Some("after_gap = \"1s\"".into()),
-        test,
+/// The databases' part in it (vfsxd's catalog, a site's metadata): SQLite calls it an I/O error.
+#[test]
+fn a_database_that_meets_a_quota_is_full_and_goes_on() {
+    let disk = LoopFs::make(FileSystem::Btrfs).expect("a file system");
+    disk.make_directory(STATE).expect("a directory");
+    let kv = SqliteKv::open(SqliteOptions {
+        path: disk.path().join(STATE).join("kv.db"),
+        synchronous: Synchronous::Full,
+        cache_bytes: 1 << 20,
+    })
+    .expect("a new database");
+    let fill = |txn: &mut dyn KvWrite| (0..200u8).try_for_each(|n| txn.put(&[n], &[n; 4000]));
+    disk.limit(STATE, Some(0)).expect("a limit");
+    let refused = transact(&kv, fill);
+    assert!(matches!(refused, Err(KvError::Full(_))), "{refused:?}");
+    disk.limit(STATE, None).expect("no limit");
+    transact(&kv, fill).expect("there is room");
+    drop(kv);
+    disk.unmount().expect("nothing uses it any more");
+}
+
+fn heal_gaps_soon(options: &mut LabOptions) {
+    options.reconcile = Some("after_gap = \"1s\"".into());
+}
+
+/// Clients, while vfsxd's state has no room and after that.
+fn goes_on_while(
+    lab: &TestLab,
+    fill: impl FnOnce() -> Result<()>,
+    free: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut session = Session::connect(lab, "data")?;
+    let before = timed(|| put_files(&mut session, "before", 0, FILES, FILE))?;
+    lab.settle()?;
+    let wire = lab.wire_bytes("site1")?;
+
+    fill()?;
+    let full = timed(|| put_files(&mut session, "full", 0, FILES, FILE))?;
+    println!("{FILES} files before: {before:?}, with the disk full: {full:?}");
+    ensure!(
+        full < before * 3 + NOISE,
+        "clients wait: {full:?} instead of {before:?}"
     );
+    let gap = || {
+        let status = lab.status().ok()?;
+        status.get("gap").filter(|gap| gap.is_object()).map(drop)
+    };
+    wait::until("a gap", NOTICED_WITHIN, gap, || format!("{:?}", lab.status()))?;
+    stays_full(lab)?;
+
+    free()?;
+    wait::until(
+        "a site that is not full",
+        NOTICED_WITHIN,
+        || not_full(lab),
+        || format!("{:?}", lab.status()),
+    )?;
+    let applied = || {
+        let status = lab.status().ok()?;
+        status
+            .pointer("/catalog/last_error")
+            .is_some_and(Value::is_null)
+            .then_some(())
+    };
+    wait::until("a catalog that works", NOTICED_WITHIN, applied, || {
+        format!("{:?}", lab.status())
+    })?;
+    put_files(&mut session, "after", 0, 5, FILE)?;
+    let closed = || {
+        let status = lab.status().ok().filter(|_| lab.check_no_gap().is_ok())?;
+        let reason = status.pointer("/reconcile/last_gap/reason")?.as_str()?;
+        reason.contains("journal").then_some(())
+    };
+    wait::until("a gap that has closed itself", NOTICED_WITHIN, closed, || {
+        format!("{:?}", lab.status())
+    })?;
+    lab.settle()?;
+    let sent = lab.wire_bytes("site1")? - wire;
+    ensure!(
+        sent < (FILES + 5) * FILE * 3 / 2,
+        "{sent} bytes on the wire: more than what the site lacked"
+    );
+    lab.wait_for_state("site1", "in-sync", NOTICED_WITHIN)?;
+    lab.check_replica("site1")
 }
 
 /// For a while, with clients at work: that is not looked at in a good moment only.
@@ -183,6 +226,7 @@ fn journal_disk_filling_up_is_warned_of_and_below_the_reserve_nothing_is_missed_
         lab.check_replica("site1")
     };
     with_state_on_a_disk(
+        FileSystem::Ext4,
         |options| {
             options.samba.mode = Mode::Copy;
             options.space = Some(format!("warn = {WARN}\nreserve = {RESERVE}"));
@@ -280,7 +324,7 @@ fn journal_disk_hangs_and_no_client_waits_nor_is_anything_missed() {
         lab.check_captured(1)?;
         lab.check_replica("site1")
     };
-    with_state_on_a_disk(|_| {}, test);
+    with_state_on_a_disk(FileSystem::Ext4, |_| {}, test);
 }
 
 /// The same with more changes than memory holds, and clients that come and go before vfsxd has heard of them: what cannot be written in time is
@@ -301,5 +345,5 @@ fn journal_disk_hangs_for_longer_than_memory_lasts_and_no_client_waits() {
         options.samba.share.push("vfsx:ring size = 524288".into());
         options.reconcile = Some("after_gap = \"1s\"".into());
     };
-    with_state_on_a_disk(small, test);
+    with_state_on_a_disk(FileSystem::Ext4, small, test);
 }

@@ -2,7 +2,7 @@
 
 use super::LogError;
 use super::record::{FILE_HEADER, FileHeader, FileHeaderError, FileKind, LogId};
-use restfs_lib::disk::{Storage, StorageFile};
+use restfs_lib::disk::{Storage, StorageFile, is_full};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -223,12 +223,11 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// ENOSPC and a used-up quota are one thing for whoever runs the store.
 pub(super) fn failed(what: &'static str, path: &Path, source: io::Error) -> LogError {
     let path = path.display().to_string();
-    match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => LogError::Full { path, source },
-        _ => LogError::Io { what, path, source },
+    match is_full(&source) {
+        true => LogError::Full { path, source },
+        false => LogError::Io { what, path, source },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where each block is: an SQLite file derived from the packs. Losing it costs a rebuild, never a block.
 
 use crate::storage::StoreError;
+use restfs_lib::disk::want_of_room;
 use restfs_lib::model::BlockKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::ops::Range;
@@ -268,12 +269,14 @@ impl Index {
 
 fn failed(path: &Path, source: rusqlite::Error) -> StoreError {
     let place = path.display().to_string();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full {
-            place,
-            source: std::io::ErrorKind::StorageFull.into(),
-        },
-        _ => StoreError::Index { place, source },
+    let full = match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Some(std::io::ErrorKind::StorageFull.into()),
+        Some(ErrorCode::SystemIoFailure) => path.parent().and_then(want_of_room),
+        _ => None,
+    };
+    match full {
+        Some(source) => StoreError::Full { place, source },
+        None => StoreError::Index { place, source },
     }
 }
 

@@ -3,7 +3,7 @@
 use super::record::{FILE_HEADER, encode_file_header};
 use crate::storage::StoreError;
 use lru::LruCache;
-use restfs_lib::disk::{Directory, Storage, StorageFile};
+use restfs_lib::disk::{Directory, Storage, StorageFile, is_full};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -129,14 +129,13 @@ pub(super) fn is_stub(file: &dyn StorageFile) -> io::Result<bool> {
     Ok(file.length()? <= FILE_HEADER as u64)
 }
 
-/// ENOSPC and a used-up quota are one thing for whoever runs the store.
 pub(super) fn failed(what: impl FnOnce() -> String, folder: &Path, source: io::Error) -> StoreError {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full {
+    match is_full(&source) {
+        true => StoreError::Full {
             place: folder.display().to_string(),
             source,
         },
-        _ => StoreError::Io { what: what(), source },
+        false => StoreError::Io { what: what(), source },
     }
 }
 

@@ -158,20 +158,25 @@ impl<'a> Pass<'a> {
         let block = self.block();
         let mut at = range.start;
         while at < range.end {
-            let hole_end = hole_end(file, at, range.end)?;
-            let hole_end = if hole_end >= range.end {
-                range.end
-            } else {
-                hole_end - hole_end % block
-            };
-            if hole_end > at {
-                let end = hole_end.min(at.saturating_add(PART_EXTENT));
-                self.cover(file, slice, at..end, send)?;
-                at = end;
-                continue;
-            }
             let index = self.layout.block_of(at);
-            if let Some(found) = self.read_block(file, index)? {
+            let content = self.read_at(file, index)?;
+            // Else it is none, which the file system need not be asked.
+            if is_zero(&content) {
+                let hole_end = hole_end(file, at, range.end)?;
+                let hole_end = if hole_end >= range.end {
+                    range.end
+                } else {
+                    hole_end - hole_end % block
+                };
+                if hole_end > at {
+                    let end = hole_end.min(at.saturating_add(PART_EXTENT));
+                    self.cover(file, slice, at..end, send)?;
+                    at = end;
+                    continue;
+                }
+            }
+            if !content.is_empty() {
+                let found = self.found(index, content)?;
                 self.content += u64::from(found.block.length);
                 slice.blocks.push((index, found));
             }
@@ -213,20 +218,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn read_block(&mut self, file: &File, index: u64) -> Result<Option<FoundBlock>, ReadError> {
+    fn read_at(&self, file: &File, index: u64) -> io::Result<Bytes> {
+        let length = self.layout.expected_length(index, self.size) as usize;
+        read_at(self.context, file, self.layout.offset_of(index), length)
+    }
+
+    fn found(&mut self, index: u64, content: Bytes) -> Result<FoundBlock, ReadError> {
         let (context, layout) = (self.context, self.layout);
-        let length = layout.expected_length(index, self.size) as usize;
-        let content = read_at(context, file, layout.offset_of(index), length)?;
-        if content.is_empty() {
-            return Ok(None);
-        }
         let block = hash_block(&content, layout.hash);
         let found = (&block, &content[..]);
         let since = self
             .before
             .difference(context, &layout, index, found, &self.dirt)?;
         context.cache.put(block.key, content);
-        Ok(Some(FoundBlock { block, since }))
+        Ok(FoundBlock { block, since })
     }
 }
 
@@ -257,11 +262,8 @@ pub(in crate::catalog) fn read_block(
     }
     let file = open_pinned(pin.as_fd(), false)?;
     let end = start.saturating_add(u64::from(length));
-    if hole_end(&file, start, end)? >= end {
-        return Ok(Some(None));
-    }
     let content = read_at(context, &file, start, length as usize)?;
-    if content.is_empty() {
+    if content.is_empty() || is_zero(&content) && hole_end(&file, start, end)? >= end {
         return Ok(Some(None));
     }
     let found = hash_block(&content, layout.hash);
@@ -286,7 +288,15 @@ pub(in crate::catalog) fn read_kept(
     Some(content)
 }
 
-/// Where the next data begins, at `at` or behind it; `limit` when that is further or there is none.
+pub(in crate::catalog) fn is_zero(content: &[u8]) -> bool {
+    // By pieces, which the compiler makes a few instructions of.
+    content
+        .chunks(64)
+        .all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+/// Where the next data begins, at `at` or behind it; `limit` when that is further or there is none. The file system looks
+/// under the lock that writers of the file need: for content that may be a hole only, that is for zeros.
 pub(in crate::catalog) fn hole_end(file: &File, at: u64, limit: u64) -> io::Result<u64> {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => Ok(data.clamp(at, limit)),

@@ -9,7 +9,7 @@ mod run;
 
 pub(super) use cache::Cache;
 pub(super) use clones::Clones;
-pub(super) use content::{Context, hole_end, read_at, read_block, read_kept};
+pub(super) use content::{Context, hole_end, is_zero, read_at, read_block, read_kept};
 pub(super) use pool::start;
 
 use crate::catalog::dirt::Dirt;
