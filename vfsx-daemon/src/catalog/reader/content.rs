@@ -169,9 +169,11 @@ impl<'a> Pass<'a> {
                     hole_end - hole_end % block
                 };
                 if hole_end > at {
-                    let end = hole_end.min(at.saturating_add(PART_EXTENT));
-                    self.cover(file, slice, at..end, send)?;
-                    at = end;
+                    while at < hole_end {
+                        let end = hole_end.min(at.saturating_add(PART_EXTENT));
+                        self.cover(file, slice, at..end, send)?;
+                        at = end;
+                    }
                     continue;
                 }
             }
