@@ -22,6 +22,9 @@ pub struct Arguments {
     /// One of the benchmarks.
     #[arg(long, value_enum)]
     only: Option<Benchmark>,
+    /// Of what the module costs: only the loads in whose name this is. May be given more than once.
+    #[arg(long, value_name = "PART OF A NAME")]
+    load: Vec<String>,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -78,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .then(|| gc::run(arguments.quick, profile))
             .transpose()?,
         module: wants(Benchmark::Module)
-            .then(|| module::run(arguments.quick, profile))
+            .then(|| module::run(arguments.quick, &arguments.load, profile))
             .transpose()?,
     };
     if let Some(file) = &arguments.json {

@@ -11,7 +11,7 @@ pub(super) use table::Report;
 
 use crate::build::{self, Profile};
 use crate::report::Report as Progress;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use client::Client;
 use column::{COLUMNS, Stand};
 use cores::Halves;
@@ -61,7 +61,21 @@ fn loads(quick: bool) -> Vec<Load> {
     ]
 }
 
-pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
+/// `of`: parts of the names of those that are measured; none: all are.
+fn chosen(mut loads: Vec<Load>, of: &[String]) -> Result<Vec<Load>> {
+    if let Some(part) = of
+        .iter()
+        .find(|part| !loads.iter().any(|load| load.name().contains(*part)))
+    {
+        let names: Vec<_> = loads.iter().map(Load::name).collect();
+        bail!("no load has {part:?} in its name: {}", names.join("; "));
+    }
+    loads.retain(|load| of.is_empty() || of.iter().any(|part| load.name().contains(part)));
+    Ok(loads)
+}
+
+pub(super) fn run(quick: bool, of: &[String], profile: Profile) -> Result<Report> {
+    let loads = chosen(loads(quick), of)?;
     let scratch = tempfile::tempdir().context("scratch directory")?;
     let client = Client::build(scratch.path())?;
     let binaries = build::binaries(profile)?;
@@ -75,7 +89,7 @@ pub(super) fn run(quick: bool, profile: Profile) -> Result<Report> {
     let progress = Progress::new();
     progress.section(&format!("shares side by side, {rounds} rounds of every load"));
     let mut rows = Vec::new();
-    for load in loads(quick) {
+    for load in loads {
         let runs = measure(&load, &stands, &client, rounds)?;
         let row = Row::new(&load, &runs);
         progress.line(row.line());
@@ -113,4 +127,22 @@ fn measure(load: &Load, stands: &[Stand], client: &Client, rounds: usize) -> Res
 /// A directory of its own for each run, so that none finds what another left.
 fn remove(dir: &Path) -> Result<()> {
     std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_are_chosen_by_a_part_of_their_names_and_an_unknown_one_is_an_error() {
+        let names = |of: &[&str]| -> Result<Vec<_>> {
+            let of: Vec<_> = of.iter().map(|part| (*part).to_owned()).collect();
+            Ok(chosen(loads(true), &of)?.iter().map(Load::name).collect())
+        };
+        assert_eq!(names(&[]).expect("all").len(), 5);
+        let some = names(&["renames", "1 MiB"]).expect("two");
+        assert_eq!(some, ["1 MiB sequential writes", "renames"]);
+        let error = names(&["renames", "rename it"]).expect_err("unknown");
+        assert!(error.to_string().contains("small files"), "{error}");
+    }
 }
