@@ -16,7 +16,10 @@ pub fn is_full(error: &io::Error) -> bool {
 pub fn want_of_room(directory: &Path) -> Option<io::Error> {
     let write = || {
         let mut file = tempfile::tempfile_in(directory)?;
-        file.write_all(&vec![0xa5; TRIED])?;
+        let mut bytes = vec![0; TRIED];
+        // Some file systems compress.
+        getrandom::fill(&mut bytes)?;
+        file.write_all(&bytes)?;
         // Some file systems (NFS) look for room only now.
         file.sync_data()
     };
@@ -44,13 +47,5 @@ mod tests {
             want_of_room(&none).is_none(),
             "not to be there is another failure"
         );
-    }
-
-    #[test]
-    fn a_device_that_is_always_full_is_found() {
-        // No directory of this kind: what `want_of_room` asks of its file, on one.
-        let file = std::fs::OpenOptions::new().write(true).open("/dev/full");
-        let error = file.and_then(|mut file| file.write_all(&[0])).expect_err("full");
-        assert!(is_full(&error));
     }
 }

@@ -70,18 +70,12 @@ impl SqliteKv {
         let writer = lock(&self.writer);
         writer
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(|error| self.why(kv_error(error)))
+            .map_err(|error| self.failed(error))
     }
 
-    /// A write that failed for want of room, where SQLite does not say so.
-    fn why(&self, error: KvError) -> KvError {
-        match (error, self.options.path.parent()) {
-            (KvError::Io(text), Some(directory)) => match want_of_room(directory) {
-                Some(found) => KvError::Full(format!("{text} ({found})")),
-                None => KvError::Io(text),
-            },
-            (error, _) => error,
-        }
+    /// Why a change is not made.
+    fn failed(&self, error: rusqlite::Error) -> KvError {
+        failed(&self.options.path, error)
     }
 
     fn reader(&self) -> Result<Connection, KvError> {
@@ -98,15 +92,16 @@ impl Kv for SqliteKv {
             connection: Some(self.reader()?),
             store: self,
         };
-        run(read.connection(), "BEGIN DEFERRED")?;
+        let run = |sql| run(read.connection(), sql).map_err(|error| self.failed(error));
+        run("BEGIN DEFERRED")?;
         // Only the first read takes the snapshot.
-        run(read.connection(), "SELECT 1 FROM kv LIMIT 1")?;
+        run("SELECT 1 FROM kv LIMIT 1")?;
         Ok(Box::new(read))
     }
 
     fn write(&self) -> Result<Box<dyn KvTransaction + '_>, KvError> {
         let connection = lock(&self.writer);
-        run(&connection, "BEGIN IMMEDIATE").map_err(|error| self.why(error))?;
+        run(&connection, "BEGIN IMMEDIATE").map_err(|error| self.failed(error))?;
         Ok(Box::new(SqliteWrite {
             store: self,
             connection,
@@ -179,25 +174,25 @@ impl KvWrite for SqliteWrite<'_> {
         check_sizes(key, value)?;
         let sql = "INSERT INTO kv(k, v) VALUES(?1, ?2) ON CONFLICT(k) DO UPDATE SET v = excluded.v";
         let stored = [value, &checksum(key, value)].concat();
-        execute(&self.connection, sql, &[&key, &stored]).map_err(|error| self.store.why(error))
+        execute(&self.connection, sql, &[&key, &stored]).map_err(|error| self.store.failed(error))
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), KvError> {
         check_sizes(key, &[])?;
         execute(&self.connection, "DELETE FROM kv WHERE k = ?1", &[&key])
-            .map_err(|error| self.store.why(error))
+            .map_err(|error| self.store.failed(error))
     }
 }
 
 impl KvTransaction for SqliteWrite<'_> {
     fn commit(self: Box<Self>) -> Result<(), KvError> {
-        run(&self.connection, "COMMIT").map_err(|error| self.store.why(error))
+        run(&self.connection, "COMMIT").map_err(|error| self.store.failed(error))
     }
 }
 
 fn connect(options: &SqliteOptions, create: OpenFlags, cache_bytes: usize) -> Result<Connection, KvError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
-    let at_path = |error| at_path(&options.path, kv_error(error));
+    let at_path = |error| at_path(&options.path, failed(&options.path, error));
     let connection = Connection::open_with_flags(&options.path, flags).map_err(at_path)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(at_path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -220,7 +215,7 @@ fn prepare_file(connection: &Connection, options: &SqliteOptions) -> Result<(), 
     let path = &options.path;
     let number = |pragma: &str| {
         let value = connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-        value.map_err(|error| at_path(path, kv_error(error)))
+        value.map_err(|error| at_path(path, failed(path, error)))
     };
     match (number("application_id")?, number("user_version")?) {
         (APPLICATION_ID, FORMAT) => {}
@@ -232,7 +227,7 @@ fn prepare_file(connection: &Connection, options: &SqliteOptions) -> Result<(), 
             return Err(KvError::Format(text));
         }
         (0, 0) if number("schema_version")? == 0 => {
-            make_file(connection).map_err(|error| at_path(path, error))?
+            make_file(connection).map_err(|error| at_path(path, failed(path, error)))?
         }
         _ => {
             return Err(KvError::Format(format!(
@@ -245,11 +240,11 @@ fn prepare_file(connection: &Connection, options: &SqliteOptions) -> Result<(), 
     let set = format!("PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = {WAL_KEPT};");
     connection
         .execute_batch(&set)
-        .map_err(|error| at_path(path, kv_error(error)))
+        .map_err(|error| at_path(path, failed(path, error)))
 }
 
 /// The id and the table come in one transaction: a half-made file is an empty one.
-fn make_file(connection: &Connection) -> Result<(), KvError> {
+fn make_file(connection: &Connection) -> rusqlite::Result<()> {
     let sql = format!(
         "PRAGMA journal_mode = WAL;
          BEGIN IMMEDIATE;
@@ -258,7 +253,7 @@ fn make_file(connection: &Connection) -> Result<(), KvError> {
          PRAGMA user_version = {FORMAT};
          COMMIT;"
     );
-    connection.execute_batch(&sql).map_err(kv_error)
+    connection.execute_batch(&sql)
 }
 
 fn get(connection: &Connection, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
@@ -340,22 +335,36 @@ fn key_of(bound: Bound<&[u8]>) -> Option<&[u8]> {
     }
 }
 
-fn execute(connection: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> Result<(), KvError> {
-    let mut statement = connection.prepare_cached(sql).map_err(kv_error)?;
-    statement.execute(parameters).map(|_| ()).map_err(kv_error)
+fn execute(connection: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute(parameters).map(|_| ())
 }
 
 /// A statement without parameters, whose rows do not matter.
-fn run(connection: &Connection, sql: &str) -> Result<(), KvError> {
-    let mut statement = connection.prepare_cached(sql).map_err(kv_error)?;
-    let mut rows = statement.query([]).map_err(kv_error)?;
-    while rows.next().map_err(kv_error)?.is_some() {}
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
     Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic in the middle of a transaction rolls it back (drop): the connection is good.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Of a database's file, when SQLite calls it an I/O error that a write found no room: it does so with a used-up quota. Such a
+/// write is not in the file, and neither is the transaction that it belongs to.
+pub fn want_of_room_behind(error: &rusqlite::Error, database: &Path) -> Option<std::io::Error> {
+    let failure = error.sqlite_error()?;
+    let wrote = failure.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE;
+    database.parent().filter(|_| wrote).and_then(want_of_room)
+}
+
+fn failed(path: &Path, error: rusqlite::Error) -> KvError {
+    match want_of_room_behind(&error, path) {
+        Some(found) => KvError::Full(format!("{error} ({found})")),
+        None => kv_error(error),
+    }
 }
 
 fn kv_error(error: rusqlite::Error) -> KvError {

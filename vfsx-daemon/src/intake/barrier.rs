@@ -3,8 +3,12 @@
 use super::share::ShareIntake;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// A journal that fails is tried again every second.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 pub enum BarrierError {
@@ -18,33 +22,47 @@ pub enum BarrierError {
 
 impl ShareIntake {
     /// Waits until what the connected modules have noted so far is in the journal; returns its newest record then.
-    /// Sessions that were open before a restart are waited for too.
+    /// Sessions that were open before a restart are waited for too, and a journal that cannot be written for the time.
     pub(super) async fn barrier(&self, deadline: Instant) -> Result<u64, BarrierError> {
         let timeout = |waiting| BarrierError::Timeout {
             share: self.name.clone(),
             waiting,
         };
         let mut awaited = self.awaited.subscribe();
-        if timeout_at(deadline, awaited.wait_for(|count| *count == 0))
-            .await
-            .is_err()
-        {
-            return Err(timeout(*self.awaited.borrow()));
-        }
-        let mut answers = self.ask_all()?;
-        while let Some(answer) = answers.pop() {
-            // An error is an answer too: the connection has ended, and its end is in the journal.
-            if timeout_at(deadline, answer).await.is_err() {
-                return Err(timeout(answers.len() + 1));
+        loop {
+            if timeout_at(deadline, awaited.wait_for(|count| *count == 0))
+                .await
+                .is_err()
+            {
+                return Err(timeout(*self.awaited.borrow()));
             }
+            let mut answers = self.ask_all()?;
+            while let Some(answer) = answers.pop() {
+                // An error is an answer too: the connection has ended, and its end is in the journal.
+                if timeout_at(deadline, answer).await.is_err() {
+                    return Err(timeout(answers.len() + 1));
+                }
+            }
+            let (fails, waiting) = {
+                let state = self.lock();
+                (state.discarding, state.awaited.len())
+            };
+            if !fails && waiting == 0 {
+                self.journal.hurry();
+                return Ok(self.journal.status().head);
+            }
+            // What was dropped meanwhile comes again, once there is space: then all are asked anew.
+            let again = Instant::now() + TRIED_AGAIN_AFTER;
+            if again >= deadline {
+                return Err(match fails {
+                    true => BarrierError::JournalFailed {
+                        share: self.name.clone(),
+                    },
+                    false => timeout(waiting),
+                });
+            }
+            sleep_until(again).await;
         }
-        if self.lock().discarding {
-            return Err(BarrierError::JournalFailed {
-                share: self.name.clone(),
-            });
-        }
-        self.journal.hurry();
-        Ok(self.journal.status().head)
     }
 
     fn ask_all(&self) -> Result<Vec<oneshot::Receiver<()>>, BarrierError> {

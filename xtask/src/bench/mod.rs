@@ -8,7 +8,7 @@ mod site;
 
 use crate::build::{self, Profile};
 use crate::{packages, rights};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fs;
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// One of the benchmarks.
     #[arg(long, value_enum)]
     only: Option<Benchmark>,
-    /// Of what the module costs: only the loads in whose name this is. May be given more than once.
+    /// With `--only module`: only the loads in whose name this is, and no single operations. May be given more than once.
     #[arg(long, value_name = "PART OF A NAME")]
     load: Vec<String>,
     /// Also write the figures to this file.
@@ -64,6 +64,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         Profile::Release
     };
+    if !arguments.load.is_empty() {
+        if arguments.only != Some(Benchmark::Module) {
+            bail!("--load is for --only module");
+        }
+        module::check(&arguments.load)?;
+    }
     let wants = |benchmark| arguments.only.is_none_or(|only| only == benchmark);
     if !arguments.built {
         packages::ensure(&[rpc::PACKAGES, module::PACKAGES].concat())?;

@@ -1,7 +1,7 @@
 //! Where each block is: an SQLite file derived from the packs. Losing it costs a rebuild, never a block.
 
 use crate::storage::StoreError;
-use restfs_lib::disk::want_of_room;
+use restfs_lib::kv::sqlite::want_of_room_behind;
 use restfs_lib::model::BlockKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::ops::Range;
@@ -271,8 +271,7 @@ fn failed(path: &Path, source: rusqlite::Error) -> StoreError {
     let place = path.display().to_string();
     let full = match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Some(std::io::ErrorKind::StorageFull.into()),
-        Some(ErrorCode::SystemIoFailure) => path.parent().and_then(want_of_room),
-        _ => None,
+        _ => want_of_room_behind(&source, path),
     };
     match full {
         Some(source) => StoreError::Full { place, source },

@@ -148,6 +148,8 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Where a file has holes the file system knows, under the lock that its writers need: it is asked where there may be one
+    /// only. Before several blocks, since preallocated space passes for content once it was read.
     fn read_range(
         &mut self,
         file: &File,
@@ -157,25 +159,20 @@ impl<'a> Pass<'a> {
     ) -> Result<(), ReadError> {
         let block = self.block();
         let mut at = range.start;
+        // A single block is mostly one that a client has written.
+        let mut may_be_hole = range.end.saturating_sub(range.start) > block;
         while at < range.end {
+            let asked = may_be_hole;
+            if asked && self.skip_hole(file, &mut at, range.end, slice, send)? {
+                may_be_hole = false;
+                continue;
+            }
             let index = self.layout.block_of(at);
-            let content = self.read_at(file, index)?;
-            // Else it is none, which the file system need not be asked.
-            if is_zero(&content) {
-                let hole_end = hole_end(file, at, range.end)?;
-                let hole_end = if hole_end >= range.end {
-                    range.end
-                } else {
-                    hole_end - hole_end % block
-                };
-                if hole_end > at {
-                    while at < hole_end {
-                        let end = hole_end.min(at.saturating_add(PART_EXTENT));
-                        self.cover(file, slice, at..end, send)?;
-                        at = end;
-                    }
-                    continue;
-                }
+            let content = self.content_of(file, index)?;
+            may_be_hole = is_zero(&content);
+            if may_be_hole && !asked && self.skip_hole(file, &mut at, range.end, slice, send)? {
+                may_be_hole = false;
+                continue;
             }
             if !content.is_empty() {
                 let found = self.found(index, content)?;
@@ -187,6 +184,29 @@ impl<'a> Pass<'a> {
             at = end;
         }
         Ok(())
+    }
+
+    /// Goes on to the block with the next data, or to the end. Whether there was anything to skip.
+    fn skip_hole(
+        &mut self,
+        file: &File,
+        at: &mut u64,
+        end: u64,
+        slice: &mut Slice,
+        send: &mut Sink<'_>,
+    ) -> Result<bool, ReadError> {
+        let start = *at;
+        let hole_end = hole_end(file, start, end)?;
+        let hole_end = match hole_end >= end {
+            true => end,
+            false => hole_end - hole_end % self.block(),
+        };
+        while *at < hole_end {
+            let end = hole_end.min(at.saturating_add(PART_EXTENT));
+            self.cover(file, slice, *at..end, send)?;
+            *at = end;
+        }
+        Ok(*at > start)
     }
 
     fn cover(
@@ -220,7 +240,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn read_at(&self, file: &File, index: u64) -> io::Result<Bytes> {
+    fn content_of(&self, file: &File, index: u64) -> io::Result<Bytes> {
         let length = self.layout.expected_length(index, self.size) as usize;
         read_at(self.context, file, self.layout.offset_of(index), length)
     }
@@ -297,8 +317,7 @@ pub(in crate::catalog) fn is_zero(content: &[u8]) -> bool {
         .all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
-/// Where the next data begins, at `at` or behind it; `limit` when that is further or there is none. The file system looks
-/// under the lock that writers of the file need: for content that may be a hole only, that is for zeros.
+/// Where the next data begins, at `at` or behind it; `limit` when that is further or there is none.
 pub(in crate::catalog) fn hole_end(file: &File, at: u64, limit: u64) -> io::Result<u64> {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => Ok(data.clamp(at, limit)),

@@ -146,6 +146,21 @@ fn holes_stay_holes_and_cost_no_reads() {
     rig.check();
 }
 
+/// Once it was read, it passes for content.
+#[test]
+fn preallocated_space_is_not_read() {
+    use rustix::fs::{FallocateFlags, fallocate};
+    const PREALLOCATED: u64 = 64 << 20;
+    let rig = Rig::new();
+    let file = File::create(rig.path("f")).unwrap();
+    fallocate(&file, FallocateFlags::empty(), 0, PREALLOCATED).unwrap();
+    rig.created("", "f", crate::journal::NodeKind::File);
+    rig.written("f", 0..PREALLOCATED);
+    rig.settle();
+    assert_eq!(rig.catalog.status().bytes_read, 0);
+    rig.check();
+}
+
 #[test]
 fn a_punched_hole_takes_its_blocks_out() {
     let rig = Rig::new();

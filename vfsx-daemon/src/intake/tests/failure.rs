@@ -2,8 +2,12 @@
 
 use super::module::Module;
 use super::{Fixture, NORMAL, PATIENCE, Settings, until};
-use crate::intake::PendingGap;
+use crate::intake::{BarrierError, PendingGap};
 use crate::journal::{Body, Draft, GapReason, Journal, Record, Session};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use vfsx_proto::{ToDaemon, ToModule};
 
 fn gaps(records: &[Record]) -> Vec<GapReason> {
     let gap = |r: &Record| match r.body {
@@ -81,6 +85,53 @@ async fn a_journal_that_fails_again_while_its_gap_is_synced_is_tried_again() {
     })
     .await;
     assert!(gaps(&fixture.records()).len() > 1, "the second failure is no gap");
+}
+
+/// Settling is for whoever has made space: that it takes a second until the journal is tried again is no failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_barrier_waits_until_the_journal_takes_what_it_has_dropped_and_not_beyond_its_deadline() {
+    let fixture = Fixture::new(SMALL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=1).await;
+    module.acknowledged(1).await;
+    fill(&fixture.journal);
+    module.events(2..=2).await;
+    until("a gap is pending", || pending(&fixture).is_some()).await;
+
+    let barrier = |patience| {
+        let (barriers, share) = (fixture.intake.barriers(), fixture.share.clone());
+        tokio::spawn(async move { barriers.barrier(&share, Instant::now() + patience).await })
+    };
+    let (short, long) = (barrier(Duration::from_secs(4)), barrier(PATIENCE));
+    answer(&mut module, &short).await;
+    let failed = short.await.expect("runs");
+    assert!(
+        matches!(failed, Err(BarrierError::JournalFailed { .. })),
+        "{failed:?}"
+    );
+    assert!(!long.is_finished(), "the journal is full");
+    let head = fixture.journal.status().head;
+    assert_eq!(fixture.journal.wait_synced(head - 1, PATIENCE), head);
+    fixture.journal.trim(head).expect("trims");
+
+    module.assert_closed().await;
+    let (mut module, again) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(again + 1..=2).await;
+    answer(&mut module, &long).await;
+    let sequence = long.await.expect("runs").expect("the journal works again");
+    let records = fixture.records();
+    let dropped = records.iter().find(|r| r.session_sequence == 2).expect("taken");
+    assert!(sequence >= dropped.sequence);
+}
+
+/// What it is asked, as long as a barrier lasts.
+async fn answer<T>(module: &mut Module, barrier: &JoinHandle<T>) {
+    while !barrier.is_finished() {
+        let next = tokio::time::timeout(Duration::from_millis(50), module.next());
+        if let Ok(Some(ToModule::SendNow { token })) = next.await {
+            module.send(&ToDaemon::Sent { token }).await;
+        }
+    }
 }
 
 fn pending(fixture: &Fixture) -> Option<PendingGap> {

@@ -14,8 +14,8 @@ const NBENCH_DIR: &str = "clients";
 /// How long smbd's processes may take to end after their clients.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// More than the largest load writes, in all its copies.
-const TOUCHED: usize = 4 << 30;
+/// More than the largest load writes, in all its copies: the share's, the journal's and the site's.
+const TOUCHED: u64 = 4 << 30;
 
 #[derive(Debug, Clone)]
 pub(super) enum Load {
@@ -110,7 +110,11 @@ impl Load {
 /// and gives back what is free for a while: without this the share whose servers keep more files in memory would pay for
 /// that.
 fn touch_memory() {
-    std::hint::black_box(vec![1u8; TOUCHED]);
+    // What is not free has been used.
+    let free = rustix::system::sysinfo();
+    let free = free.freeram as u64 * u64::from(free.mem_unit);
+    let bytes = usize::try_from(TOUCHED.min(free / 2)).unwrap_or(0);
+    std::hint::black_box(vec![1u8; bytes]);
 }
 
 impl Run {

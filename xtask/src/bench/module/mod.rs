@@ -61,6 +61,11 @@ fn loads(quick: bool) -> Vec<Load> {
     ]
 }
 
+/// Whether [`run`] knows loads with these parts in their names.
+pub(super) fn check(of: &[String]) -> Result<()> {
+    chosen(loads(false), of).map(drop)
+}
+
 /// `of`: parts of the names of those that are measured; none: all are.
 fn chosen(mut loads: Vec<Load>, of: &[String]) -> Result<Vec<Load>> {
     if let Some(part) = of
@@ -95,8 +100,12 @@ pub(super) fn run(quick: bool, of: &[String], profile: Profile) -> Result<Report
         progress.line(row.line());
         rows.push(row);
     }
-    progress.section("instructions and system calls of smbd for one operation more");
-    let operations = operations::measure(&stands, &client, scratch.path(), &mut |text| progress.line(text))?;
+    let operations = if of.is_empty() {
+        progress.section("instructions and system calls of smbd for one operation more");
+        operations::measure(&stands, &client, scratch.path(), &mut |text| progress.line(text))?
+    } else {
+        Vec::new()
+    };
     let report = Report {
         rounds,
         rows,
