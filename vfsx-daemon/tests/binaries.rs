@@ -365,6 +365,11 @@ fn the_token_of_a_site_is_in_no_log_at_any_level() {
         .write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
         .expect("answers");
     drop(stream);
+    // Not ended before it has told of the answer.
+    let told = || fs::read_to_string(scratch.path("log")).is_ok_and(|log| log.contains("refuses the token"));
+    while Instant::now() < deadline + PATIENCE && !told() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     rustix::process::kill_process(
         rustix::process::Pid::from_child(&child),
         rustix::process::Signal::TERM,
