@@ -17,13 +17,14 @@ impl Work<'_> {
         size: u64,
         due: Instant,
     ) -> Result<(), CatalogError> {
+        let cause = self.cause;
         let Cause {
             journal,
             time_ns,
             class,
-        } = self.cause;
+        } = cause;
         if let Some(flight) = self.memory.dirty.flight_mut(id) {
-            flight.add(dirt, journal, time_ns);
+            flight.add(dirt, cause);
         }
         let mut row = self.dirt_row(id)?.unwrap_or(DirtRow {
             journal,

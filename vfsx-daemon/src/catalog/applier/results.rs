@@ -117,8 +117,13 @@ impl Work<'_> {
 
     /// Became dirty again while it was read.
     fn fly_again(&mut self, id: ObjectId, flight: Flight, size: u64) -> Result<(), CatalogError> {
-        self.cause = Cause::client(flight.journal, flight.first_ns);
-        let due = self.due();
+        self.cause = Cause {
+            journal: flight.journal,
+            time_ns: flight.first_ns,
+            class: flight.class,
+        };
+        // The age of what a client changed is nothing that a scan waits for.
+        let due = if flight.for_scan { self.now } else { self.due() };
         self.add_dirt(id, &flight.fresh, size, due)?;
         self.cause.time_ns = flight.last_ns;
         self.add_dirt(id, &flight.fresh, size, due)?;

@@ -1,5 +1,6 @@
 //! Objects that are to be read: which is due, which is under way.
 
+use super::work::Cause;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::store::DirtRow;
 use restfs_lib::model::ObjectId;
@@ -26,6 +27,10 @@ pub(super) struct Flight {
     pub(super) journal: u64,
     pub(super) first_ns: i64,
     pub(super) last_ns: i64,
+    /// Who wants what is fresh.
+    pub(super) class: Class,
+    /// A scan does, and it waits for it.
+    pub(super) for_scan: bool,
     /// Read what is fresh at once.
     pub(super) urgent: bool,
     /// But not before: a write among it may not have ended.
@@ -40,16 +45,20 @@ impl Flight {
             journal: u64::MAX,
             first_ns: i64::MAX,
             last_ns: i64::MIN,
+            class: Class::Scan,
+            for_scan: false,
             urgent: false,
             not_before: None,
         }
     }
 
-    pub(super) fn add(&mut self, dirt: &Dirt, journal: u64, time_ns: i64) {
+    pub(super) fn add(&mut self, dirt: &Dirt, cause: Cause) {
         self.fresh.merge(dirt);
-        self.journal = self.journal.min(journal);
-        self.first_ns = self.first_ns.min(time_ns);
-        self.last_ns = self.last_ns.max(time_ns);
+        self.journal = self.journal.min(cause.journal);
+        self.first_ns = self.first_ns.min(cause.time_ns);
+        self.last_ns = self.last_ns.max(cause.time_ns);
+        self.class = self.class.min(cause.class);
+        self.for_scan |= cause.class == Class::Scan;
     }
 }
 

@@ -284,6 +284,23 @@ fn so_it_is_when_it_is_removed_after_the_scan_was_there() {
     rig.check();
 }
 
+/// By its second name it is found while it is read, and again to be read, since the read has not told yet how it is.
+#[test]
+fn a_file_with_two_names_does_not_keep_the_first_scan_from_its_end() {
+    let rig = Rig::with_options(
+        |root| {
+            for dir in ["a", "b/c/d/e"] {
+                fs::create_dir_all(root.join(dir)).unwrap();
+            }
+            // It is read for longer than it takes to list a directory.
+            fs::write(root.join("a/file"), vec![1; 64 << 20]).unwrap();
+            fs::hard_link(root.join("a/file"), root.join("b/c/d/e/link")).unwrap();
+        },
+        |options| options.flush_age = HOUR,
+    );
+    rig.check();
+}
+
 #[test]
 fn a_file_created_while_a_scan_lists_its_directory_is_one_object() {
     let rig = Rig::with(|root| {
