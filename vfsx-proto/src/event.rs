@@ -1,17 +1,36 @@
 //! What happened on the share, as one smbd process saw it.
 
-use serde::{Deserialize, Serialize};
+use crate::packed::Packed;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Identity of an inode: survives renames, tells a reused inode number from the old file.
 /// Taken with `statx` (`STATX_INO | STATX_BTIME`), never from smbd's own stat, whose birth time may come from
 /// the DOS attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "Packed", from = "Packed")]
 pub struct NodeRef {
     /// Device as `major << 32 | minor`.
     pub dev: u64,
     pub ino: u64,
     /// Birth time in nanoseconds since the epoch; 0 where the file system keeps none.
     pub btime_ns: i64,
+}
+
+impl From<NodeRef> for Packed {
+    fn from(node: NodeRef) -> Self {
+        Self::new([node.dev, node.ino, node.btime_ns.cast_unsigned()])
+    }
+}
+
+impl From<Packed> for NodeRef {
+    fn from(packed: Packed) -> Self {
+        let [dev, ino, btime_ns] = packed.numbers();
+        Self {
+            dev,
+            ino,
+            btime_ns: btime_ns.cast_signed(),
+        }
+    }
 }
 
 /// A directory: its identity, and where the module believes it to be.
@@ -183,7 +202,7 @@ pub enum Event {
 }
 
 /// An event with its place in the session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamped {
     /// 1, 2, 3 ... within the session, without holes.
     pub sequence: u64,
@@ -193,4 +212,31 @@ pub struct Stamped {
     /// one ended before the other began, it has the lower one.
     pub began_ns: u64,
     pub event: Event,
+}
+
+impl Stamped {
+    /// All but the event.
+    pub(crate) fn head(sequence: u64, time_ns: i64, began_ns: u64) -> Packed {
+        Packed::new([sequence, time_ns.cast_unsigned(), began_ns])
+    }
+}
+
+impl Serialize for Stamped {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let head = Self::head(self.sequence, self.time_ns, self.began_ns);
+        (head, &self.event).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (head, event) = <(Packed, Event)>::deserialize(deserializer)?;
+        let [sequence, time_ns, began_ns] = head.numbers();
+        Ok(Self {
+            sequence,
+            time_ns: time_ns.cast_signed(),
+            began_ns,
+            event,
+        })
+    }
 }

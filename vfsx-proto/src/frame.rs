@@ -1,6 +1,6 @@
 //! Frames: a 4-byte little-endian length and a postcard body; no checksum, a Unix socket neither loses nor reorders.
 
-use crate::event::Event;
+use crate::event::{Event, Stamped};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Longest body in bytes. A rename carries four names and paths of at most 4 KiB, a dirty list is split by its
@@ -57,7 +57,10 @@ pub fn encode_event(
 ) -> Result<(), FrameError> {
     const EVENTS: u8 = 1;
     const ONE: u8 = 1;
-    encode(&(EVENTS, ONE, sequence, time_ns, began_ns, event), out)
+    encode(
+        &(EVENTS, ONE, Stamped::head(sequence, time_ns, began_ns), event),
+        out,
+    )
 }
 
 /// Bytes at the end of a vector.

@@ -7,6 +7,7 @@
 mod event;
 mod frame;
 mod message;
+mod packed;
 pub mod ring;
 
 pub use event::{Changed, DirRef, Event, GapReason, InRing, Metadata, NodeKind, NodeRef, Range, Stamped};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of a connection in each direction, followed by [`PROTOCOL_VERSION`] in little-endian, before any frame.
 pub const MAGIC: [u8; 4] = *b"VFSX";
 /// Raised with every change of an encoding. Both ends must have the same one.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 6;
 

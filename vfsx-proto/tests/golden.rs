@@ -7,7 +7,7 @@ const NODE: NodeRef = NodeRef {
     ino: 300,
     btime_ns: -2,
 };
-const NODE_BYTES: &str = "818080808001 ac02 03";
+const NODE_BYTES: &str = "18 0100000008000000 2c01000000000000 feffffffffffffff";
 
 fn dir() -> DirRef {
     DirRef {
@@ -16,7 +16,8 @@ fn dir() -> DirRef {
     }
 }
 
-const DIR_BYTES: &str = "818080808001 ac02 03 03612f62";
+const HEAD_BYTES: &str = "18 0100000000000000 ffffffffffffffff 2c01000000000000";
+const DIR_BYTES: &str = "18 0100000008000000 2c01000000000000 feffffffffffffff 03612f62";
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -47,25 +48,25 @@ where
 fn check_event(event: Event, bytes: &str) {
     let stamped = Stamped {
         sequence: 1,
-        time_ns: 1,
+        time_ns: -1,
         began_ns: 300,
         event,
     };
     let mut alone = Vec::new();
-    encode_event(1, 1, 300, &stamped.event, &mut alone).expect("encodes");
-    // Events(1 event), sequence 1, time 1 (zigzag 2), began 300, then the event.
+    encode_event(1, -1, 300, &stamped.event, &mut alone).expect("encodes");
+    // Events(1 event), sequence 1, time -1, began 300, then the event.
     check(
         &ToDaemon::Events(vec![stamped]),
-        &format!("01 01 01 02 ac02 {bytes}"),
+        &format!("01 01 {HEAD_BYTES} {bytes}"),
     );
-    assert_eq!(alone, frame(&format!("01 01 01 02 ac02 {bytes}")));
+    assert_eq!(alone, frame(&format!("01 01 {HEAD_BYTES} {bytes}")));
 }
 
 #[test]
 fn preamble_bytes() {
-    assert_eq!(preamble(), *b"VFSX\x05\x00");
-    assert_eq!(check_preamble(b"VFSX\x05\x00"), Ok(()));
-    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x04\x00", 4), (b"VFSX\x00\x02", 512)] {
+    assert_eq!(preamble(), *b"VFSX\x06\x00");
+    assert_eq!(check_preamble(b"VFSX\x06\x00"), Ok(()));
+    for (version, peer) in [(b"VFSX\x01\x00", 1), (b"VFSX\x05\x00", 5), (b"VFSX\x00\x02", 512)] {
         assert_eq!(check_preamble(version), Err(PreambleError::Version { peer }));
     }
     assert_eq!(check_preamble(b"HTTP/1"), Err(PreambleError::NotVfsx));
