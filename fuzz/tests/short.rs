@@ -4,7 +4,7 @@ use peak_alloc::PeakAlloc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use vfsx_fuzz::{Mutator, TARGETS, Target, find, take};
-use vfsx_proto::{Event, MAX_FRAME, Metadata, NodeRef, Stamped, ToDaemon, decode, encode};
+use vfsx_proto::{Event, GapReason, MAX_FRAME, Metadata, NodeRef, Stamped, ToDaemon, decode, encode};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -68,10 +68,11 @@ fn frames_full_of_the_shortest_items_take_what_the_format_says() {
         path_hint: Vec::new(),
         metadata,
     };
-    for events in [
-        vec![stamped(Event::Flushed { handle: 0, node }); 5_000],
-        vec![stamped(attributes)],
-    ] {
+    let shortest = Event::Gap {
+        since_ns: 0,
+        reason: GapReason::RingFull,
+    };
+    for events in [vec![stamped(shortest); 9_350], vec![stamped(attributes)]] {
         let mut frame = Vec::new();
         encode(&ToDaemon::Events(events), &mut frame).expect("fits into a frame");
         assert!(frame.len() > MAX_FRAME - 8 * 1024);

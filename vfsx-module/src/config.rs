@@ -7,7 +7,7 @@ use vfsx_proto::Durability;
 
 pub const DEFAULT_SOCKET: &str = "/run/vfsx/vfsxd.sock";
 pub const DEFAULT_STATE: &str = "/var/lib/vfsx";
-/// Enough for some 200,000 events, many minutes of a busy client while vfsxd is restarted.
+/// Enough for some 100,000 events, many minutes of a busy client while vfsxd is restarted.
 pub const DEFAULT_RING: usize = 16 * 1024 * 1024;
 /// Some hours of a busy client while vfsxd is away. What is longer is no faster taken in than the share is compared.
 pub const DEFAULT_SPOOL_MAX: u64 = 256 * 1024 * 1024;

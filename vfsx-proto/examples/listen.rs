@@ -1,4 +1,4 @@
-//! Takes the place of vfsxd: acknowledges all events and prints each message as one line of JSON.
+//! Takes the place of vfsxd: acknowledges all events and prints each message as one line.
 //!
 //! `cargo run -p vfsx-proto --example listen -- SOCKET [--no-ack]`
 
@@ -16,8 +16,8 @@ fn main() -> Result<(), AnyError> {
     for connection in UnixListener::bind(&socket)?.incoming() {
         let connection = connection?;
         std::thread::spawn(move || match serve(connection, acknowledge) {
-            Ok(()) => println!("\"end of connection\""),
-            Err(e) => println!("{{\"error\":{:?}}}", e.to_string()),
+            Ok(()) => println!("end of connection"),
+            Err(e) => println!("error: {e}"),
         });
     }
     Ok(())
@@ -37,7 +37,7 @@ fn serve(mut connection: UnixStream, acknowledge: bool) -> Result<(), AnyError> 
         }
         decoder.push(buffer.get(..got).unwrap_or_default());
         while let Some(message) = decoder.next::<ToDaemon>()? {
-            println!("{}", serde_json::to_string(&message)?);
+            println!("{message:?}");
             if let Some(answer) = answer(&message, acknowledge) {
                 let mut frame = Vec::new();
                 encode(&answer, &mut frame)?;

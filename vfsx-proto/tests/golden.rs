@@ -62,6 +62,38 @@ fn check_event(event: Event, bytes: &str) {
     assert_eq!(alone, frame(&format!("01 01 {HEAD_BYTES} {bytes}")));
 }
 
+/// The example of the document.
+#[test]
+fn a_frame_whole() {
+    let mut bytes = Vec::new();
+    encode_event(
+        1,
+        1,
+        300,
+        &Event::Flushed {
+            handle: 7,
+            node: NODE,
+        },
+        &mut bytes,
+    )
+    .expect("encodes");
+    let example = "36000000 01 01
+        18 0100000000000000 0100000000000000 2c01000000000000
+        07 07
+        18 0100000008000000 2c01000000000000 feffffffffffffff";
+    assert_eq!(bytes, unhex(example));
+}
+
+#[test]
+fn an_identity_of_another_length_is_an_error() {
+    let flushed = |node: &str| decode::<Event>(&unhex(&format!("07 07 {node}")));
+    assert!(flushed(NODE_BYTES).is_ok());
+    for (count, bytes) in [(23, 23), (25, 25), (24, 23), (24, 25), (0, 0)] {
+        let node = format!("{count:02x} {}", "00".repeat(bytes));
+        assert!(flushed(&node).is_err(), "{count} {bytes}");
+    }
+}
+
 #[test]
 fn preamble_bytes() {
     assert_eq!(preamble(), *b"VFSX\x06\x00");

@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_refuses_and_takes_again_after_an_acknowledgement() {
-        let mut ring = Ring::new(10 * (ENTRY_OVERHEAD + 40));
+        let mut ring = Ring::new(10 * (ENTRY_OVERHEAD + 60));
         let mut kept = 0;
         while ring.push(&event(kept), 5, None).is_ok() {
             kept += 1;

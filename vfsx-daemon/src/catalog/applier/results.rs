@@ -122,7 +122,7 @@ impl Work<'_> {
             time_ns: flight.first_ns,
             class: flight.class,
         };
-        // The age of what a client changed is nothing that a scan waits for.
+        // What a scan found is read at once; what clients changed beside it goes along.
         let due = if flight.for_scan { self.now } else { self.due() };
         self.add_dirt(id, &flight.fresh, size, due)?;
         self.cause.time_ns = flight.last_ns;

@@ -408,6 +408,25 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_dirty_while_it_is_read_is_for_whoever_wants_it_soonest() {
+        let (client, scan) = (Cause::client(5, 50), Cause::scan(7, 70));
+        let dirt = Dirt::of(0..1);
+        for (causes, class, for_scan) in [
+            (&[client][..], Class::Client, false),
+            (&[scan][..], Class::Scan, true),
+            (&[client, scan][..], Class::Client, true),
+            (&[scan, client][..], Class::Client, true),
+        ] {
+            let mut flight = Flight::new(1);
+            causes.iter().for_each(|cause| flight.add(&dirt, *cause));
+            assert_eq!((flight.class, flight.for_scan), (class, for_scan), "{causes:?}");
+            let journals = causes.iter().map(|cause| cause.journal);
+            assert_eq!(Some(flight.journal), journals.min());
+            assert!(!flight.fresh.is_empty());
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_tried_ever_more_rarely_and_counted_right() {
         let now = Instant::now();
         let mut index = DirtyIndex::default();

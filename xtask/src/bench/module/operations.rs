@@ -1,4 +1,4 @@
-//! Instructions and system calls that one operation more costs smbd: figures that no other load on the machine moves.
+//! Instructions and system calls that one operation more costs smbd: figures that other load on the machine hardly moves.
 
 use super::client::Client;
 use super::column::Stand;

@@ -119,6 +119,9 @@ impl Report {
                 }
             }
         }
+        if self.operations.is_empty() {
+            return;
+        }
         println!("\nInstructions of smbd for one operation, user space");
         for operation in &self.operations {
             line(operation.name, &operation.instructions, 0);
