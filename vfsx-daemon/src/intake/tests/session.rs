@@ -272,7 +272,7 @@ async fn child_that_says_hello() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_a_module_sent_before_it_closed_is_taken_though_it_hears_no_acknowledgement() {
     // More than is read at once, and less than the socket holds.
-    const EVENTS: u64 = 5_000;
+    const EVENTS: u64 = 2_500;
     let fixture = Fixture::new(Settings {
         journal_max: 64 << 20,
         syncing: false,
