@@ -109,22 +109,63 @@ fn widen(range: &Range<u64>, grain: u64) -> Range<u64> {
     start..end
 }
 
-impl Dirt {
-    pub(super) fn from_row(row: &DirtRow) -> Self {
-        let ranges = row
-            .ranges
-            .iter()
-            .filter(|(start, end)| start < end)
-            .map(|(start, end)| *start..*end);
+/// What of an object is to be read, and the records that say so. See [`DirtRow`], in which it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) journal: u64,
+    pub(super) first_ns: i64,
+    pub(super) last_ns: i64,
+    pub(super) size: u64,
+    pub(super) dirt: Dirt,
+}
+
+impl Unread {
+    /// Nothing yet, of a record.
+    pub(super) fn of(journal: u64, time_ns: i64) -> Self {
         Self {
-            touched: row.touched,
-            ranges: ranges.collect(),
+            journal,
+            first_ns: time_ns,
+            last_ns: time_ns,
+            size: 0,
+            dirt: Dirt::default(),
         }
     }
 
-    pub(super) fn write(&self, row: &mut DirtRow) {
-        row.touched = self.touched;
-        row.ranges = self.ranges.iter().map(|r| (r.start, r.end)).collect();
+    pub(super) fn bytes(&self) -> u64 {
+        self.dirt.bytes(self.size)
+    }
+}
+
+impl From<DirtRow> for Unread {
+    fn from(row: DirtRow) -> Self {
+        let ranges = row
+            .ranges
+            .into_iter()
+            .filter(|(start, end)| start < end)
+            .map(|(start, end)| start..end);
+        Self {
+            journal: row.journal,
+            first_ns: row.first_ns,
+            last_ns: row.last_ns,
+            size: row.size,
+            dirt: Dirt {
+                touched: row.touched,
+                ranges: ranges.collect(),
+            },
+        }
+    }
+}
+
+impl From<&Unread> for DirtRow {
+    fn from(unread: &Unread) -> Self {
+        Self {
+            journal: unread.journal,
+            first_ns: unread.first_ns,
+            last_ns: unread.last_ns,
+            touched: unread.dirt.touched,
+            size: unread.size,
+            ranges: unread.dirt.ranges.iter().map(|r| (r.start, r.end)).collect(),
+        }
     }
 }
 

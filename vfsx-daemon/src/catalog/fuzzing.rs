@@ -1,6 +1,6 @@
 //! The catalog's rows and keys, for the fuzz targets.
 
-use super::dirt::Dirt;
+use super::dirt::Unread;
 use super::exclude::Exclude;
 use super::store::*;
 use restfs_lib::content::Difference;
@@ -58,10 +58,10 @@ fn key(bytes: &[u8]) {
 }
 
 fn dirt(row: DirtRow) {
-    let mut dirt = Dirt::from_row(&row);
-    let _ = (dirt.bytes(row.size), dirt.blocks(64 * 1024).len());
-    dirt.add(5..u64::MAX);
-    dirt.remove(0..9);
+    let mut unread = Unread::from(row);
+    let _ = (unread.bytes(), unread.dirt.blocks(64 * 1024).len());
+    unread.dirt.add(5..u64::MAX);
+    unread.dirt.remove(0..9);
 }
 
 /// A row of each kind, as far as they can be made from nothing.

@@ -1,6 +1,7 @@
 //! Numbers of a catalog, for `vfsxctl status` and `settle`.
 
 use crate::trouble::Trouble;
+use std::time::Instant;
 
 /// Changes may be missing from the catalog until a scan has finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +97,14 @@ pub struct Cuts {
     pub fuzzy: u64,
     /// Why the last round that failed did.
     pub last_failure: Option<String>,
+    /// No state was exact for too long: sessions do not need to tell written data until then.
+    pub rests_until: Option<Instant>,
+}
+
+impl Cuts {
+    pub fn rests(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 /// Where a site is, as far as this end knows.

@@ -32,6 +32,7 @@ fn keep(share: &ShareEngine) {
     share.intake().note_demand(Demand {
         scan: status.scan.state != ScanState::Done,
         gap: status.gap.is_some(),
+        rest: status.cuts.rests(),
         kept: status.kept_bytes,
     });
 }

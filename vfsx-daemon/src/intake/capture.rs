@@ -17,6 +17,8 @@ pub struct Demand {
     pub scan: bool,
     /// The same, until it is.
     pub gap: bool,
+    /// No state was exact for a while though data came.
+    pub rest: bool,
     /// Bytes of contents that the catalog keeps for sites, which count like the journal's.
     pub kept: u64,
 }
@@ -129,7 +131,8 @@ impl ShareIntake {
         let bytes = journal.bytes + capture.demand.kept;
         let bound = journal.bytes_max / if capture.full { ROOM_AT } else { FULL_AT };
         capture.full = bytes > bound;
-        let useful = !capture.demand.scan && !capture.demand.gap;
+        let Demand { scan, gap, rest, .. } = capture.demand;
+        let useful = !scan && !gap && !rest;
         let possible = capture.allowed && !capture.full && !capture.short && useful;
         let changed = self.copy.send_if_modified(|on| {
             let was = *on;
@@ -177,6 +180,7 @@ fn mode(state: &State, on: bool) -> CaptureMode {
         Capture { short: true, .. } => "the disk of state_dir has only its reserve left",
         Capture { demand, .. } if demand.gap => "there is a gap",
         Capture { demand, .. } if demand.scan => "the share is compared",
+        Capture { demand, .. } if demand.rest => "no state of the share was exact for 10 s",
         _ if without > 0 => "a session tells no data",
         _ => "no session has told data yet",
     };

@@ -1,9 +1,12 @@
 //! What is to be read of objects.
+//!
+//! A record may add one range of thousands that wait already. So what a transaction changes is kept at hand until its end,
+//! and written once.
 
 use super::unread::Class;
 use super::work::{Cause, Work};
 use crate::catalog::CatalogError;
-use crate::catalog::dirt::Dirt;
+use crate::catalog::dirt::{Dirt, Unread};
 use crate::catalog::store::{DirtRow, Key, delete, get, put};
 use restfs_lib::model::ObjectId;
 use std::time::Instant;
@@ -26,47 +29,62 @@ impl Work<'_> {
         if let Some(flight) = self.memory.dirty.flight_mut(id) {
             flight.add(dirt, cause);
         }
-        let mut row = self.dirt_row(id)?.unwrap_or(DirtRow {
-            journal,
-            first_ns: time_ns,
-            last_ns: time_ns,
-            ..DirtRow::default()
-        });
-        let mut all = Dirt::from_row(&row);
-        all.merge(dirt);
-        all.write(&mut row);
-        row.journal = row.journal.min(journal);
-        row.first_ns = row.first_ns.min(time_ns);
-        row.last_ns = row.last_ns.max(time_ns);
-        row.size = row.size.max(size);
-        self.put_dirt(id, &row, due, class)
-    }
-
-    pub(super) fn dirt_row(&self, id: ObjectId) -> Result<Option<DirtRow>, CatalogError> {
-        get(&*self.kv, &Key::Dirt(id))
-    }
-
-    pub(super) fn put_dirt(
-        &mut self,
-        id: ObjectId,
-        row: &DirtRow,
-        due: Instant,
-        class: Class,
-    ) -> Result<(), CatalogError> {
-        if let Some(old) = self.dirt_row(id)? {
-            self.memory.holds.remove(old.journal);
-        }
-        self.memory.holds.add(row.journal);
-        put(self.kv, &Key::Dirt(id), row)?;
-        self.memory.dirty.set(id, row, due, class);
+        let mut unread = self
+            .take_unread(id)?
+            .unwrap_or_else(|| Unread::of(journal, time_ns));
+        unread.dirt.merge(dirt);
+        unread.journal = unread.journal.min(journal);
+        unread.first_ns = unread.first_ns.min(time_ns);
+        unread.last_ns = unread.last_ns.max(time_ns);
+        unread.size = unread.size.max(size);
+        self.put_unread(id, unread, due, class);
         Ok(())
     }
 
+    /// What of the object is to be read.
+    pub(super) fn unread(&self, id: ObjectId) -> Result<Option<Unread>, CatalogError> {
+        match self.unsaved.get(&id) {
+            Some(unread) => Ok(Some(unread.clone())),
+            None => self.saved(id),
+        }
+    }
+
+    fn saved(&self, id: ObjectId) -> Result<Option<Unread>, CatalogError> {
+        let row: Option<DirtRow> = get(&*self.kv, &Key::Dirt(id))?;
+        Ok(row.map(Unread::from))
+    }
+
+    /// The same, to be put again or forgotten.
+    pub(super) fn take_unread(&mut self, id: ObjectId) -> Result<Option<Unread>, CatalogError> {
+        let unread = match self.unsaved.remove(&id) {
+            Some(unread) => Some(unread),
+            None => self.saved(id)?,
+        };
+        if let Some(unread) = &unread {
+            self.memory.holds.remove(unread.journal);
+        }
+        Ok(unread)
+    }
+
+    pub(super) fn put_unread(&mut self, id: ObjectId, unread: Unread, due: Instant, class: Class) {
+        self.memory.holds.add(unread.journal);
+        self.memory.dirty.set(id, unread.first_ns, due, class);
+        self.unsaved.insert(id, unread);
+    }
+
     pub(super) fn forget_dirt(&mut self, id: ObjectId) -> Result<(), CatalogError> {
-        if let Some(old) = self.dirt_row(id)? {
-            self.memory.holds.remove(old.journal);
+        if self.take_unread(id)?.is_some() {
             delete(self.kv, &Key::Dirt(id))?;
             self.memory.dirty.remove(id);
+        }
+        Ok(())
+    }
+
+    /// At the end of the transaction.
+    pub(super) fn save_unread(&mut self) -> Result<(), CatalogError> {
+        for (id, unread) in std::mem::take(&mut self.unsaved) {
+            put(self.kv, &Key::Dirt(id), &DirtRow::from(&unread))?;
+            self.memory.dirty.set_bytes(id, unread.bytes());
         }
         Ok(())
     }

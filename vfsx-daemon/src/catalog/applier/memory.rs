@@ -3,6 +3,7 @@
 use super::cut::Round;
 use super::unread::{Class, DirtyIndex};
 use crate::catalog::CatalogError;
+use crate::catalog::dirt::Unread;
 use crate::catalog::exclude::Exclude;
 use crate::catalog::store::{
     CutRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, LastGapRow, ListRow, LookRow,
@@ -111,8 +112,10 @@ impl Memory {
         memory.beyond = cut.unwrap_or_default().beyond.into_iter().collect();
         each::<DirtRow>(kv, Prefix::Dirt, |key, row| {
             if let Key::Dirt(id) = key {
-                memory.holds.add(row.journal);
-                memory.dirty.set(id, &row, due, Class::Client);
+                let unread = Unread::from(row);
+                memory.holds.add(unread.journal);
+                memory.dirty.set(id, unread.first_ns, due, Class::Client);
+                memory.dirty.set_bytes(id, unread.bytes());
             }
         })?;
         not_before.into_iter().for_each(|at| memory.dirty.none_before(at));

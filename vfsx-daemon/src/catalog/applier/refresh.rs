@@ -1,7 +1,8 @@
 //! Metadata of objects: what differs on disk is put.
 
 use super::dirs::{ReachError, reach};
-use super::work::Work;
+use super::unread::Class;
+use super::work::{Touched, Work};
 use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::share::{Details, Doubt, Seen, Stamp, Type, details};
@@ -16,9 +17,12 @@ pub(super) const RETRY: Duration = Duration::from_millis(100);
 impl Work<'_> {
     /// Reads the metadata of all objects that the batch has touched.
     pub(super) fn run_refresh(&mut self) -> Result<(), CatalogError> {
-        while let Some((id, why)) = self.touched.pop_first() {
+        let before = self.cause;
+        while let Some((id, Touched { why, class })) = self.touched.pop_first() {
+            self.cause.class = class;
             self.refresh(id, why)?;
         }
+        self.cause = before;
         Ok(())
     }
 
@@ -26,7 +30,11 @@ impl Work<'_> {
         // What is dirty is read with its metadata, in one go; in a round all is, when its writes have ended.
         let in_round = self.memory.round.is_some() && self.object(id)?.is_some() && self.has_names(id)?;
         if in_round || self.memory.dirty.get(id).is_some() {
-            let due = self.due();
+            // A scan waits for it.
+            let due = match self.cause.class {
+                Class::Client => self.due(),
+                Class::Scan => self.now,
+            };
             return self.add_dirt(id, &Dirt::metadata(why), 0, due);
         }
         match self.examine_object(id) {

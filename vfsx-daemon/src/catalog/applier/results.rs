@@ -7,14 +7,17 @@ use crate::catalog::CatalogError;
 use crate::catalog::dirt::Dirt;
 use crate::catalog::reader::{Ending, FoundBlock, Part, Slice};
 use crate::catalog::share::{Details, Seen};
-use crate::catalog::store::{DirtRow, Touch};
+use crate::catalog::store::Touch;
 use restfs_lib::model::{BlockRef, Kind, Layout, Object, ObjectId, Op};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 /// An object that could not be found for so many tries (about two minutes) is lost: nothing that is on its way explains
 /// it any more.
 const LOST_AFTER: u32 = 10;
+/// Until a file that changed while a scan had it read is read once more.
+const ONE_MORE_LOOK: Duration = Duration::from_secs(1);
 /// Segments looked through at once.
 const PAGE: usize = 64;
 
@@ -30,16 +33,16 @@ impl Work<'_> {
         {
             return Ok(());
         }
-        let Some(row) = self.dirt_row(id)? else {
+        let Some(unread) = self.unread(id)? else {
             return Ok(());
         };
-        self.cause = Cause::client(row.journal, row.last_ns);
+        self.cause = Cause::client(unread.journal, unread.last_ns);
         let moved_end = match &part.slice {
             Some(slice) => self.put_slice(id, slice)?,
             None => None,
         };
         match part.ending {
-            None => self.keep_flying(id, row, part.slice.as_ref(), moved_end),
+            None => self.keep_flying(id, part.slice.as_ref(), moved_end),
             Some(Ending::Read {
                 seen,
                 details,
@@ -64,11 +67,13 @@ impl Work<'_> {
     fn keep_flying(
         &mut self,
         id: ObjectId,
-        mut row: DirtRow,
         slice: Option<&Slice>,
         moved_end: Option<Range<u64>>,
     ) -> Result<(), CatalogError> {
-        let mut dirt = Dirt::from_row(&row);
+        let Some(mut unread) = self.take_unread(id)? else {
+            return Ok(());
+        };
+        let dirt = &mut unread.dirt;
         if let Some(range) = moved_end {
             // The catalog has the new size now, so a read that begins anew could not know.
             dirt.add(range);
@@ -80,10 +85,10 @@ impl Work<'_> {
             dirt.merge(&flight.fresh);
         }
         dirt.touched = dirt.touched.max(Touch::Looked);
-        dirt.write(&mut row);
         let now = self.now;
         // Whoever wanted it first still does.
-        self.put_dirt(id, &row, now, Class::Scan)
+        self.put_unread(id, unread, now, Class::Scan);
+        Ok(())
     }
 
     fn finish(
@@ -94,6 +99,7 @@ impl Work<'_> {
         read: Dirt,
         unsteady: bool,
     ) -> Result<(), CatalogError> {
+        let class = self.memory.dirty.get(id).map(|object| object.class);
         let due = self.due();
         let Some(flight) = self.memory.dirty.end(id, due) else {
             return Ok(());
@@ -108,7 +114,13 @@ impl Work<'_> {
         if unsteady && !was_again {
             // Whoever changed it says so in an event of its own, usually; one more look in case it does not. Not
             // more, or a file that is always being written would never be done.
-            self.cause = Cause::client(self.memory.head.applied + 1, self.now_ns);
+            let cause = Cause::client(self.memory.head.applied + 1, self.now_ns);
+            let (class, due) = match class {
+                // A scan waits for it.
+                Some(Class::Scan) => (Class::Scan, due.min(self.now + ONE_MORE_LOOK)),
+                _ => (Class::Client, due),
+            };
+            self.cause = Cause { class, ..cause };
             self.add_dirt(id, &read, size, due)?;
             self.memory.dirty.read_again(id, true);
         }

@@ -6,7 +6,7 @@ use super::unread::Class;
 use super::work::{Rules, Work};
 use super::{Batch, BlockAnswer, Request, Waiting};
 use crate::catalog::CatalogError;
-use crate::catalog::dirt::Dirt;
+use crate::catalog::dirt::Unread;
 use crate::catalog::moments::Moment;
 use crate::catalog::reader::{Job, Part};
 use crate::catalog::shared::Shared;
@@ -437,7 +437,7 @@ impl Applier {
         work.step_scan()?;
         work.look_and_refresh()?;
         work.hurry(self.shared.hurry_to());
-        let named = work.write_changes()?;
+        let named = work.save()?;
         if in_rounds {
             self.shared.keep(&named);
         }
@@ -491,9 +491,9 @@ impl Applier {
             let job = Job {
                 object,
                 flight,
-                dirt: Dirt::from_row(&row),
                 // A round is one moment's content by other means.
                 rest: (!self.in_rounds() && self.memory.dirty.rests(object)).then_some(row.last_ns),
+                dirt: Unread::from(row).dirt,
             };
             if self.channels.jobs[class as usize].try_send(job).is_err() {
                 self.memory.dirty.fail(object, now);

@@ -2,7 +2,6 @@
 
 use super::work::Cause;
 use crate::catalog::dirt::Dirt;
-use crate::catalog::store::DirtRow;
 use restfs_lib::model::ObjectId;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -70,7 +69,7 @@ pub(super) struct DirtyObject {
     pub(super) due: Instant,
     /// A write that was announced may not have ended before.
     not_before: Option<Instant>,
-    class: Class,
+    pub(super) class: Class,
     pub(super) failures: u32,
     /// It changed while it was read, and is read once more for that.
     pub(super) again: bool,
@@ -118,21 +117,19 @@ impl DirtyIndex {
         self.due[class as usize].first().map(|(due, _)| *due)
     }
 
-    /// Notes the row; an object that is dirty already is not read later than it was to be.
-    pub(super) fn set(&mut self, id: ObjectId, row: &DirtRow, due: Instant, class: Class) {
-        let bytes = Dirt::from_row(row).bytes(row.size);
+    /// Notes that it is dirty, since `first_ns`; an object that is so already is not read later than it was to be.
+    pub(super) fn set(&mut self, id: ObjectId, first_ns: i64, due: Instant, class: Class) {
         let old = self.take(id);
         let object = match old {
             Some(old) => DirtyObject {
-                first_ns: row.first_ns,
-                bytes,
+                first_ns,
                 due: old.due.min(old.not_before.map_or(due, |at| due.max(at))),
                 class: old.class.min(class),
                 ..old
             },
             None => DirtyObject {
-                first_ns: row.first_ns,
-                bytes,
+                first_ns,
+                bytes: 0,
                 due,
                 not_before: None,
                 class,
@@ -143,6 +140,14 @@ impl DirtyIndex {
             },
         };
         self.insert(id, object);
+    }
+
+    /// How much of it is to be read.
+    pub(super) fn set_bytes(&mut self, id: ObjectId, bytes: u64) {
+        if let Some(object) = self.objects.get_mut(&id) {
+            let old = std::mem::replace(&mut object.bytes, bytes);
+            self.bytes = self.bytes.saturating_sub(old).saturating_add(bytes);
+        }
     }
 
     pub(super) fn remove(&mut self, id: ObjectId) {
@@ -312,33 +317,23 @@ impl DirtyIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::store::Touch;
-
-    fn row(journal: u64) -> DirtRow {
-        DirtRow {
-            journal,
-            first_ns: journal as i64,
-            touched: Touch::Looked,
-            ..DirtRow::default()
-        }
-    }
 
     #[test]
     fn a_file_that_a_client_changes_leaves_the_queue_of_the_scan() {
         let now = Instant::now();
         let mut index = DirtyIndex::default();
         for id in 1..=3 {
-            index.set(ObjectId(id), &row(id), now, Class::Scan);
+            index.set(ObjectId(id), id as i64, now, Class::Scan);
         }
         assert_eq!(index.begin(Class::Client, now), None);
-        index.set(ObjectId(2), &row(2), now + BACKOFF, Class::Client);
+        index.set(ObjectId(2), 2, now + BACKOFF, Class::Client);
         let (id, flight) = index.begin(Class::Client, now).unwrap();
         assert_eq!(
             (id, index.in_flight(Class::Client), index.in_flight(Class::Scan)),
             (ObjectId(2), 1, 0)
         );
         // What a scan finds of it later does not make it wait.
-        index.set(ObjectId(2), &row(2), now, Class::Scan);
+        index.set(ObjectId(2), 2, now, Class::Scan);
         assert_eq!(index.flight_mut(id).unwrap().id, flight);
         assert!(index.end(id, now).is_some());
         assert_eq!(index.begin(Class::Client, now).unwrap().0, ObjectId(2));
@@ -350,9 +345,9 @@ mod tests {
         let now = Instant::now();
         let mut index = DirtyIndex::default();
         for id in 1..=3 {
-            index.set(ObjectId(id), &row(id), now + BACKOFF_MAX, Class::Client);
+            index.set(ObjectId(id), id as i64, now + BACKOFF_MAX, Class::Client);
         }
-        index.set(ObjectId(4), &row(4), now + BACKOFF_MAX, Class::Scan);
+        index.set(ObjectId(4), 4, now + BACKOFF_MAX, Class::Scan);
         index.fail(ObjectId(3), now);
         index.hurry(now);
         assert!(index.begin(Class::Client, now).is_some());
@@ -365,7 +360,7 @@ mod tests {
     fn what_is_put_off_waits_whoever_is_in_a_hurry_and_is_then_one_moments_content_still() {
         let (now, id) = (Instant::now(), ObjectId(1));
         let mut index = DirtyIndex::default();
-        index.set(id, &row(1), now, Class::Client);
+        index.set(id, 1, now, Class::Client);
         index.come_to_rest(id);
         index.begin(Class::Client, now).unwrap();
         let due = now + Duration::from_millis(500);
@@ -388,7 +383,7 @@ mod tests {
         let at = now + BACKOFF_MAX;
         let begun = || {
             let mut index = DirtyIndex::default();
-            index.set(id, &row(1), now, Class::Client);
+            index.set(id, 1, now, Class::Client);
             index.begin(Class::Client, now).unwrap();
             index.not_before(id, at);
             index
@@ -430,7 +425,7 @@ mod tests {
     fn what_cannot_be_read_is_tried_ever_more_rarely_and_counted_right() {
         let now = Instant::now();
         let mut index = DirtyIndex::default();
-        index.set(ObjectId(1), &row(1), now, Class::Client);
+        index.set(ObjectId(1), 1, now, Class::Client);
         let mut wait = Duration::ZERO;
         for failures in 1..20 {
             let due = index.next_due(Class::Client).unwrap();

@@ -5,6 +5,7 @@ use super::looks::Agenda;
 use super::memory::Memory;
 use super::unread::Class;
 use crate::catalog::CatalogError;
+use crate::catalog::dirt::Unread;
 use crate::catalog::reader::Cache;
 use crate::catalog::share::Share;
 use crate::catalog::store::{EndRow, Key, LogRow, NodeRow, OpRow, SinceRow, Touch, get, put};
@@ -47,6 +48,13 @@ impl Cause {
     }
 }
 
+/// Why metadata is to be read, and who wants it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Touched {
+    pub(super) why: Touch,
+    pub(super) class: Class,
+}
+
 /// Settings that the applier needs.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::catalog) struct Rules {
@@ -67,8 +75,10 @@ pub(super) struct Work<'a> {
     pub(super) cause: Cause,
     pub(super) agenda: Agenda,
     pub(super) dirs: Dirs,
-    /// Metadata to be read again at the end of the batch, and why.
-    pub(super) touched: BTreeMap<ObjectId, Touch>,
+    /// Metadata to be read again at the end of the batch.
+    pub(super) touched: BTreeMap<ObjectId, Touched>,
+    /// What is to be read of objects, as far as it differs from the rows.
+    pub(super) unsaved: BTreeMap<ObjectId, Unread>,
     /// `covered` and the oldest unread change before this transaction.
     covered: u64,
     oldest_ns: Option<i64>,
@@ -100,6 +110,7 @@ impl<'a> Work<'a> {
             agenda: Agenda::default(),
             dirs: Dirs::default(),
             touched: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
             covered,
             oldest_ns,
             changes: Vec::new(),
@@ -143,8 +154,10 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn touched_by(&mut self, id: ObjectId, why: Touch) {
-        let touch = self.touched.entry(id).or_default();
-        *touch = why.max(*touch);
+        let class = self.cause.class;
+        let touched = self.touched.entry(id).or_insert(Touched { why, class });
+        touched.why = touched.why.max(why);
+        touched.class = touched.class.min(class);
     }
 
     /// Looks at all names, and reads all metadata, that the batch has touched.
@@ -220,8 +233,9 @@ impl<'a> Work<'a> {
         Ok(true)
     }
 
-    /// Writes the changes to the log. Gives the blocks that they name, with the change.
-    pub(super) fn write_changes(&mut self) -> Result<Vec<(u64, BlockKey)>, CatalogError> {
+    /// Writes what is to be read, and the changes to the log. Gives the blocks that they name, with the change.
+    pub(super) fn save(&mut self) -> Result<Vec<(u64, BlockKey)>, CatalogError> {
+        self.save_unread()?;
         let mut changes = std::mem::take(&mut self.changes);
         if let Some((last, _)) = changes.last_mut()
             && last.end == EndRow::Within

@@ -32,7 +32,7 @@ pub(in crate::catalog) fn start(
             .name(format!("reader-{number}"))
             .spawn(move || read_all(&shared, &jobs, &parts))
     };
-    (0..=count.max(1)).map(reader).collect()
+    (0..=count).map(reader).collect()
 }
 
 fn read_all(shared: &Shared, jobs: &[Receiver<Job>; 2], parts: &Sender<Part>) {

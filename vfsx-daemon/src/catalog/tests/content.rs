@@ -1,5 +1,5 @@
 use super::rig::{BLOCK, Rig};
-use crate::journal::{Body, Range, SessionEnd};
+use crate::journal::{Body, NodeKind, Range, SessionEnd};
 use std::fs::{self, File};
 use std::time::Duration;
 
@@ -288,5 +288,40 @@ fn many_small_files_are_all_read() {
             &i.to_le_bytes().repeat(1 + i as usize % 2000),
         );
     }
+    rig.check();
+}
+
+/// Each record adds one range to the thousands that wait: what it costs is not to grow with these.
+#[test]
+fn many_single_writes_into_a_file_that_is_not_read_meanwhile_are_taken_in() {
+    const WRITES: u64 = 16_000;
+    let rig = Rig::with_options(|_| {}, |options| options.flush_age = Duration::from_secs(3600));
+    rig.settle();
+    let size = WRITES * 3 * BLOCK;
+    File::create(rig.path("f")).unwrap().set_len(size).unwrap();
+    rig.created("", "f", NodeKind::File);
+    rig.catalog.hurry(rig.fed());
+    rig.settle();
+    let node = rig.node("f");
+    rig.feed(Body::Opened {
+        handle: 7,
+        node,
+        path_hint: b"f".to_vec(),
+    });
+    for write in 0..WRITES {
+        // Apart, and not in order.
+        let start = (write * 7919 % WRITES) * 3 * BLOCK;
+        rig.feed(Body::Write {
+            handle: 7,
+            node,
+            start,
+            length: 10,
+            data: None,
+        });
+    }
+    let status = rig.wait("they are applied", |s| s.applied == rig.fed());
+    assert_eq!(status.dirty_objects, 1);
+    assert_eq!(status.dirty_bytes, WRITES * 10);
+    rig.catalog.hurry(rig.fed());
     rig.check();
 }

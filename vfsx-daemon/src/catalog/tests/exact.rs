@@ -379,6 +379,28 @@ fn what_was_told_late_is_not_laid_over_what_was_done_after_it() {
     clients.check();
 }
 
+#[test]
+fn of_a_share_without_an_exact_state_for_long_data_is_not_asked_for_and_for_less_it_is() {
+    let mut clients = Clients::new();
+    clients.create(0, "", "f", true);
+    clients.settle();
+    clients.world.lock().unwrap().unsure = true;
+    let began = Instant::now();
+    let mut byte = 0;
+    while !clients.rig.catalog.status().cuts.rests() {
+        byte += 1;
+        clients.write(0, "f", 0, vec![byte; 100], false);
+        clients.land_all();
+        clients.deliver(4, 0);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(byte < 250, "{:?}", clients.rig.catalog.status().cuts);
+    }
+    assert!(began.elapsed() >= Duration::from_secs(10));
+    let status = clients.rig.catalog.status();
+    assert!(status.cuts.fuzzy > 3, "{:?}", status.cuts);
+    clients.check();
+}
+
 /// What reads too soon has done so after this time.
 const TOO_SOON: Duration = Duration::from_millis(300);
 

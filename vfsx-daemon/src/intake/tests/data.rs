@@ -211,7 +211,15 @@ async fn data_is_not_taken_while_the_journal_is_half_full_or_it_is_of_no_use() {
         ..kept(0)
     };
     let gap = Demand { gap: true, ..scan };
-    for (demand, why) in [(scan, "the share is compared"), (gap, "there is a gap")] {
+    let rest = Demand {
+        rest: true,
+        ..kept(0)
+    };
+    for (demand, why) in [
+        (scan, "the share is compared"),
+        (gap, "there is a gap"),
+        (rest, "no state of the share was exact for 10 s"),
+    ] {
         fixture.share.note_demand(demand);
         assert_eq!(map_because(&fixture), Some(why));
         fixture.share.note_demand(kept(0));

@@ -105,8 +105,8 @@ impl Work<'_> {
             Ending::Read { .. } if touched.is_none() => return Ok(Some(Bridged::AsFound)),
             Ending::Read { seen, read, .. } => (Some(*seen), read.clone()),
             Ending::Away | Ending::Later(_) | Ending::Failed(_) if self.is_on_the_move(id, window)? => {
-                match self.dirt_row(id)? {
-                    Some(row) => (None, Dirt::from_row(&row)),
+                match self.unread(id)? {
+                    Some(unread) => (None, unread.dirt),
                     None => return Ok(None),
                 }
             }

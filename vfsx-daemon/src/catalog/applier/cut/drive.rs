@@ -182,7 +182,8 @@ impl Applier {
                 }
             }
         };
-        let next = cuts.queue().take(moment.clock_ns);
+        let needed = cuts.needed();
+        let next = cuts.queue().take(moment.clock_ns, needed);
         let founded = sure && cuts.is_founded(next.until);
         cuts.set_complete(sure);
         *taken = next.records;
@@ -206,7 +207,7 @@ impl Applier {
             failed = self.failed,
             "round"
         );
-        let named = work.write_changes()?;
+        let named = work.save()?;
         match unread {
             true => cuts.read_after(moment),
             false => cuts.read_nothing(&moment),

@@ -49,6 +49,12 @@ const READING: Duration = Duration::from_millis(500);
 const GATHERING: Duration = Duration::from_secs(2);
 /// For the sessions, when a moment is asked for. A call of smbd may take as long.
 const MOMENT: Duration = Duration::from_secs(1);
+/// Without an exact state for so long there is no use in written data: sessions are to tell ranges only, which costs them
+/// less, and status says so.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// Until it is tried again, and at most, since each time in vain doubles it.
+const REST: Duration = Duration::from_secs(15);
+const REST_MAX: Duration = Duration::from_secs(300);
 /// What waits for its time is looked at so often.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -108,6 +114,10 @@ pub(in crate::catalog) struct Cuts {
     /// Since when sites wait for more.
     held_since: Option<Instant>,
     patience: Duration,
+    /// Since when sites get states that are not exact, without one between that is.
+    inexact_since: Option<Instant>,
+    /// How long the last rest was.
+    rest: Duration,
     /// Clients wait for what sites do not get yet.
     urgent: bool,
     /// Journal position of what sites get.
@@ -149,6 +159,8 @@ impl Cuts {
             exact_at: None,
             held_since: (shippable < head).then(Instant::now),
             patience: PATIENCE_AT_START,
+            inexact_since: None,
+            rest: Duration::ZERO,
             urgent: false,
             covered: 0,
             last_round: Instant::now(),
@@ -169,6 +181,8 @@ impl Cuts {
     pub(super) fn turn_on(&mut self, head: u64) {
         tracing::info!("written data comes with the records: points are exact from now on");
         self.on = true;
+        self.patience = self.patience.max(PATIENCE);
+        self.inexact_since = None;
         self.phase = Phase::Idle;
         self.doubt();
         if self.held_since.is_none() {
@@ -369,7 +383,7 @@ impl Cuts {
             self.exact_at = Some(marked);
             self.shippable = self.shippable.max(marked);
             self.patience = PATIENCE;
-            self.held_since = None;
+            (self.held_since, self.inexact_since) = (None, None);
         }
         if !self.on && self.held_since.is_none() {
             self.shippable = head;
@@ -393,7 +407,30 @@ impl Cuts {
             tracing::debug!(why, "sites get a state that is not exact");
             self.shippable = after.head;
             self.patience = PATIENCE_AFTER;
+            self.give_up_after(since);
         }
+    }
+
+    /// `since`: sites have waited since then.
+    fn give_up_after(&mut self, since: Instant) {
+        let since = *self.inexact_since.get_or_insert(since);
+        if !self.on || since.elapsed() < GIVE_UP {
+            return;
+        }
+        let now = Instant::now();
+        // Not long after the last rest: that was too short.
+        let again = self
+            .counts
+            .rests_until
+            .is_some_and(|until| now < until + GIVE_UP + self.rest);
+        self.rest = match again {
+            true => (self.rest * 2).min(REST_MAX),
+            false => REST,
+        };
+        self.counts.rests_until = Some(now + self.rest);
+        self.inexact_since = None;
+        let why = self.counts.last_failure.as_deref().unwrap_or_default();
+        tracing::warn!(why, rest = ?self.rest, "no state is exact: written data is of no use for a while");
     }
 
     /// Sites get the changes up to here.
@@ -424,6 +461,11 @@ impl Cuts {
     /// Whether a round that ends at this time, or begins at it, has a true tree to begin with.
     pub(super) fn is_founded(&self, until: u64) -> bool {
         self.floor.is_some_and(|floor| until >= floor)
+    }
+
+    /// By when the records are to be applied until a round can be exact.
+    pub(super) fn needed(&self) -> u64 {
+        self.floor.unwrap_or(u64::MAX)
     }
 
     /// Nobody knows of what moment the tree is.
@@ -556,6 +598,49 @@ mod tests {
         cuts.take_part(read(1));
         assert!(cuts.next(Need::Soon, true).is_none());
         assert!(!cuts.is_reading(), "what was read is taken in at once");
+    }
+
+    #[test]
+    fn without_an_exact_state_for_long_written_data_is_not_wanted_for_a_while_longer_each_time() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        cuts.turn_on(0);
+        let mut head = 0;
+        // A state comes that is not exact, after `since` without one that is; sites have waited for it long enough.
+        let mut inexact = |cuts: &mut Cuts, since: Duration, marked: bool| {
+            head += 1;
+            let now = Instant::now();
+            cuts.held_since = Some(now - PATIENCE_AT_START);
+            cuts.inexact_since = cuts.inexact_since.map(|_| now - since);
+            cuts.settle(After {
+                head,
+                marked: marked.then_some(head),
+                covered: 0,
+                wanted: 0,
+            });
+            assert_eq!(cuts.shippable, head, "sites get it");
+        };
+        let slept = |cuts: &mut Cuts, for_how_long: Duration| {
+            let until = cuts.counts.rests_until.expect("it rests");
+            cuts.counts.rests_until = Some(until - for_how_long);
+        };
+        inexact(&mut cuts, Duration::ZERO, false);
+        inexact(&mut cuts, GIVE_UP / 2, false);
+        assert!(!cuts.counts.rests());
+        inexact(&mut cuts, GIVE_UP, true);
+        inexact(&mut cuts, GIVE_UP, false);
+        assert!(!cuts.counts.rests(), "one of them was exact");
+        for expected in [REST, REST * 2, REST * 4, REST * 8, REST * 16, REST_MAX, REST_MAX] {
+            inexact(&mut cuts, Duration::ZERO, false);
+            inexact(&mut cuts, GIVE_UP, false);
+            assert!(cuts.counts.rests());
+            assert_eq!(cuts.rest, expected);
+            slept(&mut cuts, expected);
+            assert!(!cuts.counts.rests());
+        }
+        slept(&mut cuts, REST_MAX * 2);
+        inexact(&mut cuts, Duration::ZERO, false);
+        inexact(&mut cuts, GIVE_UP, false);
+        assert_eq!(cuts.rest, REST, "it was good for long");
     }
 
     /// Of more than a round takes, what is missing of its moment cannot come before it has made room.

@@ -52,8 +52,9 @@ impl Queue {
         self.records.range(..=(clock, u64::MAX)).map(|(_, record)| record)
     }
 
-    /// Takes the first records of calls that began by `clock`: those of one call together.
-    pub(in crate::catalog::applier) fn take(&mut self, clock: u64) -> Taken {
+    /// Takes the first records of calls that began by `clock`: those of one call together, and all that began by `needed`,
+    /// however many they are.
+    pub(in crate::catalog::applier) fn take(&mut self, clock: u64, needed: u64) -> Taken {
         let mut records: Vec<Record> = Vec::new();
         let mut data = 0;
         while let Some(entry) = self.records.first_entry() {
@@ -65,6 +66,7 @@ impl Queue {
             if let Some(last) = records.last()
                 && full
                 && last.began_ns < began
+                && began > needed
             {
                 let until = last.began_ns;
                 return Taken { records, until };
@@ -132,12 +134,29 @@ pub(super) mod tests {
         for sequence in 0..(RECORDS as u64 * 2) {
             queue.push(record(sequence, sequence / 3 + 1, 0));
         }
-        let first = queue.take(u64::MAX);
+        let first = queue.take(u64::MAX, 0);
         assert!(first.records.len() >= RECORDS && first.records.len() < RECORDS + 3);
         assert_eq!(first.until, first.records.last().unwrap().began_ns);
-        let rest = queue.take(u64::MAX);
+        let rest = queue.take(u64::MAX, 0);
         assert!(rest.records.iter().all(|r| r.began_ns > first.until));
         assert!(queue.is_empty() && queue.bytes == 0);
+    }
+
+    /// A tree that is ahead of its records is true of no moment before they are all applied.
+    #[test]
+    fn what_a_true_tree_needs_is_taken_at_once() {
+        let mut queue = Queue::default();
+        let all = RECORDS as u64 * 4;
+        for sequence in 1..=all {
+            queue.push(record(sequence, sequence, 0));
+        }
+        let needed = all - 10;
+        let taken = queue.take(u64::MAX, needed);
+        assert_eq!(taken.until, needed);
+        assert_eq!(taken.records.len() as u64, needed);
+        assert_eq!(queue.take(u64::MAX, needed).records.len(), 10);
+        queue.push(record(all + 1, 1, 0));
+        assert_eq!(queue.take(0, needed).records.len(), 0, "not beyond the moment");
     }
 
     #[test]
@@ -148,7 +167,7 @@ pub(super) mod tests {
             sequence += 1;
             queue.push(record(sequence, sequence, 1 << 20));
         }
-        let taken = queue.take(u64::MAX);
+        let taken = queue.take(u64::MAX, 0);
         assert_eq!(taken.records.len(), DATA >> 20);
         assert!(!queue.is_full());
     }
@@ -156,7 +175,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn records_come_out_once_in_the_order_of_their_calls_up_to_the_moment(
-            began in proptest::collection::vec(0u64..50, 0..80), clock in 0u64..60
+            began in proptest::collection::vec(0u64..50, 0..80), clock in 0u64..60, needed in 0u64..60
         ) {
             let mut queue = Queue::default();
             for (sequence, began) in (1..).zip(&began) {
@@ -168,7 +187,7 @@ pub(super) mod tests {
                 all.into_iter().map(|(sequence, _)| sequence).collect()
             };
             let listed: Vec<u64> = queue.through(clock).map(|r| r.sequence).collect();
-            let taken = queue.take(clock);
+            let taken = queue.take(clock, needed);
             prop_assert_eq!(taken.until, clock);
             let taken: Vec<u64> = taken.records.iter().map(|r| r.sequence).collect();
             prop_assert_eq!(&listed, &expected);
