@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// Ranges kept of one object: what a client writes at random in a second or two. Beyond, they are widened until enough of
 /// them merge: shipping and reading a little more costs less than a list without end that is written anew with every
-/// event.
+/// transaction.
 const MAX_RANGES: usize = 16_384;
 /// They are widened to pages first, then further: in smaller parts nothing is written that is scattered so much.
 const WIDENED: u64 = 4096;

@@ -8,21 +8,26 @@ use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Records in a batch: one transaction of the applier.
-const RECORDS: usize = 512;
 /// Longest wait for a record; a stop is noticed by then.
 const WAIT: Duration = Duration::from_millis(250);
 /// After an error of the journal.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-pub(super) fn run(shared: &Shared, source: &Arc<dyn RecordSource>, mut after: u64, batches: &Sender<Batch>) {
+/// `at_once`: records in a batch, which is one transaction of the applier.
+pub(super) fn run(
+    shared: &Shared,
+    source: &Arc<dyn RecordSource>,
+    mut after: u64,
+    at_once: usize,
+    batches: &Sender<Batch>,
+) {
     // The applier drops nothing before it knows that there is nothing more.
     let mut told = false;
     while !shared.stopping() {
-        match source.read(after, RECORDS, if told { WAIT } else { Duration::ZERO }) {
+        match source.read(after, at_once, if told { WAIT } else { Duration::ZERO }) {
             Ok(records) => {
                 let bytes: usize = records.iter().map(Record::data_len).sum();
-                let more = records.len() >= RECORDS || bytes >= READ_BYTES;
+                let more = records.len() >= at_once || bytes >= READ_BYTES;
                 if records.is_empty() && told {
                     continue;
                 }

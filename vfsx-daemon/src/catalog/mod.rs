@@ -113,7 +113,9 @@ impl Catalog {
             flush_age: options.flush_age,
             grace: options.grace,
             change_log_rows: options.change_log_rows,
+            at_once: options.records,
         };
+        let at_once = rules.at_once;
         let channels = Channels {
             records: batches_in,
             parts: parts_in,
@@ -148,7 +150,7 @@ impl Catalog {
         let started: [io::Result<JoinHandle<()>>; 3] = [
             spawn(
                 "feeder",
-                Box::new(move || feeder::run(&feeding, &records, after, &batches)),
+                Box::new(move || feeder::run(&feeding, &records, after, at_once, &batches)),
             ),
             spawn(
                 "scanner",
@@ -172,7 +174,13 @@ impl Catalog {
         let kv = self.inner.shared.kv.read()?;
         let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
         let cut: Option<CutRow> = get(&*kv, &Key::meta("cut"))?;
-        Cuts::start(sessions, head.change, cut.map(|cut| cut.marked)).map_err(CatalogError::Thread)
+        Cuts::start(
+            sessions,
+            head.change,
+            cut.map(|cut| cut.marked),
+            self.inner.options.records,
+        )
+        .map_err(CatalogError::Thread)
     }
 
     /// Ends all threads after what they are at. What is not done is taken up at the next start.

@@ -26,6 +26,8 @@ pub struct Options {
     pub grace: Duration,
     /// Threads that read files; one more reads only what clients changed.
     pub readers: usize,
+    /// Records that one transaction takes: their changes are to fit in one commit.
+    pub records: usize,
     /// Bytes of blocks kept for the replicator after they were read.
     pub cache_bytes: usize,
     /// After a file was cloned it is not cloned again for so many times as long as that took: so its writers are held up
@@ -52,6 +54,7 @@ impl Options {
             flush_age: Duration::from_secs(1),
             grace: Duration::from_secs(5),
             readers: 2,
+            records: 512,
             cache_bytes: 64 * 1024 * 1024,
             clone_rest: 50,
             change_log_rows: 1_000_000,

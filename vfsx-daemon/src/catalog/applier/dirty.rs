@@ -11,6 +11,9 @@ use crate::catalog::store::{DirtRow, Key, delete, get, put};
 use restfs_lib::model::ObjectId;
 use std::time::Instant;
 
+/// Objects whose unread ranges are kept at hand: each may have thousands.
+const AT_HAND: usize = 64;
+
 impl Work<'_> {
     /// Something of the object is to be read, at `due` at the latest. `size`: bytes of the file as far as known.
     pub(super) fn add_dirt(
@@ -38,7 +41,10 @@ impl Work<'_> {
         unread.last_ns = unread.last_ns.max(time_ns);
         unread.size = unread.size.max(size);
         self.put_unread(id, unread, due, class);
-        Ok(())
+        match self.unsaved.len() > AT_HAND {
+            true => self.save_unread(),
+            false => Ok(()),
+        }
     }
 
     /// What of the object is to be read.
@@ -46,6 +52,14 @@ impl Work<'_> {
         match self.unsaved.get(&id) {
             Some(unread) => Ok(Some(unread.clone())),
             None => self.saved(id),
+        }
+    }
+
+    /// The oldest and the newest record that says so: journal sequence and time.
+    pub(super) fn unread_since(&self, id: ObjectId) -> Result<Option<(u64, i64)>, CatalogError> {
+        match self.unsaved.get(&id) {
+            Some(unread) => Ok(Some((unread.journal, unread.last_ns))),
+            None => Ok(self.saved(id)?.map(|unread| (unread.journal, unread.last_ns))),
         }
     }
 
@@ -80,7 +94,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// At the end of the transaction.
+    /// At the end of the transaction, and when there is much at hand.
     pub(super) fn save_unread(&mut self) -> Result<(), CatalogError> {
         for (id, unread) in std::mem::take(&mut self.unsaved) {
             put(self.kv, &Key::Dirt(id), &DirtRow::from(&unread))?;

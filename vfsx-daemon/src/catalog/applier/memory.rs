@@ -7,7 +7,7 @@ use crate::catalog::dirt::Unread;
 use crate::catalog::exclude::Exclude;
 use crate::catalog::store::{
     CutRow, DirtRow, DisplacedRow, ExcludeRow, GapRow, HeadRow, IntentRow, Key, LastGapRow, ListRow, LookRow,
-    LostRow, Prefix, Row, ScanRow, get, page,
+    LostRow, Prefix, Row, ScanPhase, ScanRow, get, page,
 };
 use crate::journal::NodeRef;
 use lru::LruCache;
@@ -110,11 +110,20 @@ impl Memory {
         let due = Instant::now();
         let not_before = cut.is_some().then(|| due + WRITE_ENDED_AFTER);
         memory.beyond = cut.unwrap_or_default().beyond.into_iter().collect();
+        // What a scan finds waits under the sequence after those that were applied when it began.
+        let found = match memory.scan.phase {
+            ScanPhase::Walking | ScanPhase::Reading => Some(memory.scan.began + 1),
+            ScanPhase::Needed | ScanPhase::Done => None,
+        };
         each::<DirtRow>(kv, Prefix::Dirt, |key, row| {
             if let Key::Dirt(id) = key {
                 let unread = Unread::from(row);
+                let class = match found == Some(unread.journal) {
+                    true => Class::Scan,
+                    false => Class::Client,
+                };
                 memory.holds.add(unread.journal);
-                memory.dirty.set(id, unread.first_ns, due, Class::Client);
+                memory.dirty.set(id, unread.first_ns, due, class);
                 memory.dirty.set_bytes(id, unread.bytes());
             }
         })?;

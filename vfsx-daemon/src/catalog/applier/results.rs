@@ -33,10 +33,19 @@ impl Work<'_> {
         {
             return Ok(());
         }
-        let Some(unread) = self.unread(id)? else {
+        let Some((journal, time_ns)) = self.unread_since(id)? else {
             return Ok(());
         };
-        self.cause = Cause::client(unread.journal, unread.last_ns);
+        let class = self
+            .memory
+            .dirty
+            .get(id)
+            .map_or(Class::Client, |object| object.class);
+        self.cause = Cause {
+            journal,
+            time_ns,
+            class,
+        };
         let moved_end = match &part.slice {
             Some(slice) => self.put_slice(id, slice)?,
             None => None,
@@ -99,7 +108,7 @@ impl Work<'_> {
         read: Dirt,
         unsteady: bool,
     ) -> Result<(), CatalogError> {
-        let class = self.memory.dirty.get(id).map(|object| object.class);
+        let class = self.cause.class;
         let due = self.due();
         let Some(flight) = self.memory.dirty.end(id, due) else {
             return Ok(());
@@ -115,10 +124,10 @@ impl Work<'_> {
             // Whoever changed it says so in an event of its own, usually; one more look in case it does not. Not
             // more, or a file that is always being written would never be done.
             let cause = Cause::client(self.memory.head.applied + 1, self.now_ns);
-            let (class, due) = match class {
+            let due = match class {
+                Class::Client => due,
                 // A scan waits for it.
-                Some(Class::Scan) => (Class::Scan, due.min(self.now + ONE_MORE_LOOK)),
-                _ => (Class::Client, due),
+                Class::Scan => due.min(self.now + ONE_MORE_LOOK),
             };
             self.cause = Cause { class, ..cause };
             self.add_dirt(id, &read, size, due)?;

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use dr_replicator::Cursor;
 use restfs_lib::kv::{KvRead, KvWrite};
 use restfs_lib::tree::Tree;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,8 @@ pub(in crate::catalog) struct Applier {
     pub(super) cuts: Option<Cuts>,
     /// As it is in the store.
     pub(super) cut_row: Option<CutRow>,
+    /// What rounds had at hand when they ended: it comes before what the journal gives.
+    pub(super) left: VecDeque<Record>,
     /// The last round was not exact.
     pub(super) failed: bool,
     /// Highest sequence that the journal gave.
@@ -91,19 +93,6 @@ pub(super) struct Input {
     pub(super) round: Option<Moment>,
 }
 
-impl Input {
-    /// Before all that came later.
-    pub(super) fn take_over(&mut self, mut records: Vec<Record>, mut parts: Vec<Part>) {
-        if let Some(batch) = &mut self.records {
-            records.append(&mut batch.records);
-        }
-        let more = self.records.as_ref().is_some_and(|batch| batch.more);
-        self.records = Some(Batch { records, more });
-        parts.append(&mut self.parts);
-        self.parts = parts;
-    }
-}
-
 impl Applier {
     pub(in crate::catalog) fn new(
         shared: Arc<Shared>,
@@ -124,6 +113,7 @@ impl Applier {
             memory,
             cuts,
             cut_row,
+            left: VecDeque::new(),
             failed: false,
             hole: None,
             last_transaction: Instant::now(),
@@ -159,14 +149,16 @@ impl Applier {
             let rest = self.pace.next().saturating_duration_since(Instant::now());
             input.requests.extend(self.channels.requests.recv_timeout(rest));
         }
-        let timeout = if input.requests.is_empty() {
-            self.timeout()
-        } else {
-            Duration::ZERO
-        };
-        let records = match self.is_behind() {
+        let records = match self.is_behind() || !self.left.is_empty() {
             true => never(),
             false => self.channels.records.clone(),
+        };
+        if !self.is_behind() {
+            input.records = self.take_left();
+        }
+        let timeout = match input.requests.is_empty() && input.records.is_none() {
+            true => self.timeout(),
+            false => Duration::ZERO,
         };
         let answers = self.cuts.as_ref().map_or_else(never, |cuts| cuts.answers.clone());
         select! {
@@ -199,6 +191,13 @@ impl Applier {
         }
         self.hand_over(&mut input);
         input
+    }
+
+    fn take_left(&mut self) -> Option<Batch> {
+        let count = self.left.len().min(self.rules.at_once);
+        let records: Vec<Record> = self.left.drain(..count).collect();
+        let more = !self.left.is_empty();
+        (count > 0).then_some(Batch { records, more })
     }
 
     /// Rounds have a pace of their own.
@@ -355,6 +354,7 @@ impl Applier {
             marked: filled.marked,
             covered: self.memory.covered(),
             wanted: self.shared.hurry_to(),
+            quiet: self.is_quiet(),
         };
         if let Some(cuts) = &mut self.cuts {
             cuts.settle(after);
@@ -503,11 +503,15 @@ impl Applier {
         Ok(())
     }
 
-    fn publish(&self, failed: Option<Trouble>) {
+    fn is_quiet(&self) -> bool {
         let memory = &self.memory;
         // Of a file that is open for writing the module may hold back ranges.
-        let quiet = memory.covered() == memory.head.applied && memory.intents == 0;
-        let exact = quiet && !self.in_rounds();
+        memory.covered() == memory.head.applied && memory.intents == 0
+    }
+
+    fn publish(&self, failed: Option<Trouble>) {
+        let memory = &self.memory;
+        let exact = self.is_quiet() && !self.in_rounds();
         let mut status = status(memory, self.objects, failed);
         status.cuts = self
             .cuts

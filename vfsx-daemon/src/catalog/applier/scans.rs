@@ -157,6 +157,7 @@ impl Work<'_> {
             ScanPhase::Done
         };
         self.memory.scan.again = false;
+        self.memory.dirty.end_scan();
         self.put_scan()
     }
 

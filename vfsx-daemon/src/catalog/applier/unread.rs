@@ -200,12 +200,13 @@ impl DirtyIndex {
         self.objects.keys().copied()
     }
 
-    /// All that clients have changed is due, but for what failed and waits for its next try.
+    /// All is due, but for what failed and waits for its next try.
     pub(super) fn hurry(&mut self, now: Instant) {
         let later = (now, ObjectId(u64::MAX));
-        let due = &self.due[Class::Client as usize];
-        let ids: Vec<ObjectId> = due
-            .range((Bound::Excluded(later), Bound::Unbounded))
+        let ids: Vec<ObjectId> = self
+            .due
+            .iter()
+            .flat_map(|due| due.range((Bound::Excluded(later), Bound::Unbounded)))
             .map(|(_, id)| *id)
             .filter(|id| self.objects.get(id).is_some_and(|o| o.failures == 0))
             .collect();
@@ -285,9 +286,34 @@ impl DirtyIndex {
             .is_some_and(|o| std::mem::replace(&mut o.again, again))
     }
 
-    /// After loading anew, so that results of older reads are told from newer ones.
+    /// What a scan has found and left behind is not to wait for all that clients change from now on.
+    pub(super) fn end_scan(&mut self) {
+        let scans = self
+            .objects
+            .iter()
+            .filter(|(_, object)| object.class == Class::Scan);
+        let ids: Vec<ObjectId> = scans.map(|(id, _)| *id).collect();
+        self.put_in(&ids, Class::Client);
+    }
+
+    fn put_in(&mut self, ids: &[ObjectId], class: Class) {
+        for id in ids {
+            if let Some(mut object) = self.take(*id) {
+                object.class = class;
+                self.insert(*id, object);
+            }
+        }
+    }
+
+    /// After loading anew: results of older reads are told from newer ones, and what a scan wanted is not wanted by clients.
     pub(super) fn continue_from(&mut self, old: &Self) {
         self.next_flight = old.next_flight;
+        let scans = old
+            .objects
+            .iter()
+            .filter(|(_, object)| object.class == Class::Scan);
+        let ids: Vec<ObjectId> = scans.map(|(id, _)| *id).collect();
+        self.put_in(&ids, Class::Scan);
     }
 
     fn insert(&mut self, id: ObjectId, object: DirtyObject) {
@@ -341,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_hurry_nothing_waits_but_what_has_failed_and_what_a_scan_found() {
+    fn in_a_hurry_nothing_waits_but_what_has_failed() {
         let now = Instant::now();
         let mut index = DirtyIndex::default();
         for id in 1..=3 {
@@ -353,7 +379,33 @@ mod tests {
         assert!(index.begin(Class::Client, now).is_some());
         assert!(index.begin(Class::Client, now).is_some());
         assert_eq!(index.begin(Class::Client, now), None);
+        assert_eq!(index.begin(Class::Scan, now).unwrap().0, ObjectId(4));
+    }
+
+    #[test]
+    fn what_a_scan_leaves_is_for_clients_and_what_it_wanted_before_a_failure_it_still_wants() {
+        let now = Instant::now();
+        let mut old = DirtyIndex::default();
+        old.set(ObjectId(1), 1, now, Class::Client);
+        old.set(ObjectId(2), 2, now, Class::Scan);
+        old.begin(Class::Scan, now).unwrap();
+        let mut index = DirtyIndex::default();
+        for id in 1..=3 {
+            index.set(ObjectId(id), id as i64, now, Class::Client);
+        }
+        index.continue_from(&old);
+        let (id, flight) = index.begin(Class::Scan, now).unwrap();
+        assert_eq!((id, flight), (ObjectId(2), 2));
         assert_eq!(index.begin(Class::Scan, now), None);
+        index.end_scan();
+        assert_eq!(
+            (index.in_flight(Class::Client), index.in_flight(Class::Scan)),
+            (1, 0)
+        );
+        index.end(id, now).unwrap();
+        for _ in 1..=3 {
+            index.begin(Class::Client, now).unwrap();
+        }
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(in crate::catalog) struct Rules {
     pub(in crate::catalog) flush_age: Duration,
     pub(in crate::catalog) grace: Duration,
     pub(in crate::catalog) change_log_rows: u64,
+    /// Records in one transaction.
+    pub(in crate::catalog) at_once: usize,
 }
 
 pub(super) struct Work<'a> {

@@ -4,7 +4,7 @@ use super::super::run::{Applier, Input};
 use super::super::unread::Class;
 use super::super::work::Work;
 use super::Need;
-use super::round::Known;
+use super::round::{Known, Round};
 use super::steps::End;
 use crate::catalog::CatalogError;
 use crate::catalog::moments::Moment;
@@ -32,6 +32,7 @@ impl Applier {
             cuts.turn_on(memory.head.change);
             memory.dirty.all_due(Instant::now());
             // What was being taken in as it came.
+            cuts.push(self.left.drain(..).collect());
             let records = input.records.take();
             cuts.push(records.map(|batch| batch.records).unwrap_or_default());
             for part in input.parts.drain(..) {
@@ -42,8 +43,11 @@ impl Applier {
             if !cuts.have_writes_ended() {
                 memory.dirty.none_before(Instant::now() + WRITE_ENDED_AFTER);
             }
-            let (records, parts) = cuts.turn_off();
-            input.take_over(records, parts);
+            let (mut records, mut parts) = cuts.turn_off();
+            records.extend(input.records.take().into_iter().flat_map(|batch| batch.records));
+            self.left.extend(records);
+            parts.append(&mut input.parts);
+            input.parts = parts;
         }
     }
 
@@ -151,43 +155,63 @@ impl Applier {
         if let Some(since_ns) = self.hole {
             work.note_hole(since_ns)?;
         }
-        let window = work.window(cuts.queue().through(moment.clock_ns))?;
-        let beyond = cuts.is_beyond_taint(moment.clock_ns);
-        let sure = moment.unsure.is_none() && beyond;
-        match &moment.unsure {
-            Some(why) => cuts.fail(why.clone()),
-            None if !beyond => cuts.fail("a site needed content that was not kept"),
-            None => {}
-        }
-        let found = cuts.take_found();
-        let had_round = work.memory.round.is_some();
-        self.failed = false;
-        let ended = cuts.have_writes_ended();
-        let known = match work.close_round(found, &window, sure && ended)? {
-            End::Exact => Known::default(),
-            End::Fuzzy(why, known) => {
-                match sure {
-                    true => cuts.found(moment.clock_ns),
-                    false => cuts.lose_floor(),
+        let goes_on = match cuts.going_on() {
+            Some(until) => {
+                let next = cuts.queue().take(until);
+                *taken = next.records;
+                work.apply_in_round(taken)?;
+                (next.until < until).then_some(until)
+            }
+            None => {
+                let window = work.window(cuts.queue().through(moment.clock_ns))?;
+                let beyond = cuts.is_beyond_taint(moment.clock_ns);
+                let sure = moment.unsure.is_none() && beyond;
+                match &moment.unsure {
+                    Some(why) => cuts.fail(why.clone()),
+                    None if !beyond => cuts.fail("a site needed content that was not kept"),
+                    None => {}
                 }
-                self.failed = had_round;
-                // Else that is why.
-                if had_round && sure && ended {
-                    cuts.fail(why);
-                }
-                match cuts.is_complete() {
-                    true => known,
-                    // In another order than it was done.
-                    false => known.left(&HashSet::new(), work.memory.dirty.ids()),
-                }
+                let found = cuts.take_found();
+                let had_round = work.memory.round.is_some();
+                self.failed = false;
+                let ended = cuts.have_writes_ended();
+                let known = match work.close_round(found, &window, sure && ended)? {
+                    End::Exact => Known::default(),
+                    End::Fuzzy(why, known) => {
+                        match sure {
+                            true => cuts.found(moment.clock_ns),
+                            false => cuts.lose_floor(),
+                        }
+                        self.failed = had_round;
+                        // Else that is why.
+                        if had_round && sure && ended {
+                            cuts.fail(why);
+                        }
+                        match cuts.is_complete() {
+                            true => known,
+                            // In another order than it was done.
+                            false => known.left(&HashSet::new(), work.memory.dirty.ids()),
+                        }
+                    }
+                };
+                let next = cuts.queue().take(moment.clock_ns);
+                let ahead_of = cuts.ahead_of().min(moment.clock_ns);
+                let goes_on = (next.until < ahead_of).then_some(ahead_of);
+                let founded = sure && cuts.is_founded(goes_on.unwrap_or(next.until));
+                cuts.set_complete(sure);
+                *taken = next.records;
+                let later = cuts.queue().through(goes_on.unwrap_or(0));
+                let described = work.descriptions(taken.iter().chain(later));
+                work.open_round(taken, Round::new(founded, known, described), &window)?;
+                goes_on
             }
         };
-        let needed = cuts.needed();
-        let next = cuts.queue().take(moment.clock_ns, needed);
-        let founded = sure && cuts.is_founded(next.until);
-        cuts.set_complete(sure);
-        *taken = next.records;
-        work.open_round(taken, founded, known, &window)?;
+        if let Some(until) = goes_on {
+            let named = work.save()?;
+            tracing::trace!(taken = taken.len(), "round goes on");
+            cuts.go_on(moment, until);
+            return Ok(Filled { marked: None, named });
+        }
         let unread = work.memory.dirty.len() > 0;
         if !unread {
             work.close_unread_round()?;
@@ -201,7 +225,6 @@ impl Applier {
         let marked = work.marked;
         tracing::trace!(
             taken = taken.len(),
-            founded,
             ?marked,
             unread,
             failed = self.failed,

@@ -55,6 +55,8 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// Until it is tried again, and at most, since each time in vain doubles it.
 const REST: Duration = Duration::from_secs(15);
 const REST_MAX: Duration = Duration::from_secs(300);
+/// With so many exact states in between it was not in vain.
+const EXACT_ENOUGH: u64 = 10;
 /// What waits for its time is looked at so often.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -78,6 +80,8 @@ enum Phase {
     Asking(u64),
     /// Until the journal has brought the moment's records.
     Gathering(Moment, Instant),
+    /// The round that is open takes more: all records of calls that began by this time.
+    Applying(Moment, u64),
     /// Writes are to end; asked with this number.
     Ending(u64),
     /// Readers read.
@@ -116,8 +120,11 @@ pub(in crate::catalog) struct Cuts {
     patience: Duration,
     /// Since when sites get states that are not exact, without one between that is.
     inexact_since: Option<Instant>,
-    /// How long the last rest was.
+    /// Since when data comes with the records.
+    on_since: Instant,
+    /// How long the last rest was, and how many states had been exact when it began.
     rest: Duration,
+    exact_before_rest: u64,
     /// Clients wait for what sites do not get yet.
     urgent: bool,
     /// Journal position of what sites get.
@@ -127,11 +134,13 @@ pub(in crate::catalog) struct Cuts {
 }
 
 impl Cuts {
-    /// `marked`: of the run before, when it had rounds and sites may lack what came after.
+    /// `marked`: of the run before, when it had rounds and sites may lack what came after. `at_once`: records that one
+    /// transaction takes.
     pub(in crate::catalog) fn start(
         sessions: Arc<dyn Sessions>,
         head: u64,
         marked: Option<u64>,
+        at_once: usize,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (asks, asked) = bounded(1);
         let (answer, answers) = bounded(1);
@@ -147,7 +156,7 @@ impl Cuts {
             answers,
             on: false,
             phase: Phase::Idle,
-            queue: Queue::default(),
+            queue: Queue::new(at_once),
             parts: Vec::new(),
             in_time: 0,
             writes_ended: false,
@@ -160,7 +169,9 @@ impl Cuts {
             held_since: (shippable < head).then(Instant::now),
             patience: PATIENCE_AT_START,
             inexact_since: None,
+            on_since: Instant::now(),
             rest: Duration::ZERO,
+            exact_before_rest: 0,
             urgent: false,
             covered: 0,
             last_round: Instant::now(),
@@ -182,7 +193,7 @@ impl Cuts {
         tracing::info!("written data comes with the records: points are exact from now on");
         self.on = true;
         self.patience = self.patience.max(PATIENCE);
-        self.inexact_since = None;
+        (self.on_since, self.inexact_since) = (Instant::now(), None);
         self.phase = Phase::Idle;
         self.doubt();
         if self.held_since.is_none() {
@@ -308,6 +319,7 @@ impl Cuts {
                 self.last_round = Instant::now();
                 Some(moment)
             }
+            Phase::Applying(moment, _) => Some(moment.clone()),
             _ => None,
         }
     }
@@ -332,7 +344,7 @@ impl Cuts {
                 Some(until.saturating_duration_since(now))
             }
             (Phase::Gathering(_, since), _) => Some((*since + GATHERING).saturating_duration_since(now)),
-            (Phase::Idle, Need::Now) => Some(Duration::ZERO),
+            (Phase::Applying(..), _) | (Phase::Idle, Need::Now) => Some(Duration::ZERO),
             (Phase::Idle, Need::Soon) => Some((self.last_round + TICK).saturating_duration_since(now)),
             _ => None,
         };
@@ -376,7 +388,12 @@ impl Cuts {
 
     /// After a transaction.
     pub(super) fn settle(&mut self, after: After) {
-        let After { head, marked, .. } = after;
+        let After {
+            head, marked, quiet, ..
+        } = after;
+        if quiet && !self.on && self.counts.rests() {
+            self.counts.rests_until = Some(Instant::now());
+        }
         if let Some(marked) = marked {
             self.counts.exact += 1;
             self.marked = marked;
@@ -413,21 +430,19 @@ impl Cuts {
 
     /// `since`: sites have waited since then.
     fn give_up_after(&mut self, since: Instant) {
-        let since = *self.inexact_since.get_or_insert(since);
-        if !self.on || since.elapsed() < GIVE_UP {
+        let since = *self.inexact_since.get_or_insert(since.max(self.on_since));
+        if !self.on || self.counts.rests() || since.elapsed() < GIVE_UP {
             return;
         }
         let now = Instant::now();
-        // Not long after the last rest: that was too short.
-        let again = self
-            .counts
-            .rests_until
-            .is_some_and(|until| now < until + GIVE_UP + self.rest);
-        self.rest = match again {
+        let soon = |until| now < until + GIVE_UP + self.rest;
+        let in_vain = self.counts.exact < self.exact_before_rest + EXACT_ENOUGH;
+        self.rest = match self.counts.rests_until.is_some_and(soon) && in_vain {
             true => (self.rest * 2).min(REST_MAX),
             false => REST,
         };
         self.counts.rests_until = Some(now + self.rest);
+        self.exact_before_rest = self.counts.exact;
         self.inexact_since = None;
         let why = self.counts.last_failure.as_deref().unwrap_or_default();
         tracing::warn!(why, rest = ?self.rest, "no state is exact: written data is of no use for a while");
@@ -463,9 +478,25 @@ impl Cuts {
         self.floor.is_some_and(|floor| until >= floor)
     }
 
-    /// By when the records are to be applied until a round can be exact.
-    pub(super) fn needed(&self) -> u64 {
+    /// The tree has things in it of which the records are still to come: before those of calls that began by this time are
+    /// applied no round can be exact, and reading is for nothing.
+    pub(super) fn ahead_of(&self) -> u64 {
         self.floor.unwrap_or(u64::MAX)
+    }
+
+    /// The round takes more in the next transaction.
+    pub(super) fn go_on(&mut self, moment: Moment, until: u64) {
+        self.phase = Phase::Applying(moment, until);
+    }
+
+    /// By when the calls began whose records the open round is still to take.
+    pub(super) fn going_on(&mut self) -> Option<u64> {
+        let Phase::Applying(_, until) = &self.phase else {
+            return None;
+        };
+        let until = *until;
+        self.phase = Phase::Idle;
+        Some(until)
     }
 
     /// Nobody knows of what moment the tree is.
@@ -518,6 +549,8 @@ pub(super) struct After {
     /// Everything from journal records up to here is in the changes; clients wait until a site has it up to there.
     pub(super) covered: u64,
     pub(super) wanted: u64,
+    /// All that clients did is in them.
+    pub(super) quiet: bool,
 }
 
 /// Whether a round is to be made though no record came.
@@ -560,7 +593,7 @@ mod tests {
 
     #[test]
     fn what_is_read_after_a_moment_was_asked_for_does_not_count_for_it() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
         cuts.turn_on(0);
         let found = |cuts: &mut Cuts| -> Vec<u64> { cuts.take_found().iter().map(|f| f.object.0).collect() };
         cuts.take_part(read(1));
@@ -578,7 +611,7 @@ mod tests {
     /// As of a file that cannot be found yet, and is to be looked for later.
     #[test]
     fn a_round_in_which_nothing_can_be_read_is_not_made_again_at_once() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
         cuts.turn_on(0);
         cuts.last_round = Instant::now();
         cuts.phase = Phase::Reading(Instant::now());
@@ -600,53 +633,123 @@ mod tests {
         assert!(!cuts.is_reading(), "what was read is taken in at once");
     }
 
+    /// A state comes that is not exact, `since` the first of them; sites have waited for it long enough.
+    fn inexact(cuts: &mut Cuts, since: Duration) {
+        let now = Instant::now();
+        cuts.held_since = Some(now - PATIENCE_AT_START);
+        cuts.inexact_since = cuts.inexact_since.map(|_| now - since);
+        let head = cuts.shippable + 1;
+        cuts.settle(After {
+            head,
+            marked: None,
+            covered: 0,
+            wanted: 0,
+            quiet: false,
+        });
+        assert_eq!(cuts.shippable, head, "sites get it");
+    }
+
+    fn exact(cuts: &mut Cuts) {
+        let head = cuts.shippable + 1;
+        cuts.settle(After {
+            head,
+            marked: Some(head),
+            covered: 0,
+            wanted: 0,
+            quiet: false,
+        });
+    }
+
+    fn give_up(cuts: &mut Cuts) -> Duration {
+        inexact(cuts, Duration::ZERO);
+        assert!(!cuts.counts.rests());
+        inexact(cuts, GIVE_UP);
+        assert!(cuts.counts.rests());
+        cuts.rest
+    }
+
+    /// The time passes.
+    fn pass(cuts: &mut Cuts, time: Duration) {
+        let until = cuts.counts.rests_until.expect("it rested");
+        cuts.counts.rests_until = Some(until - time);
+    }
+
     #[test]
     fn without_an_exact_state_for_long_written_data_is_not_wanted_for_a_while_longer_each_time() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
         cuts.turn_on(0);
-        let mut head = 0;
-        // A state comes that is not exact, after `since` without one that is; sites have waited for it long enough.
-        let mut inexact = |cuts: &mut Cuts, since: Duration, marked: bool| {
-            head += 1;
-            let now = Instant::now();
-            cuts.held_since = Some(now - PATIENCE_AT_START);
-            cuts.inexact_since = cuts.inexact_since.map(|_| now - since);
+        inexact(&mut cuts, Duration::ZERO);
+        assert!(
+            cuts.inexact_since.unwrap() >= cuts.on_since,
+            "what sites waited for before does not count"
+        );
+        inexact(&mut cuts, GIVE_UP / 2);
+        exact(&mut cuts);
+        inexact(&mut cuts, GIVE_UP);
+        assert!(!cuts.counts.rests(), "one of them was exact");
+        exact(&mut cuts);
+        for expected in [REST, REST * 2, REST * 4, REST * 8, REST * 16, REST_MAX, REST_MAX] {
+            assert_eq!(give_up(&mut cuts), expected);
+            inexact(&mut cuts, GIVE_UP * 2);
+            assert_eq!(cuts.rest, expected, "it rests already");
+            pass(&mut cuts, expected);
+            cuts.inexact_since = None;
+            exact(&mut cuts);
+        }
+        pass(&mut cuts, REST_MAX + GIVE_UP);
+        assert_eq!(give_up(&mut cuts), REST, "it was good for long");
+        pass(&mut cuts, REST);
+        assert_eq!(give_up(&mut cuts), REST * 2);
+        pass(&mut cuts, REST * 2);
+        (0..EXACT_ENOUGH).for_each(|_| exact(&mut cuts));
+        assert_eq!(give_up(&mut cuts), REST, "it was not in vain");
+    }
+
+    #[test]
+    fn a_rest_ends_when_clients_do() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
+        cuts.turn_on(0);
+        give_up(&mut cuts);
+        let settle = |cuts: &mut Cuts, quiet| {
             cuts.settle(After {
-                head,
-                marked: marked.then_some(head),
+                head: cuts.shippable,
+                marked: None,
                 covered: 0,
                 wanted: 0,
+                quiet,
             });
-            assert_eq!(cuts.shippable, head, "sites get it");
         };
-        let slept = |cuts: &mut Cuts, for_how_long: Duration| {
-            let until = cuts.counts.rests_until.expect("it rests");
-            cuts.counts.rests_until = Some(until - for_how_long);
-        };
-        inexact(&mut cuts, Duration::ZERO, false);
-        inexact(&mut cuts, GIVE_UP / 2, false);
+        settle(&mut cuts, true);
+        assert!(cuts.counts.rests(), "sessions were not told yet");
+        cuts.turn_off();
+        settle(&mut cuts, false);
+        assert!(cuts.counts.rests());
+        settle(&mut cuts, true);
         assert!(!cuts.counts.rests());
-        inexact(&mut cuts, GIVE_UP, true);
-        inexact(&mut cuts, GIVE_UP, false);
-        assert!(!cuts.counts.rests(), "one of them was exact");
-        for expected in [REST, REST * 2, REST * 4, REST * 8, REST * 16, REST_MAX, REST_MAX] {
-            inexact(&mut cuts, Duration::ZERO, false);
-            inexact(&mut cuts, GIVE_UP, false);
-            assert!(cuts.counts.rests());
-            assert_eq!(cuts.rest, expected);
-            slept(&mut cuts, expected);
-            assert!(!cuts.counts.rests());
-        }
-        slept(&mut cuts, REST_MAX * 2);
-        inexact(&mut cuts, Duration::ZERO, false);
-        inexact(&mut cuts, GIVE_UP, false);
-        assert_eq!(cuts.rest, REST, "it was good for long");
+    }
+
+    /// A tree that is ahead of its records is true of no moment before they are all applied.
+    #[test]
+    fn a_round_that_goes_on_does_so_at_once() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
+        cuts.turn_on(0);
+        assert_eq!(cuts.ahead_of(), u64::MAX, "nobody knows");
+        cuts.go_on(Moment::default(), 7);
+        assert_eq!(cuts.timeout(Need::None, true), Duration::ZERO);
+        assert!(cuts.next(Need::None, true).is_some());
+        assert!(!cuts.is_reading());
+        assert_eq!(cuts.going_on(), Some(7));
+        assert_eq!(cuts.going_on(), None);
+        assert!(cuts.next(Need::None, true).is_none());
+        cuts.go_on(Moment::default(), 7);
+        cuts.reset(Vec::new());
+        assert_eq!(cuts.going_on(), None, "the round is lost");
     }
 
     /// Of more than a round takes, what is missing of its moment cannot come before it has made room.
     #[test]
     fn a_round_of_a_full_queue_does_not_wait_for_what_cannot_come() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None).unwrap();
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
         cuts.turn_on(0);
         let moment = |sequence| Moment {
             sequence,

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 /// Bytes that wait; then no more are taken from the journal.
 const MOST: usize = 64 << 20;
-/// What one round takes. Its changes are to fit in one commit, and its blocks in the cache.
-const RECORDS: usize = 512;
+/// Data that one transaction takes: its blocks are to fit in the cache.
 const DATA: usize = 12 << 20;
 /// What a record takes beside its data.
 const OVERHEAD: usize = 512;
 
-#[derive(Default)]
 pub(in crate::catalog::applier) struct Queue {
+    /// Records that one transaction takes.
+    at_once: usize,
     /// By the begin of their calls, then by sequence.
     records: BTreeMap<(u64, u64), Record>,
     bytes: usize,
@@ -20,7 +20,7 @@ pub(in crate::catalog::applier) struct Queue {
     reached: u64,
 }
 
-/// Records of one round.
+/// Records of one transaction.
 pub(in crate::catalog::applier) struct Taken {
     pub(in crate::catalog::applier) records: Vec<Record>,
     /// All records of calls that began by then are among them, or were taken before.
@@ -28,6 +28,15 @@ pub(in crate::catalog::applier) struct Taken {
 }
 
 impl Queue {
+    pub(in crate::catalog::applier) fn new(at_once: usize) -> Self {
+        Self {
+            at_once,
+            records: BTreeMap::new(),
+            bytes: 0,
+            reached: 0,
+        }
+    }
+
     pub(in crate::catalog::applier) fn push(&mut self, record: Record) {
         self.reached = self.reached.max(record.sequence);
         self.bytes += weight(&record);
@@ -52,9 +61,8 @@ impl Queue {
         self.records.range(..=(clock, u64::MAX)).map(|(_, record)| record)
     }
 
-    /// Takes the first records of calls that began by `clock`: those of one call together, and all that began by `needed`,
-    /// however many they are.
-    pub(in crate::catalog::applier) fn take(&mut self, clock: u64, needed: u64) -> Taken {
+    /// Takes the first records of calls that began by `clock`: those of one call together.
+    pub(in crate::catalog::applier) fn take(&mut self, clock: u64) -> Taken {
         let mut records: Vec<Record> = Vec::new();
         let mut data = 0;
         while let Some(entry) = self.records.first_entry() {
@@ -62,11 +70,10 @@ impl Queue {
             if began > clock {
                 break;
             }
-            let full = records.len() >= RECORDS || data >= DATA;
+            let full = records.len() >= self.at_once || data >= DATA;
             if let Some(last) = records.last()
                 && full
                 && last.began_ns < began
-                && began > needed
             {
                 let until = last.began_ns;
                 return Taken { records, until };
@@ -106,6 +113,8 @@ pub(super) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    const RECORDS: usize = 64;
+
     pub(in crate::catalog::applier::cut) fn record(sequence: u64, began_ns: u64, data: usize) -> Record {
         let node = NodeRef {
             dev: 0,
@@ -130,44 +139,27 @@ pub(super) mod tests {
 
     #[test]
     fn a_round_is_bounded_and_never_parts_what_one_call_did() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(RECORDS);
         for sequence in 0..(RECORDS as u64 * 2) {
             queue.push(record(sequence, sequence / 3 + 1, 0));
         }
-        let first = queue.take(u64::MAX, 0);
+        let first = queue.take(u64::MAX);
         assert!(first.records.len() >= RECORDS && first.records.len() < RECORDS + 3);
         assert_eq!(first.until, first.records.last().unwrap().began_ns);
-        let rest = queue.take(u64::MAX, 0);
+        let rest = queue.take(u64::MAX);
         assert!(rest.records.iter().all(|r| r.began_ns > first.until));
         assert!(queue.is_empty() && queue.bytes == 0);
     }
 
-    /// A tree that is ahead of its records is true of no moment before they are all applied.
-    #[test]
-    fn what_a_true_tree_needs_is_taken_at_once() {
-        let mut queue = Queue::default();
-        let all = RECORDS as u64 * 4;
-        for sequence in 1..=all {
-            queue.push(record(sequence, sequence, 0));
-        }
-        let needed = all - 10;
-        let taken = queue.take(u64::MAX, needed);
-        assert_eq!(taken.until, needed);
-        assert_eq!(taken.records.len() as u64, needed);
-        assert_eq!(queue.take(u64::MAX, needed).records.len(), 10);
-        queue.push(record(all + 1, 1, 0));
-        assert_eq!(queue.take(0, needed).records.len(), 0, "not beyond the moment");
-    }
-
     #[test]
     fn much_data_ends_a_round_and_a_full_queue_says_so() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(RECORDS);
         let mut sequence = 0;
         while !queue.is_full() {
             sequence += 1;
             queue.push(record(sequence, sequence, 1 << 20));
         }
-        let taken = queue.take(u64::MAX, 0);
+        let taken = queue.take(u64::MAX);
         assert_eq!(taken.records.len(), DATA >> 20);
         assert!(!queue.is_full());
     }
@@ -175,9 +167,9 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn records_come_out_once_in_the_order_of_their_calls_up_to_the_moment(
-            began in proptest::collection::vec(0u64..50, 0..80), clock in 0u64..60, needed in 0u64..60
+            began in proptest::collection::vec(0u64..50, 0..80), clock in 0u64..60, at_once in 1usize..20
         ) {
-            let mut queue = Queue::default();
+            let mut queue = Queue::new(at_once);
             for (sequence, began) in (1..).zip(&began) {
                 queue.push(record(sequence, *began, 1));
             }
@@ -187,11 +179,19 @@ pub(super) mod tests {
                 all.into_iter().map(|(sequence, _)| sequence).collect()
             };
             let listed: Vec<u64> = queue.through(clock).map(|r| r.sequence).collect();
-            let taken = queue.take(clock, needed);
-            prop_assert_eq!(taken.until, clock);
-            let taken: Vec<u64> = taken.records.iter().map(|r| r.sequence).collect();
             prop_assert_eq!(&listed, &expected);
-            prop_assert_eq!(&taken, &expected);
+            let mut all = Vec::new();
+            loop {
+                let taken = queue.take(clock);
+                prop_assert!(taken.until == clock || taken.records.len() >= at_once);
+                prop_assert!(taken.records.iter().all(|r| r.began_ns <= taken.until));
+                prop_assert!(queue.through(taken.until).next().is_none(), "the others are later");
+                all.extend(taken.records.iter().map(|r| r.sequence));
+                if taken.until == clock {
+                    break;
+                }
+            }
+            prop_assert_eq!(&all, &expected);
             prop_assert_eq!(queue.take_all().len(), began.len() - expected.len());
             prop_assert_eq!(queue.reached(), began.len() as u64);
         }

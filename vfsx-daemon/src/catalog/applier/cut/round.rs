@@ -16,8 +16,8 @@ const CARRIED: usize = 16 << 20;
 /// A round: records that are applied together, and then made good by what is on disk.
 #[derive(Default)]
 pub(in crate::catalog::applier) struct Round {
-    /// All records of calls that began by its end are applied, none of later ones, and the tree of before was true at some
-    /// moment.
+    /// All records of calls that began by its end are applied when it is read for, none of later ones, and the tree of before
+    /// was true at some moment, but for what is `known` beside it.
     pub(super) sure: bool,
     pub(super) known: Known,
     /// The newest that the round says of inodes, for those that it creates.

@@ -209,16 +209,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Applies the records of a round. `sure`: they are all up to its end, and the tree is a true one to begin with, but for
-    /// what is `known` beside it.
+    /// Begins a round with its first records.
     pub(in crate::catalog::applier) fn open_round(
         &mut self,
         records: &[Record],
-        sure: bool,
-        known: Known,
+        round: Round,
         window_before: &Window,
     ) -> Result<(), CatalogError> {
-        self.restart_covered();
         // What the last round could not explain is what the disk says it is.
         let mut doubtful = Vec::new();
         for ((dir, name), row) in &self.memory.looks {
@@ -226,7 +223,26 @@ impl Work<'_> {
                 doubtful.push((*dir, name.clone(), *row));
             }
         }
-        self.memory.round = Some(Round::new(sure, known, self.descriptions(records)));
+        self.memory.round = Some(round);
+        self.take_records(records)?;
+        for (dir, name, row) in doubtful {
+            self.look_really(dir, &name, row)?;
+        }
+        self.resume_looks();
+        self.look_and_refresh()
+    }
+
+    /// Applies further records of the round.
+    pub(in crate::catalog::applier) fn apply_in_round(
+        &mut self,
+        records: &[Record],
+    ) -> Result<(), CatalogError> {
+        self.take_records(records)?;
+        self.look_and_refresh()
+    }
+
+    fn take_records(&mut self, records: &[Record]) -> Result<(), CatalogError> {
+        self.restart_covered();
         for record in records {
             self.take_record(record)?;
         }
@@ -235,11 +251,7 @@ impl Work<'_> {
             .min_by_key(|r| r.sequence)
             .map(|r| (r.sequence, r.time_ns));
         self.settle_cause(first);
-        for (dir, name, row) in doubtful {
-            self.look_really(dir, &name, row)?;
-        }
-        self.resume_looks();
-        self.look_and_refresh()
+        Ok(())
     }
 
     /// Whether the tree is exact as it is: nothing that the round did has to be read.
@@ -276,7 +288,10 @@ impl Work<'_> {
     }
 
     /// The newest that the records say of inodes.
-    fn descriptions(&self, records: &[Record]) -> HashMap<NodeRef, Metadata> {
+    pub(in crate::catalog::applier) fn descriptions<'r>(
+        &self,
+        records: impl Iterator<Item = &'r Record>,
+    ) -> HashMap<NodeRef, Metadata> {
         let mut described = HashMap::new();
         for record in records {
             if let Body::Metadata { node, metadata, .. } = &record.body {

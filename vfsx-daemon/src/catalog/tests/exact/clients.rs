@@ -141,7 +141,11 @@ impl Clients {
         let modules = Arc::clone(&world);
         let rig = Rig::with_sessions(
             |_| {},
-            change,
+            |options| {
+                // Few, so that rounds are more than one transaction.
+                options.records = 3;
+                change(options);
+            },
             |fed| {
                 Arc::new(Modules {
                     world: modules,
