@@ -139,8 +139,8 @@ pub(super) fn run(quick: bool, choice: &Choice, profile: Profile) -> Result<Repo
 fn be_first(stand: &Stand, client: &Client) -> Result<()> {
     const DIR: &str = "first";
     client.run(stand, DIR, "files", 1, 4096, 0)?;
-    remove(&stand.dir()?.join(DIR))?;
-    stand.settle()
+    stand.settle()?;
+    remove(&stand.dir()?.join(DIR))
 }
 
 /// Runs of one load: for each column its rounds. Columns take turns, each round beginning with another, so that what changes

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use vfsx_tests::lab::give_to_user;
 
 /// How much slower smbd is under the tools that count, about.
@@ -25,6 +26,8 @@ const PER_DIRECTORY: u64 = 1000;
 const DIR: &str = "counted";
 /// A run of a share that did not work in its mode is done again, so often at most.
 const REPEATS: usize = 3;
+/// How long what put it into the other mode may take to be over.
+const CALM_LIMIT: Duration = Duration::from_secs(300);
 
 /// An operation whose cost is counted.
 pub(super) struct Counted {
@@ -64,8 +67,8 @@ pub(super) fn all() -> Vec<Counted> {
             name: "dbench load, one operation",
             load: DBENCH_LOAD,
             work: Work::Replay,
-            few: 1500,
-            many: 5000,
+            few: 2000,
+            many: 9000,
         },
         single("4 KiB random write", RANDOM_WRITES, client("random", 4096)),
         single("small file", SMALL_FILES, client("files", 4096)),
@@ -108,7 +111,7 @@ pub(super) fn measure(
         };
         for stand in stands {
             let mut slope = |count: &dyn Fn(u64) -> Result<u64>| -> Result<f64> {
-                let mut steady = |operations| in_its_mode(stand, &|| count(operations), progress);
+                let mut steady = |operations| in_its_mode(stand, work, &|| count(operations), progress);
                 let (few_cost, many_cost) = (steady(*few)?, steady(*many)?);
                 Ok((many_cost as f64 - few_cost as f64) / (many - few) as f64)
             };
@@ -127,37 +130,38 @@ pub(super) fn measure(
 }
 
 impl Work {
-    /// Does it `count` times, and removes what that leaves.
+    /// Does it `count` times.
     fn run(self, stand: &Stand, client: &Client, count: u64) -> Result<()> {
-        let dir = match self {
-            Self::Replay => {
-                client.replay(stand, count)?;
-                NBENCH_DIR
-            }
-            Self::Client { kind, size } => {
-                client.run(stand, DIR, kind, count, size, SPAN)?;
-                DIR
-            }
+        match self {
+            Self::Replay => client.replay(stand, count),
+            Self::Client { kind, size } => client.run(stand, DIR, kind, count, size, SPAN).map(drop),
             Self::Renames => {
                 make_files(stand, count)?;
-                client.run(stand, DIR, "renames", count, 0, SPAN)?;
-                DIR
+                client.run(stand, DIR, "renames", count, 0, SPAN).map(drop)
             }
-        };
-        remove(&stand.dir()?.join(dir))
+        }
+    }
+
+    /// Directory that it leaves in the share.
+    fn dir(self) -> &'static str {
+        match self {
+            Self::Replay => NBENCH_DIR,
+            Self::Client { .. } | Self::Renames => DIR,
+        }
     }
 }
 
 /// What `count` gives of a share that worked in its mode all the time.
 fn in_its_mode(
     stand: &Stand,
+    work: &Work,
     count: &dyn Fn() -> Result<u64>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<u64> {
     let mut reason = String::new();
     for _ in 0..=REPEATS {
-        stand.settle()?;
         let (figure, in_mode_map) = stand.watch_mode(count)?;
+        remove(&stand.dir()?.join(work.dir()))?;
         let Some(why) = in_mode_map else {
             return Ok(figure);
         };
@@ -165,6 +169,10 @@ fn in_its_mode(
             "{}: once more, it worked in mode map: {why}",
             stand.name()
         ));
+        stand
+            .lab
+            .settle_within(CALM_LIMIT)
+            .with_context(|| format!("{}: in mode map: {why}", stand.name()))?;
         reason = why;
     }
     bail!(
