@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 use vfsx_tests::lab::{LabOptions, READY_LIMIT, Service};
@@ -180,6 +181,47 @@ fn an_smbd_process_killed_with_changes_on_disk_and_in_memory_is_a_gap_that_heals
             lab.check_replica("site1")
         },
     );
+}
+
+/// As after an update: the client's smbd had the module of the release before.
+#[test]
+fn what_a_module_of_another_version_has_left_is_a_gap_that_heals() {
+    with_lab(
+        |options| options.reconcile = Some("after_gap = \"1s\"".into()),
+        |lab| {
+            let mut session = Session::connect(lab, "data")?;
+            let open = session.create("old", "create")?;
+            session.fill(open, 0, 1 << 20, 1)?;
+            lab.settle()?;
+            lab.vfsxd.stop()?;
+            session.random_writes(open, 20, 4096, 1 << 20, 2)?;
+            session.put("new", b"told in another encoding")?;
+            drop(session);
+            until("a spool file", || spooled(lab) > 0)?;
+            until_clients_are_gone(lab)?;
+            let older = make_older(&lab.dir().join("vfsxd/spool/data"))?;
+            lab.vfsxd.start()?;
+            let log = fs::read_to_string(&lab.vfsxd.log)?;
+            let said = format!("version {older} of the vfsx protocol");
+            ensure!(log.contains(&said), "{log}");
+            until_gap_is_closed(lab)?;
+            lab.settle()?;
+            ensure!(spooled(lab) == 0, "the spool file is still there");
+            lab.check_replica("site1")
+        },
+    );
+}
+
+/// Lets spool files be of the version before, which is behind the four bytes of their magic. That version.
+fn make_older(spool: &Path) -> Result<u16> {
+    let mut version = [0; 2];
+    for entry in fs::read_dir(spool)? {
+        let file = fs::File::options().read(true).write(true).open(entry?.path())?;
+        file.read_exact_at(&mut version, 4)?;
+        version = (u16::from_le_bytes(version) - 1).to_le_bytes();
+        file.write_all_at(&version, 4)?;
+    }
+    Ok(u16::from_le_bytes(version))
 }
 
 #[test]

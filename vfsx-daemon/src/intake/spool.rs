@@ -116,7 +116,7 @@ impl ShareIntake {
         };
         let (share, pid) = (&self.name, hello.pid);
         tracing::error!(share, pid, error = %why, "what smbd has written to its spool file cannot be taken in; a gap is noted");
-        self.raise_gap(taken.newest_ns.unwrap_or_else(now_ns), GapReason::Unknown);
+        self.raise_gap(taken.newest_ns, GapReason::Unknown);
         self.settle_pending_gap()
     }
 
@@ -132,7 +132,6 @@ impl ShareIntake {
         let mut files = directories.into_iter().map(|directory| directory.join(&name));
         let path = files.find(|path| path.exists());
         let file = File::open(path.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)?;
-        taken.newest_ns = modified_ns(&file);
         self.take_spooled_events(&file, Some(up_to), taken, until)?;
         match taken.newest >= up_to {
             true => Ok(()),
@@ -159,10 +158,7 @@ impl ShareIntake {
 
     fn take_spool_file(&self, path: &Path, file: &File, until: Instant) {
         let _turn = self.spooling.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = Taken {
-            newest_ns: modified_ns(file),
-            ..Taken::default()
-        };
+        let mut taken = Taken::default();
         let outcome = self.take_spooled_events(file, None, &mut taken, until);
         if let Err(error) = outcome {
             let reason = match error {
@@ -172,7 +168,7 @@ impl ShareIntake {
                 _ => GapReason::Unknown,
             };
             tracing::error!(path = %path.display(), %error, "a spool file is not whole; what can be read of it is taken in, and a gap is noted");
-            self.raise_gap(taken.newest_ns.unwrap_or_else(now_ns), reason);
+            self.raise_gap(taken.newest_ns, reason);
             if !self.settle_pending_gap() {
                 return;
             }
@@ -180,7 +176,7 @@ impl ShareIntake {
         if let Err(error) = fs::remove_file(path) {
             tracing::error!(path = %path.display(), %error, "a spool file cannot be removed; it will be taken again");
         }
-        if let Some(session) = taken.session {
+        if let Some(session) = taken.session.or_else(|| flags::session(path)) {
             self.end_awaited(&mut self.lock(), session);
         }
     }
@@ -217,7 +213,7 @@ impl ShareIntake {
                 Ok(Some(ToDaemon::Events(events))) => {
                     if let Some(newest) = events.last() {
                         taken.newest = newest.sequence;
-                        taken.newest_ns = Some(newest.time_ns);
+                        taken.newest_ns = newest.time_ns;
                     }
                     intake.events.extend(events);
                 }
@@ -263,8 +259,9 @@ struct Taken {
     session: Option<Session>,
     /// Sequence of the newest event.
     newest: u64,
-    /// When it was noted; before one is found, when the file was written last.
-    newest_ns: Option<i64>,
+    /// When it was noted. 0, before one is found: what is lost may be older than the file by any time, and what was read of the share
+    /// meanwhile says nothing.
+    newest_ns: i64,
 }
 
 /// Events of a file on their way into the journal.
@@ -336,11 +333,6 @@ impl SpoolIntake<'_> {
             std::thread::sleep(ROOM_POLL);
         }
     }
-}
-
-fn modified_ns(file: &File) -> Option<i64> {
-    let metadata = file.metadata().ok()?;
-    Some(metadata.mtime().saturating_mul(1_000_000_000))
 }
 
 /// What [`ShareIntake::take_spool`] would read, for the fuzz targets.

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// With `--only module`: only the loads in whose name this is, and no single operations. May be given more than once.
     #[arg(long, value_name = "PART OF A NAME")]
     load: Vec<String>,
+    /// With `--only module`: only counts what smbd does for single operations, nothing by the clock. With `--load`: those of these loads.
+    #[arg(long)]
+    operations: bool,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -64,12 +67,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         Profile::Release
     };
-    if !arguments.load.is_empty() {
-        if arguments.only != Some(Benchmark::Module) {
-            bail!("--load is for --only module");
-        }
-        module::check(&arguments.load)?;
+    if (arguments.operations || !arguments.load.is_empty()) && arguments.only != Some(Benchmark::Module) {
+        bail!("--load and --operations are for --only module");
     }
+    let choice = module::Choice::new(arguments.quick, &arguments.load, arguments.operations)?;
     let wants = |benchmark| arguments.only.is_none_or(|only| only == benchmark);
     if !arguments.built {
         packages::ensure(&[rpc::PACKAGES, module::PACKAGES].concat())?;
@@ -87,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .then(|| gc::run(arguments.quick, profile))
             .transpose()?,
         module: wants(Benchmark::Module)
-            .then(|| module::run(arguments.quick, &arguments.load, profile))
+            .then(|| module::run(arguments.quick, &choice, profile))
             .transpose()?,
     };
     if let Some(file) = &arguments.json {

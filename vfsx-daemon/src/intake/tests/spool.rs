@@ -7,7 +7,7 @@ use crate::journal::{Body, GapReason, Record, Session, SessionEnd};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use vfsx_proto::{Hello, ToDaemon, ToModule, encode, preamble};
+use vfsx_proto::{Hello, MAGIC, PREAMBLE, PROTOCOL_VERSION, ToDaemon, ToModule, encode, preamble};
 
 /// What the module writes; `end`: with the frame that says that it is whole.
 pub(super) fn file(n: u8, events: RangeInclusive<u64>, end: bool) -> Vec<u8> {
@@ -134,6 +134,72 @@ async fn a_torn_or_foreign_file_is_a_gap_and_what_can_be_read_of_it_counts() {
         assert_eq!(story.contains(&events.to_string()), events > 0, "{story:?}");
         assert!(!story.contains(&"3".to_owned()), "{story:?}");
     }
+}
+
+fn of_version(version: u16) -> [u8; PREAMBLE] {
+    let [m, a, g, i] = MAGIC;
+    let [low, high] = version.to_le_bytes();
+    [m, a, g, i, low, high]
+}
+
+fn gaps(fixture: &Fixture) -> Vec<(i64, GapReason)> {
+    let gap = |record: &Record| match record.body {
+        Body::Gap { since_ns, reason } => Some((since_ns, reason)),
+        _ => None,
+    };
+    fixture.records().iter().filter_map(gap).collect()
+}
+
+/// An update of vfsxd and the module while clients had changes that vfsxd did not have, or the way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_another_version_or_with_a_damaged_preamble_is_a_gap_since_nobody_knows_when() {
+    let damaged = [b'v', 0, b'S', 0xFF, 6, 0];
+    for wrong in [
+        of_version(PROTOCOL_VERSION - 1),
+        of_version(PROTOCOL_VERSION + 1),
+        damaged,
+    ] {
+        let fixture = Fixture::new(NORMAL);
+        let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+        module.events(1..=3).await;
+        module.acknowledged(3).await;
+        let fixture = fixture.kill_and_restart(NORMAL);
+        let mut bytes = file(1, 4..=6, true);
+        bytes[..PREAMBLE].copy_from_slice(&wrong);
+        let path = leave(&fixture, 1, &bytes);
+        until("the file is dealt with", || !path.exists()).await;
+        until("the session has ended", || fixture.share.sessions() == (0, 0)).await;
+        // What is lost is older than the file's time, by how much nobody knows.
+        assert_eq!(gaps(&fixture), [(0, GapReason::Unknown)], "{wrong:?}");
+        assert_eq!(events(&fixture), [1, 2, 3], "{wrong:?}");
+        // The next session is as any other.
+        let (mut module, _) = Module::welcome(&fixture.socket(), 2).await;
+        module.events(1..=2).await;
+        module.acknowledged(2).await;
+        tokio::task::block_in_place(|| fixture.share.tend());
+        assert_eq!(gaps(&fixture).len(), 1, "{wrong:?}");
+    }
+}
+
+/// Its smbd has the old module still, as long as its client stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_another_version_waits_for_the_end_of_its_session() {
+    let fixture = Fixture::new(NORMAL);
+    let path = place(&fixture, 1);
+    let mut bytes = file(1, 1..=3, true);
+    bytes[..PREAMBLE].copy_from_slice(&of_version(PROTOCOL_VERSION - 1));
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).expect("writes");
+    let process = fs::File::open(&new).expect("opens");
+    process.try_lock().expect("locks");
+    fs::rename(&new, &path).expect("moves");
+    until("it is awaited", || fixture.share.sessions() == (0, 1)).await;
+    assert!(path.exists());
+    assert!(!has_gap(&fixture));
+    drop(process);
+    until("the file is dealt with", || !path.exists()).await;
+    assert_eq!(gaps(&fixture), [(0, GapReason::Unknown)]);
+    assert_eq!(fixture.share.sessions(), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

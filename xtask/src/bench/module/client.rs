@@ -13,6 +13,10 @@ const SOURCE: &str = include_str!("load.c");
 /// What Debian's dbench replays.
 const LOAD_FILE: &str = "/usr/share/dbench/client.txt";
 const NBENCH_CLIENTS: u32 = 4;
+/// NBENCH ends at once at a line like this.
+const END_OF_LOAD: &str = "SMBend of_load NT_STATUS_OK";
+/// More seconds than any part of a load takes.
+const WITHOUT_END: u64 = 1_000_000;
 
 pub(super) struct Client {
     program: PathBuf,
@@ -79,26 +83,7 @@ impl Client {
 
     /// Runs NBENCH; gives at each second how many operations were done.
     pub(super) fn nbench(&self, stand: &Stand, seconds: u64) -> Result<Vec<(f64, f64)>> {
-        let text = output(
-            Command::new("smbtorture")
-                .current_dir(&self.dir)
-                .arg("--configfile")
-                .arg(&self.conf)
-                .args([
-                    format!("--smb-ports={}", stand.lab.description.smb.port),
-                    format!("--timelimit={seconds}"),
-                ])
-                .args([
-                    format!("--num-progs={NBENCH_CLIENTS}"),
-                    format!("--loadfile={LOAD_FILE}"),
-                ])
-                .arg("--authentication-file")
-                .arg(smb_client::credentials(&stand.lab))
-                .args([
-                    &format!("//{}/{SHARE}", stand.lab.description.smb.host),
-                    "bench.nbench",
-                ]),
-        )?;
+        let text = output(&mut self.smbtorture(stand, Path::new(LOAD_FILE), NBENCH_CLIENTS, seconds))?;
         let points: Vec<_> = text.split(['\r', '\n']).filter_map(point).collect();
         ensure!(
             !points.is_empty() && text.contains("success: nbench"),
@@ -106,6 +91,62 @@ impl Client {
         );
         Ok(points)
     }
+
+    /// Lets one client do the first operations of the same load.
+    pub(super) fn replay(&self, stand: &Stand, operations: u64) -> Result<()> {
+        let load = std::fs::read_to_string(LOAD_FILE).with_context(|| format!("read {LOAD_FILE}"))?;
+        let file = self.dir.join("replayed.txt");
+        std::fs::write(&file, beginning(&load, operations)?)?;
+        let output = self
+            .smbtorture(stand, &file, 1, WITHOUT_END)
+            .stdin(Stdio::null())
+            .output()
+            .context("run smbtorture")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        // It calls this end a failure.
+        ensure!(
+            text.contains(&end_of_replay(operations)),
+            "NBENCH did not do {operations} operations:\n{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
+    fn smbtorture(&self, stand: &Stand, load: &Path, clients: u32, seconds: u64) -> Command {
+        let smb = &stand.lab.description.smb;
+        let mut command = Command::new("smbtorture");
+        command
+            .current_dir(&self.dir)
+            .arg("--configfile")
+            .arg(&self.conf)
+            .arg("--authentication-file")
+            .arg(smb_client::credentials(&stand.lab))
+            .args([
+                format!("--smb-ports={}", smb.port),
+                format!("--timelimit={seconds}"),
+                format!("--num-progs={clients}"),
+                format!("--loadfile={}", load.display()),
+                format!("//{}/{SHARE}", smb.host),
+                "bench.nbench".to_owned(),
+            ]);
+        command
+    }
+}
+
+/// The first operations of a load, and its end.
+fn beginning(load: &str, operations: u64) -> Result<String> {
+    let operations = usize::try_from(operations)?;
+    let lines: Vec<_> = load.lines().take(operations).chain([END_OF_LOAD]).collect();
+    ensure!(
+        lines.len() > operations,
+        "{LOAD_FILE} has fewer than {operations} lines"
+    );
+    Ok(lines.join("\n") + "\n")
+}
+
+/// What NBENCH says where such a load ends.
+fn end_of_replay(operations: u64) -> String {
+    format!("[{}] client 0 exiting with status 1", operations + 1)
 }
 
 /// `   4       684  42.36 MB/sec  execute 1 sec  latency 0.00 msec`: seconds and operations.
@@ -118,7 +159,7 @@ fn point(line: &str) -> Option<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::point;
+    use super::*;
 
     #[test]
     fn progress_of_nbench_is_read() {
@@ -128,5 +169,14 @@ mod tests {
         );
         assert_eq!(point("   2     13844  22.90 MB/sec  cleanup 8 sec   "), None);
         assert_eq!(point("Throughput 22.8988 MB/sec"), None);
+    }
+
+    #[test]
+    fn a_load_is_cut_behind_its_first_operations() {
+        let load = "Mkdir \"\\clients\" NT_STATUS_OK\nClose 1 NT_STATUS_OK\nClose 2 NT_STATUS_OK\n";
+        let cut = beginning(load, 2).expect("it has two");
+        let lines: Vec<_> = cut.lines().collect();
+        assert_eq!(lines[1..], ["Close 1 NT_STATUS_OK", END_OF_LOAD]);
+        assert!(beginning(load, 4).is_err(), "the figures would be of fewer");
     }
 }

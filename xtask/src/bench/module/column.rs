@@ -2,7 +2,7 @@
 
 use super::cores::Halves;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vfsx_tests::lab::{Binaries, LabOptions, Mode, Service};
 use vfsx_tests::testlab::TestLab;
@@ -60,6 +60,8 @@ const JOURNAL: u64 = 8 << 30;
 /// The last two work for shares with vfsx only.
 pub(super) const SERVERS: [&str; 3] = ["smbd", "vfsxd", "site"];
 pub(super) const SHARE: &str = "data";
+/// vfsxd logs it when a share goes from one mode to the other.
+const CAPTURE_CHANGED: &str = "how changes are captured has changed";
 
 /// A column's lab: an smbd of its own, and with vfsx also vfsxd and a recovery site, since they work on the same machine while
 /// the client does.
@@ -97,6 +99,25 @@ impl Stand {
         Ok(self.lab.share(SHARE)?.to_owned())
     }
 
+    /// Does `work`. If the share is to work in mode copy and did not all the time: why.
+    pub(super) fn watch_mode<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<String>)> {
+        if self.column.mode != Mode::Copy {
+            return Ok((work()?, None));
+        }
+        let log = &self.lab.vfsxd.log;
+        let (before, begin) = (self.mode_map()?, read(log)?.len());
+        let done = work()?;
+        let during = read(log)?.get(begin..).and_then(changes_to_map);
+        let after = self.mode_map()?;
+        Ok((done, before.or(during).or(after)))
+    }
+
+    /// Why the share works in mode map now, if it does.
+    fn mode_map(&self) -> Result<Option<String>> {
+        let (mode, why) = self.lab.mode()?;
+        Ok((mode != Mode::Copy.as_str()).then(|| why.unwrap_or_else(|| "no session tells data".to_owned())))
+    }
+
     /// Processor time so far of each of [`SERVERS`].
     pub(super) fn processor_times(&self) -> Result<[Duration; SERVERS.len()]> {
         let of = |service: &Service| {
@@ -124,8 +145,39 @@ impl Stand {
     }
 }
 
+fn read(log: &Path) -> Result<String> {
+    std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))
+}
+
+/// Why vfsxd did not take written data any more for a time, as its log says.
+fn changes_to_map(log: &str) -> Option<String> {
+    let line = log
+        .lines()
+        .find(|line| line.contains(CAPTURE_CHANGED) && line.contains("mode=\"map\""))?;
+    let why = line.split_once("why=").map_or(line, |(_, why)| why);
+    Some(why.trim().trim_matches('"').to_owned())
+}
+
 impl Column {
     fn has_module(&self) -> bool {
         self.vfs_objects.split_whitespace().any(|word| word == "vfsx")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes_to_map;
+
+    #[test]
+    fn what_vfsxd_logs_of_the_mode_is_read() {
+        let line = |mode, why| {
+            format!(
+                "2026-11-30T00:00:00.0Z  INFO vfsx_daemon::intake::capture: how changes are captured has changed \
+                 share=\"data\" mode=\"{mode}\" why=\"{why}\"\n"
+            )
+        };
+        let there_and_back = line("map", "there is a gap") + &line("copy", "");
+        assert_eq!(changes_to_map(&there_and_back).as_deref(), Some("there is a gap"));
+        assert_eq!(changes_to_map(&line("copy", "")), None);
     }
 }

@@ -10,7 +10,7 @@ use vfsx_tests::wait;
 /// Directory of a run in the share.
 const DIR: &str = "run";
 /// NBENCH makes it.
-const NBENCH_DIR: &str = "clients";
+pub(super) const NBENCH_DIR: &str = "clients";
 /// How long smbd's processes may take to end after their clients.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) points: Vec<(f64, f64)>,
     /// Processor time of each of [`SERVERS`] in seconds, until all is at the site.
     pub(super) processor: [f64; SERVERS.len()],
+    /// Why a share that is to work in mode copy did not, for a time.
+    pub(super) in_mode_map: Option<String>,
 }
 
 impl Load {
@@ -68,8 +70,8 @@ impl Load {
         touch_memory();
         let processes = stand.lab.smbd.processes();
         let before = stand.processor_times()?;
-        let points = match self {
-            Self::Nbench { seconds, .. } => client.nbench(stand, *seconds)?,
+        let (points, in_mode_map) = stand.watch_mode(|| match self {
+            Self::Nbench { seconds, .. } => client.nbench(stand, *seconds),
             Self::Client {
                 kind,
                 count,
@@ -77,9 +79,10 @@ impl Load {
                 span,
                 ..
             } => {
-                vec![(client.run(stand, DIR, kind, *count, *size, *span)?, *count as f64)]
+                let seconds = client.run(stand, DIR, kind, *count, *size, *span)?;
+                Ok(vec![(seconds, *count as f64)])
             }
-        };
+        })?;
         // Their time is the server's only when it has seen their end.
         wait::until(
             "end of the client's smbd",
@@ -102,6 +105,7 @@ impl Load {
         Ok(Run {
             points,
             processor: used,
+            in_mode_map,
         })
     }
 }
@@ -148,6 +152,7 @@ mod tests {
         let run = Run {
             points: vec![(1.0, 100.0), (2.0, 300.0), (3.0, 310.0)],
             processor: [0.0; 3],
+            in_mode_map: None,
         };
         assert_eq!(run.time_to(50.0), 0.5);
         assert_eq!(run.time_to(200.0), 1.5);

@@ -2,23 +2,19 @@
 
 use super::client::Client;
 use super::column::Stand;
-use super::remove;
+use super::load::NBENCH_DIR;
+use super::{DBENCH_LOAD, RANDOM_WRITES, RENAMES, SMALL_FILES, remove};
 use crate::bench::process::{output, wait_until_listening};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use vfsx_tests::lab::give_to_user;
 
-const KINDS: &[(&str, &str, u64)] = &[
-    ("4 KiB random write", "random", 4096),
-    ("small file", "files", 4096),
-    ("rename", RENAMES, 0),
-];
-const RENAMES: &str = "renames";
 /// How much slower smbd is under the tools that count, about.
 const UNDER_CALLGRIND: u32 = 50;
 const UNDER_STRACE: u32 = 10;
@@ -26,9 +22,59 @@ const SLOW_CLOCK: &str = include_str!("slow_clock.c");
 const SPAN: u64 = 64 << 20;
 /// As in `load.c`.
 const PER_DIRECTORY: u64 = 1000;
-/// Operations in the two runs whose difference is taken: what a connection costs by itself is in both.
-const FEW: u64 = 100;
-const MANY: u64 = 600;
+/// Directory of a run in the share.
+const DIR: &str = "counted";
+/// A run of a share that did not work in its mode is done again, so often at most.
+const REPEATS: usize = 3;
+/// How long what put it into the other mode may take to be over.
+const CALM_LIMIT: Duration = Duration::from_secs(300);
+
+/// An operation whose cost is counted.
+pub(super) struct Counted {
+    name: &'static str,
+    /// The load that is made of it.
+    pub(super) load: &'static str,
+    work: Work,
+    /// Operations in the two runs whose difference is taken: what a connection costs by itself is in both.
+    few: u64,
+    many: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    /// Lines of the recorded load. The first ones fill the share.
+    Replay,
+    /// See `load.c`.
+    Client {
+        kind: &'static str,
+        size: u64,
+    },
+    Renames,
+}
+
+/// All that can be counted.
+pub(super) fn all() -> Vec<Counted> {
+    let single = |name, load, work| Counted {
+        name,
+        load,
+        work,
+        few: 100,
+        many: 600,
+    };
+    let client = |kind, size| Work::Client { kind, size };
+    vec![
+        Counted {
+            name: "dbench load, one operation",
+            load: DBENCH_LOAD,
+            work: Work::Replay,
+            few: 2000,
+            many: 9000,
+        },
+        single("4 KiB random write", RANDOM_WRITES, client("random", 4096)),
+        single("small file", SMALL_FILES, client("files", 4096)),
+        single("rename", RENAMES, Work::Renames),
+    ]
+}
 
 /// Figures of one kind of operation, by column.
 #[derive(Debug, Serialize)]
@@ -41,6 +87,7 @@ pub(crate) struct Operation {
 
 /// Ends the labs' smbd.
 pub(super) fn measure(
+    counted: &[Counted],
     stands: &[Stand],
     client: &Client,
     scratch: &Path,
@@ -49,24 +96,26 @@ pub(super) fn measure(
     let callgrinds = compile(scratch, "callgrind", UNDER_CALLGRIND)?;
     let straces = compile(scratch, "strace", UNDER_STRACE)?;
     let mut operations = Vec::new();
-    for (name, kind, size) in KINDS {
+    for Counted {
+        name,
+        work,
+        few,
+        many,
+        ..
+    } in counted
+    {
         let mut operation = Operation {
             name,
             instructions: BTreeMap::new(),
             system_calls: BTreeMap::new(),
         };
         for stand in stands {
-            let slope = |count: &dyn Fn(u64) -> Result<u64>| -> Result<f64> {
-                let (few, many) = (count(FEW)?, count(MANY)?);
-                Ok((many as f64 - few as f64) / (MANY - FEW) as f64)
+            let mut slope = |count: &dyn Fn(u64) -> Result<u64>| -> Result<f64> {
+                let mut steady = |operations| in_its_mode(stand, work, &|| count(operations), progress);
+                let (few_cost, many_cost) = (steady(*few)?, steady(*many)?);
+                Ok((many_cost as f64 - few_cost as f64) / (many - few) as f64)
             };
-            let run = |count| {
-                if *kind == RENAMES {
-                    make_files(stand, count)?;
-                }
-                client.run(stand, "counted", kind, count, *size, SPAN)?;
-                remove(&stand.dir()?.join("counted"))
-            };
+            let run = |count| work.run(stand, client, count);
             stand.lab.smbd.stop()?;
             let calls = slope(&|count| system_calls(stand, scratch, &straces, &|| run(count)));
             let instructions = slope(&|count| instructions(stand, scratch, &callgrinds, &|| run(count)));
@@ -78,6 +127,59 @@ pub(super) fn measure(
         operations.push(operation);
     }
     Ok(operations)
+}
+
+impl Work {
+    /// Does it `count` times.
+    fn run(self, stand: &Stand, client: &Client, count: u64) -> Result<()> {
+        match self {
+            Self::Replay => client.replay(stand, count),
+            Self::Client { kind, size } => client.run(stand, DIR, kind, count, size, SPAN).map(drop),
+            Self::Renames => {
+                make_files(stand, count)?;
+                client.run(stand, DIR, "renames", count, 0, SPAN).map(drop)
+            }
+        }
+    }
+
+    /// Directory that it leaves in the share.
+    fn dir(self) -> &'static str {
+        match self {
+            Self::Replay => NBENCH_DIR,
+            Self::Client { .. } | Self::Renames => DIR,
+        }
+    }
+}
+
+/// What `count` gives of a share that worked in its mode all the time.
+fn in_its_mode(
+    stand: &Stand,
+    work: &Work,
+    count: &dyn Fn() -> Result<u64>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<u64> {
+    let mut reason = String::new();
+    for _ in 0..=REPEATS {
+        let (figure, in_mode_map) = stand.watch_mode(count)?;
+        remove(&stand.dir()?.join(work.dir()))?;
+        let Some(why) = in_mode_map else {
+            return Ok(figure);
+        };
+        progress(&format!(
+            "{}: once more, it worked in mode map: {why}",
+            stand.name()
+        ));
+        stand
+            .lab
+            .settle_within(CALM_LIMIT)
+            .with_context(|| format!("{}: in mode map: {why}", stand.name()))?;
+        reason = why;
+    }
+    bail!(
+        "{}: the share worked in mode map in each of {} runs, the last time since: {reason}",
+        stand.name(),
+        REPEATS + 1
+    )
 }
 
 fn compile(scratch: &Path, tool: &str, slower: u32) -> Result<PathBuf> {
@@ -107,7 +209,7 @@ fn environment(stand: &Stand, slow_clock: &Path) -> BTreeMap<&'static str, OsStr
 
 /// What the client renames, named as it names them, and not made by it: it is to do nothing else.
 fn make_files(stand: &Stand, count: u64) -> Result<()> {
-    let root = stand.dir()?.join("counted");
+    let root = stand.dir()?.join(DIR);
     for number in 0..count {
         let dir = root.join((number / PER_DIRECTORY).to_string());
         std::fs::create_dir_all(&dir)?;

@@ -88,6 +88,15 @@ impl Row {
 
 impl Report {
     pub(super) fn print(&self) {
+        if !self.rows.is_empty() {
+            self.print_rows();
+        }
+        if !self.operations.is_empty() {
+            self.print_operations();
+        }
+    }
+
+    fn print_rows(&self) {
         let peers = || COLUMNS.iter().skip(1);
         println!(
             "\nShares side by side: medians of {} rounds; ratios within a round (lowest to highest)",
@@ -119,9 +128,9 @@ impl Report {
                 }
             }
         }
-        if self.operations.is_empty() {
-            return;
-        }
+    }
+
+    fn print_operations(&self) {
         println!("\nInstructions of smbd for one operation, user space");
         for operation in &self.operations {
             line(operation.name, &operation.instructions, 0);
@@ -179,6 +188,7 @@ mod tests {
         let run = |points: &[(f64, f64)]| Run {
             points: points.to_vec(),
             processor: [0.5; 3],
+            in_mode_map: None,
         };
         let load = Load::Nbench {
             name: "n",
