@@ -105,17 +105,12 @@ impl Stand {
             return Ok((work()?, None));
         }
         let log = &self.lab.vfsxd.log;
-        let (before, begin) = (self.mode_map()?, read(log)?.len());
-        let done = work()?;
-        let during = read(log)?.get(begin..).and_then(changes_to_map);
-        let after = self.mode_map()?;
-        Ok((done, before.or(during).or(after)))
-    }
-
-    /// Why the share works in mode map now, if it does.
-    fn mode_map(&self) -> Result<Option<String>> {
         let (mode, why) = self.lab.mode()?;
-        Ok((mode != Mode::Copy.as_str()).then(|| why.unwrap_or_else(|| "no session tells data".to_owned())))
+        let begin = read(log)?.len();
+        let done = work()?;
+        let log = read(log)?;
+        let said = log.get(begin..).unwrap_or_default();
+        Ok((done, map_because(&mode, why, said)))
     }
 
     /// Processor time so far of each of [`SERVERS`].
@@ -149,13 +144,20 @@ fn read(log: &Path) -> Result<String> {
     std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))
 }
 
-/// Why vfsxd did not take written data any more for a time, as its log says.
-fn changes_to_map(log: &str) -> Option<String> {
-    let line = log
-        .lines()
-        .find(|line| line.contains(CAPTURE_CHANGED) && line.contains("mode=\"map\""))?;
-    let why = line.split_once("why=").map_or(line, |(_, why)| why);
-    Some(why.trim().trim_matches('"').to_owned())
+/// Why a share was in mode map, which had this mode before and of which vfsxd has `said` this since. One without a client stays
+/// what it was, and turns to copy with the first.
+fn map_because(before: &str, why: Option<String>, said: &str) -> Option<String> {
+    let changes = |mode: Mode| {
+        let mode = format!("mode=\"{}\"", mode.as_str());
+        said.lines()
+            .find(|line| line.contains(CAPTURE_CHANGED) && line.contains(&mode))
+    };
+    if let Some(line) = changes(Mode::Map) {
+        let why = line.split_once("why=").map_or(line, |(_, why)| why);
+        return Some(why.trim().trim_matches('"').to_owned());
+    }
+    let stayed = before != Mode::Copy.as_str() && changes(Mode::Copy).is_none();
+    stayed.then(|| why.unwrap_or_else(|| "no session tells data".to_owned()))
 }
 
 impl Column {
@@ -166,7 +168,7 @@ impl Column {
 
 #[cfg(test)]
 mod tests {
-    use super::changes_to_map;
+    use super::map_because;
 
     #[test]
     fn what_vfsxd_logs_of_the_mode_is_read() {
@@ -176,8 +178,14 @@ mod tests {
                  share=\"data\" mode=\"{mode}\" why=\"{why}\"\n"
             )
         };
+        let because = |before, said: &str| map_because(before, Some("none yet".to_owned()), said);
         let there_and_back = line("map", "there is a gap") + &line("copy", "");
-        assert_eq!(changes_to_map(&there_and_back).as_deref(), Some("there is a gap"));
-        assert_eq!(changes_to_map(&line("copy", "")), None);
+        assert_eq!(
+            because("copy", &there_and_back).as_deref(),
+            Some("there is a gap")
+        );
+        assert_eq!(because("copy", ""), None);
+        assert_eq!(because("map", "").as_deref(), Some("none yet"));
+        assert_eq!(because("map", &line("copy", "")), None);
     }
 }

@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use vfsx_tests::lab::give_to_user;
 
 /// How much slower smbd is under the tools that count, about.
@@ -26,8 +25,6 @@ const PER_DIRECTORY: u64 = 1000;
 const DIR: &str = "counted";
 /// A run of a share that did not work in its mode is done again, so often at most.
 const REPEATS: usize = 3;
-/// How long what put it into the other mode may take to be over.
-const CALM_LIMIT: Duration = Duration::from_secs(300);
 
 /// An operation whose cost is counted.
 pub(super) struct Counted {
@@ -161,6 +158,8 @@ fn in_its_mode(
     let mut reason = String::new();
     for _ in 0..=REPEATS {
         let (figure, in_mode_map) = stand.watch_mode(count)?;
+        // What is removed past smbd with something of it unread is looked for, for minutes.
+        stand.settle()?;
         remove(&stand.dir()?.join(work.dir()))?;
         let Some(why) = in_mode_map else {
             return Ok(figure);
@@ -169,10 +168,6 @@ fn in_its_mode(
             "{}: once more, it worked in mode map: {why}",
             stand.name()
         ));
-        stand
-            .lab
-            .settle_within(CALM_LIMIT)
-            .with_context(|| format!("{}: in mode map: {why}", stand.name()))?;
         reason = why;
     }
     bail!(
