@@ -80,6 +80,8 @@ impl Work<'_> {
             },
             None => row,
         };
+        let now = self.now;
+        self.memory.looks_since.entry(key.clone()).or_insert(now);
         if let Some(old) = self.memory.looks.insert(key, row) {
             self.memory.holds.remove(old.journal);
         }
@@ -88,7 +90,9 @@ impl Work<'_> {
     }
 
     pub(super) fn forget_look(&mut self, dir: ObjectId, name: &[u8]) -> Result<(), CatalogError> {
-        if let Some(old) = self.memory.looks.remove(&(dir, name.to_vec())) {
+        let key = (dir, name.to_vec());
+        if let Some(old) = self.memory.looks.remove(&key) {
+            self.memory.looks_since.remove(&key);
             self.memory.holds.remove(old.journal);
             delete(self.kv, &Key::Look(dir, name.to_vec()))?;
         }

@@ -34,6 +34,8 @@ pub(super) struct Memory {
     /// Journal sequences that are not covered because something of them waits: dirt, looks, lists, lost directories.
     pub(super) holds: Holds,
     pub(super) looks: BTreeMap<(ObjectId, Vec<u8>), LookRow>,
+    /// Since when each of them waits.
+    pub(super) looks_since: BTreeMap<(ObjectId, Vec<u8>), Instant>,
     pub(super) lost: BTreeMap<NodeRef, LostRow>,
     /// Names on the way to something that could not be reached, and when to look at them. Not in the store: what
     /// cannot be reached is tried again, and brings them back.
@@ -74,6 +76,7 @@ impl Default for Memory {
             dirty: DirtyIndex::default(),
             holds: Holds::default(),
             looks: BTreeMap::new(),
+            looks_since: BTreeMap::new(),
             lost: BTreeMap::new(),
             suspects: BTreeMap::new(),
             graves: LruCache::new(GRAVES),
@@ -131,6 +134,7 @@ impl Memory {
         each::<LookRow>(kv, Prefix::Look, |key, row| {
             if let Key::Look(dir, name) = key {
                 memory.holds.add(row.journal);
+                memory.looks_since.insert((dir, name.clone()), due);
                 memory.looks.insert((dir, name), row);
             }
         })?;

@@ -433,6 +433,7 @@ impl Applier {
         if self.caught_up && !in_rounds {
             work.drop_displaced()?;
             work.give_up_lost()?;
+            work.give_up_looks()?;
         }
         work.step_scan()?;
         work.look_and_refresh()?;

@@ -5,10 +5,13 @@ use crate::catalog::CatalogError;
 use crate::catalog::dirt::{Dirt, WHOLE};
 use crate::catalog::store::{GapRow, Key, LastGapRow, ListRow, NodeRow, ScanPhase, ScanRow, delete, put};
 use restfs_lib::model::{Kind, ObjectId};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// A lost directory is given up after so many times the grace: its own event would have come.
 const LOST: i64 = 12;
+/// Names in them that are tried at once.
+const GIVEN_UP: usize = 64;
 /// Least time between scans that the catalog asks for by itself.
 const SCANS_APART: Duration = Duration::from_secs(600);
 /// And of those for processes that were killed, in times of the grace: a million files take about as long (10 s).
@@ -263,6 +266,25 @@ impl Work<'_> {
             self.unlose(&node)?;
         }
         self.lost_track("an event in a directory that cannot be found on the share")
+    }
+
+    /// A name waits to be looked at in a directory that cannot be found, for too long: it is in one that a local program took
+    /// away, and only a scan can tell. Only called when all records are applied.
+    pub(super) fn give_up_looks(&mut self) -> Result<(), CatalogError> {
+        let memory = &self.memory;
+        if memory.gap.is_some() || memory.scan.phase != ScanPhase::Done || memory.scan_due.is_some() {
+            return Ok(());
+        }
+        let patience = self.rules.grace * LOST as u32;
+        let old = |since: &Instant| self.now.saturating_duration_since(*since) >= patience;
+        let waiting = memory.looks_since.iter().filter(|(_, since)| old(since));
+        let dirs: BTreeSet<ObjectId> = waiting.map(|((dir, _), _)| *dir).take(GIVEN_UP).collect();
+        for dir in dirs {
+            if let Ok(None) = self.dir(dir) {
+                return self.lost_track("a name in a directory that cannot be found on the share");
+            }
+        }
+        Ok(())
     }
 
     /// Something cannot be explained any more: a gap, and a scan to close it.

@@ -235,6 +235,33 @@ fn a_directory_that_a_local_program_took_away_holds_nothing_up() {
     assert_eq!(rig.catalog.status().displaced, 0);
 }
 
+/// As when something in it was on its way to be looked at: nobody will ever be able to.
+#[test]
+fn a_name_in_a_directory_that_a_local_program_removed_is_given_up_by_a_scan() {
+    let rig = Rig::with(fill);
+    rig.check();
+    let (root, sub) = (rig.dir(""), rig.dir("dir0/sub"));
+    fs::remove_dir_all(rig.path("dir0")).unwrap();
+    for (dir, name) in [(root, "dir0"), (sub, "f9")] {
+        let name = name.as_bytes().to_vec();
+        rig.feed(Body::Look { dir, name });
+    }
+    let fed = rig.fed();
+    rig.wait("nobody can look", |s| s.applied == fed && s.pending_looks > 0);
+    assert!(rig.catalog.status().covered < fed);
+    let status = rig.wait("it is given up", |s| s.gap.is_some());
+    assert_eq!(
+        status.scan.finished, 1,
+        "not too often: the last one was a moment ago"
+    );
+    scan(&rig);
+    rig.wait("the directory is dropped", |s| {
+        s.displaced == 0 && s.covered == fed
+    });
+    rig.check();
+    assert!(rig.catalog.status().gap.is_none());
+}
+
 /// A file that is to be read when it was written for an hour.
 fn write_for_long(rig: &Rig, path: &str) {
     rig.write_at(path, 0, b"new");

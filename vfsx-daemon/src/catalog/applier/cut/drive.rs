@@ -220,6 +220,7 @@ impl Applier {
         if self.caught_up {
             work.drop_displaced()?;
             work.give_up_lost()?;
+            work.give_up_looks()?;
         }
         work.step_scan()?;
         let marked = work.marked;
