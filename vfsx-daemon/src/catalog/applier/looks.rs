@@ -29,6 +29,8 @@ pub(super) struct Look {
     pub(super) name: Vec<u8>,
     /// Compare the stat with the one last seen, too: there may be changes without events.
     pub(super) check: bool,
+    /// No event asks for it: something behind the name could not be reached, and is tried again.
+    pub(super) suspected: bool,
     pub(super) cause: Cause,
 }
 
@@ -63,6 +65,7 @@ impl Work<'_> {
                 dir,
                 name: name.to_vec(),
                 check,
+                suspected: false,
                 cause: self.cause,
             };
             self.agenda.queue.push_back(look);
@@ -93,6 +96,7 @@ impl Work<'_> {
                     dir,
                     name,
                     check: row.check,
+                    suspected: false,
                     cause,
                 });
             }
@@ -107,7 +111,14 @@ impl Work<'_> {
             .collect();
         for (dir, name) in due {
             self.memory.suspects.remove(&(dir, name.clone()));
-            self.look_later(dir, &name, false);
+            // Beside one that an event asks for.
+            self.agenda.queue.push_back(Look {
+                dir,
+                name,
+                check: false,
+                suspected: true,
+                cause: self.cause,
+            });
         }
     }
 
@@ -151,6 +162,7 @@ impl Work<'_> {
             dir,
             name: name.to_vec(),
             check: false,
+            suspected: false,
             cause: self.cause,
         };
         self.look_believing(&look)
@@ -169,6 +181,7 @@ impl Work<'_> {
             dir,
             name: name.to_vec(),
             check: row.check,
+            suspected: false,
             cause: self.cause,
         };
         self.look_believing(&look)?;
@@ -198,6 +211,10 @@ impl Work<'_> {
     }
 
     fn defer(&mut self, look: &Look) -> Result<(), CatalogError> {
+        // Nothing is lost with a suspicion: it comes again as long as there is a reason.
+        if look.suspected {
+            return Ok(());
+        }
         if self.relist_when_found(look.dir)? {
             return self.forget_look(look.dir, &look.name);
         }

@@ -1,5 +1,6 @@
 use super::rig::{BLOCK, Rig, join, past_the_tick};
 use crate::catalog::ScanState;
+use crate::catalog::applier::Request;
 use crate::catalog::share::Doubt;
 use crate::journal::{Body, GapReason, NodeKind, Range};
 use std::fs;
@@ -260,6 +261,33 @@ fn a_name_in_a_directory_that_a_local_program_removed_is_given_up_by_a_scan() {
     });
     rig.check();
     assert!(rig.catalog.status().gap.is_none());
+}
+
+/// Clients have just made it, and what could not be read for a moment is still under suspicion.
+#[test]
+fn a_directory_that_a_local_program_removes_right_after_clients_made_it_holds_nothing_up() {
+    let rig = Rig::with_options(|_| {}, |options| options.grace = Duration::from_secs(2));
+    rig.settle();
+    for dir in ["a", "a/b"] {
+        let (parent, name) = dir.rsplit_once('/').unwrap_or(("", dir));
+        rig.make_dir(parent, name);
+    }
+    rig.make_file("a/b", "f", b"content");
+    rig.settle();
+    // It is not where it is believed to be, for a moment.
+    fs::rename(rig.path("a/b/f"), rig.path("f")).unwrap();
+    let id = rig.id("a/b/f").unwrap();
+    rig.catalog.inner.requests.send(Request::Away(id)).unwrap();
+    fs::rename(rig.path("f"), rig.path("a/b/f")).unwrap();
+    fs::remove_dir_all(rig.path("a")).unwrap();
+    rig.make_dir("", "a");
+    let fed = rig.fed();
+    // Longer than a suspicion waits.
+    std::thread::sleep(Duration::from_secs(1));
+    let status = rig.wait("all is applied", |s| s.covered == fed && s.displaced == 1);
+    assert_eq!((status.pending_looks, status.gap), (0, None));
+    scan(&rig);
+    rig.check();
 }
 
 /// A file that is to be read when it was written for an hour.

@@ -1,9 +1,9 @@
 //! Instructions and system calls that one operation more costs smbd: figures that other load on the machine hardly moves.
 
 use super::client::Client;
-use super::column::Stand;
+use super::column::{SHARE, Stand};
 use super::load::NBENCH_DIR;
-use super::{DBENCH_LOAD, RANDOM_WRITES, RENAMES, SMALL_FILES, remove};
+use super::{DBENCH_LOAD, RANDOM_WRITES, RENAMES, SMALL_FILES};
 use crate::bench::process::{output, wait_until_listening};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use vfsx_tests::lab::give_to_user;
+use vfsx_tests::smb::SmbClient;
 
 /// How much slower smbd is under the tools that count, about.
 const UNDER_CALLGRIND: u32 = 50;
@@ -158,9 +159,7 @@ fn in_its_mode(
     let mut reason = String::new();
     for _ in 0..=REPEATS {
         let (figure, in_mode_map) = stand.watch_mode(count)?;
-        // What is removed past smbd with something of it unread is looked for, for minutes.
-        stand.settle()?;
-        remove(&stand.dir()?.join(work.dir()))?;
+        clear(stand, work.dir())?;
         let Some(why) = in_mode_map else {
             return Ok(figure);
         };
@@ -175,6 +174,16 @@ fn in_its_mode(
         stand.name(),
         REPEATS + 1
     )
+}
+
+/// Removes a directory of the share, which has no smbd. By a client: what somebody removes past smbd with a name in it that is
+/// to be looked at is looked for, for minutes.
+fn clear(stand: &Stand, dir: &str) -> Result<()> {
+    stand.lab.smbd.start()?;
+    let removed = SmbClient::new(&stand.lab, SHARE).run(&[format!("deltree {dir}")]);
+    stand.settle()?;
+    stand.lab.smbd.stop()?;
+    removed.map(drop)
 }
 
 fn compile(scratch: &Path, tool: &str, slower: u32) -> Result<PathBuf> {
