@@ -53,20 +53,17 @@ impl Client {
         let patching = !self.0.without_patches.load(Ordering::Relaxed);
         let pack = move |block| Packed::new(block, encoding, patching);
         let packed = blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>()).await?;
-        let (patched, whole): (Vec<_>, Vec<_>) = packed.into_iter().partition(|block| block.patch.is_some());
+        let (patched, whole): (Vec<_>, Vec<_>) = packed.into_iter().partition(|block| block.patch().is_some());
         let (first, wanted) = self.put_patches(patched).await?;
         let mend = move |(block, sums): (Packed, Option<Content>)| block.mended(sums.as_ref(), encoding);
         let mended = blocking(move || wanted.into_iter().map(mend).collect::<Vec<_>>()).await?;
-        let (patched, more): (Vec<_>, Vec<_>) = mended.into_iter().partition(|block| block.patch.is_some());
+        let (patched, more): (Vec<_>, Vec<_>) = mended.into_iter().partition(|block| block.patch().is_some());
         let (second, wanted) = self.put_patches(patched).await?;
         // Pages with other content and the same sum, or the base is gone by now: no third time.
         let rest = wanted.into_iter().map(|(block, _)| block);
-        let whole = whole
-            .into_iter()
-            .chain(more)
-            .chain(rest)
-            .map(|block| block.whole)
-            .collect();
+        let all = whole.into_iter().chain(more).chain(rest);
+        let whole: Vec<Packed> = all.collect();
+        let whole = blocking(move || whole.into_iter().map(Packed::whole).collect()).await?;
         Ok(first + second + self.put_whole(whole).await?)
     }
 
@@ -101,9 +98,9 @@ impl Client {
         &self,
         blocks: Vec<Packed>,
     ) -> Result<(u64, Vec<(Packed, Option<Content>)>), ClientError> {
-        let patches = blocks.iter().filter_map(|block| block.patch.clone()).collect();
+        let patches = blocks.iter().filter_map(|block| block.patch().cloned()).collect();
         let mut sent: HashMap<Hex<32>, Packed> =
-            blocks.into_iter().map(|block| (block.whole.key, block)).collect();
+            blocks.into_iter().map(|block| (block.key, block)).collect();
         let weigh = |patch: &PatchContent| (patch.encoded_len(self.0.encoding), patch.length as usize);
         let (mut encoded, mut wanted) = (0, Vec::new());
         for patches in messages(patches, MAX_PATCHED, weigh) {
@@ -160,39 +157,65 @@ async fn blocking<T: Send + 'static>(pack: impl FnOnce() -> T + Send + 'static) 
         })
 }
 
-/// A block in both forms.
+/// A patch of so small a part of its block is taken without a look at what the whole would be compressed to, which costs
+/// more time than that could save on the wire.
+const SMALL: usize = 8;
+
+/// A block in the form in which it is to be sent.
 struct Packed {
-    whole: BlockContent,
+    key: Hex<32>,
     plain: Bytes,
-    /// When it is smaller.
-    patch: Option<PatchContent>,
+    form: Form,
+}
+
+enum Form {
+    /// It is smaller than the whole.
+    Patch(PatchContent),
+    Whole(BlockContent),
 }
 
 impl Packed {
     /// `patching`: the server takes patches.
     fn new(block: Block, encoding: Encoding, patching: bool) -> Self {
-        let packed = Self {
-            whole: pack(block.key, block.content.clone()),
-            plain: block.content,
-            patch: None,
+        let since = block.since.filter(|_| patching);
+        Self::of(block.key.into(), block.content, since, encoding)
+    }
+
+    fn of(key: Hex<32>, plain: Bytes, since: Option<Difference>, encoding: Encoding) -> Self {
+        let patch = since.map(|since| pack_difference(key, &plain, &since));
+        let form = match patch {
+            Some(patch) if patch.encoded_len(encoding) <= plain.len() / SMALL => Form::Patch(patch),
+            patch => {
+                let whole = pack(key, plain.clone());
+                let bytes = whole.encoded_len(encoding);
+                match patch.filter(|patch| patch.encoded_len(encoding) < bytes) {
+                    Some(patch) => Form::Patch(patch),
+                    None => Form::Whole(whole),
+                }
+            }
         };
-        packed.patched(block.since.filter(|_| patching), encoding)
+        Self { key, plain, form }
+    }
+
+    fn patch(&self) -> Option<&PatchContent> {
+        match &self.form {
+            Form::Patch(patch) => Some(patch),
+            Form::Whole(_) => None,
+        }
     }
 
     /// With the patch that the sums say is right.
     fn mended(self, sums: Option<&Content>, encoding: Encoding) -> Self {
-        let since = self.patch.as_ref().zip(sums).map(|(patch, sums)| {
+        let since = self.patch().zip(sums).map(|(patch, sums)| {
             Difference::new(patch.base.into(), content::other_pages(&sums.0, &self.plain))
         });
-        self.patched(since, encoding)
+        Self::of(self.key, self.plain, since, encoding)
     }
 
-    fn patched(self, since: Option<Difference>, encoding: Encoding) -> Self {
-        let patch = since.map(|since| pack_difference(self.whole.key, &self.plain, &since));
-        let whole = self.whole.encoded_len(encoding);
-        Self {
-            patch: patch.filter(|patch| patch.encoded_len(encoding) < whole),
-            ..self
+    fn whole(self) -> BlockContent {
+        match self.form {
+            Form::Patch(_) => pack(self.key, self.plain),
+            Form::Whole(whole) => whole,
         }
     }
 }
@@ -210,11 +233,11 @@ fn pack_difference(key: Hex<32>, content: &Bytes, since: &Difference) -> PatchCo
     }
 }
 
-fn pack(key: BlockKey, content: Bytes) -> BlockContent {
+fn pack(key: Hex<32>, content: Bytes) -> BlockContent {
     let length = content.len() as u32;
     let (compression, content) = compressed(content);
     BlockContent {
-        key: key.into(),
+        key,
         length,
         compression,
         content,

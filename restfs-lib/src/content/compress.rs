@@ -1,6 +1,9 @@
 //! zstd, where it makes a block smaller.
 
 use crate::model::Compression;
+use std::cell::RefCell;
+use std::io;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// Fastest of zstd's normal levels: a block is compressed while a client's change waits to be shipped, and the
 /// higher levels win little on 64 KiB.
@@ -13,22 +16,45 @@ pub enum ContentError {
     Decompress { limit: usize, why: String },
 }
 
+thread_local! {
+    /// Their memory is dearer to set up than a block is to compress.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// With what this thread has kept from the time before.
+fn with_kept<T, R>(
+    kept: &RefCell<Option<T>>,
+    make: impl FnOnce() -> io::Result<T>,
+    then: impl FnOnce(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
+    let mut kept = kept.borrow_mut();
+    let tool = match &mut *kept {
+        Some(tool) => tool,
+        None => kept.insert(make()?),
+    };
+    then(tool)
+}
+
 /// The compressed form, when one is wanted and it is smaller.
 pub fn compress(bytes: &[u8], compression: Compression) -> Option<Vec<u8>> {
     match compression {
         Compression::None => None,
         Compression::Zstd => {
             // A failure of the compressor costs space, never content.
-            zstd::bulk::compress(bytes, LEVEL)
-                .ok()
-                .filter(|packed| packed.len() < bytes.len())
+            let packed = COMPRESSOR.with(|kept| {
+                with_kept(kept, || Compressor::new(LEVEL), |tool| tool.compress(bytes))
+            });
+            packed.ok().filter(|packed| packed.len() < bytes.len())
         }
     }
 }
 
 /// The plain content, at most `limit` bytes: what comes from outside cannot blow up memory.
 pub fn decompress(packed: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
-    zstd::bulk::decompress(packed, limit).map_err(|error| ContentError::Decompress {
+    let plain = DECOMPRESSOR
+        .with(|kept| with_kept(kept, Decompressor::new, |tool| tool.decompress(packed, limit)));
+    plain.map_err(|error| ContentError::Decompress {
         limit,
         why: error.to_string(),
     })

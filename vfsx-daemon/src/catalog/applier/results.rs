@@ -18,8 +18,8 @@ use std::time::Duration;
 const LOST_AFTER: u32 = 10;
 /// Until a file that changed while a scan had it read is read once more.
 const ONE_MORE_LOOK: Duration = Duration::from_secs(1);
-/// Segments looked through at once.
-const PAGE: usize = 64;
+/// Segments looked through at once, at most.
+const PAGE: u64 = 64;
 
 impl Work<'_> {
     /// Takes a part of a read in. One of a read that is not wanted any more counts for nothing.
@@ -236,8 +236,17 @@ impl Work<'_> {
         let blocks = layout.block_of(range.start)..range.end.div_ceil(u64::from(layout.block_size));
         let (mut segment, _) = layout.place_of(blocks.start);
         let (last, _) = layout.place_of(blocks.end.saturating_sub(1));
+        let is_found = |index| {
+            let (segment, position) = layout.place_of(index);
+            wanted.get(&segment).is_some_and(|found| found.contains_key(&position))
+        };
+        if blocks.clone().all(is_found) {
+            return Ok(());
+        }
         while segment <= last {
-            let rows = self.tree().segments(id, segment, PAGE)?;
+            // Most ranges are of one segment, and a row is not cheap.
+            let count = (last - segment + 1).min(PAGE);
+            let rows = self.tree().segments(id, segment, count as usize)?;
             let Some((newest, ..)) = rows.last() else {
                 return Ok(());
             };

@@ -200,6 +200,12 @@ impl DirtyIndex {
         self.objects.keys().copied()
     }
 
+    /// Those of them of which something is known to be unread; the others are to be looked at once more, no more.
+    pub(super) fn unread(&self) -> impl Iterator<Item = ObjectId> {
+        let unread = self.objects.iter().filter(|(_, object)| !object.again);
+        unread.map(|(id, _)| *id)
+    }
+
     /// All is due, but for what failed and waits for its next try.
     pub(super) fn hurry(&mut self, now: Instant) {
         let later = (now, ObjectId(u64::MAX));
@@ -288,12 +294,12 @@ impl DirtyIndex {
 
     /// What a scan has found and left behind is not to wait for all that clients change from now on.
     pub(super) fn end_scan(&mut self) {
-        let scans = self
-            .objects
-            .iter()
-            .filter(|(_, object)| object.class == Class::Scan);
-        let ids: Vec<ObjectId> = scans.map(|(id, _)| *id).collect();
-        self.put_in(&ids, Class::Client);
+        self.put_in(&self.of_class(Class::Scan), Class::Client);
+    }
+
+    fn of_class(&self, class: Class) -> Vec<ObjectId> {
+        let of_it = self.objects.iter().filter(|(_, object)| object.class == class);
+        of_it.map(|(id, _)| *id).collect()
     }
 
     fn put_in(&mut self, ids: &[ObjectId], class: Class) {
@@ -308,12 +314,7 @@ impl DirtyIndex {
     /// After loading anew: results of older reads are told from newer ones, and what a scan wanted is not wanted by clients.
     pub(super) fn continue_from(&mut self, old: &Self) {
         self.next_flight = old.next_flight;
-        let scans = old
-            .objects
-            .iter()
-            .filter(|(_, object)| object.class == Class::Scan);
-        let ids: Vec<ObjectId> = scans.map(|(id, _)| *id).collect();
-        self.put_in(&ids, Class::Scan);
+        self.put_in(&old.of_class(Class::Scan), Class::Scan);
     }
 
     fn insert(&mut self, id: ObjectId, object: DirtyObject) {

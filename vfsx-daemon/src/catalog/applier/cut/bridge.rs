@@ -16,7 +16,7 @@ use rangemap::RangeSet;
 use restfs_lib::content::{Difference, differing, hash_block};
 use restfs_lib::model::{BlockKey, BlockRef, Kind, Object, ObjectId};
 use restfs_lib::tree::Tree;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Blocks of one file that are made from what is known: more are not worth the memory, and a read that is not touched
@@ -41,7 +41,7 @@ pub(in crate::catalog::applier) fn gather(parts: &mut Vec<Part>) -> Vec<Found> {
         .map(|part| (part.object, part.flight))
         .collect();
     let mut found: Vec<Found> = Vec::new();
-    let mut slices: std::collections::HashMap<(ObjectId, u64), Vec<Slice>> = Default::default();
+    let mut slices: HashMap<(ObjectId, u64), Vec<Slice>> = HashMap::new();
     let mut left = Vec::new();
     for part in parts.drain(..) {
         let read = (part.object, part.flight);
@@ -88,29 +88,36 @@ pub(in crate::catalog::applier) enum Bridged {
     Made(Box<Part>),
 }
 
+/// Or why it cannot be told.
+pub(in crate::catalog::applier) type Told<T> = Result<Result<T, &'static str>, CatalogError>;
+
+const AWAY: &str = "cannot be found, and no record says why";
+const DOUBTFUL: &str = "was to be read since before, and has changed again";
+const VAGUE: &str = "was changed in a way that only the disk knows";
+const LONGER: &str = "may have become longer by a write that failed";
+const OTHER_KIND: &str = "is of another kind by now";
+const MUCH: &str = "changed in many places while it was read";
+const NO_BASE: &str = "changed while it was read, in a block whose content before is not at hand";
+const NOT_CACHED: &str = "changed while it was read, in a block that is not at hand any more";
+
 impl Work<'_> {
-    /// `None`: it cannot be told.
-    pub(in crate::catalog::applier) fn bridge(
-        &self,
-        found: &Found,
-        window: &Window,
-    ) -> Result<Option<Bridged>, CatalogError> {
+    pub(in crate::catalog::applier) fn bridge(&self, found: &Found, window: &Window) -> Told<Bridged> {
         let id = found.object;
         let (Some(row), Some(object)) = (self.node_row(id)?, self.object(id)?) else {
             // Dropped: there is nothing to tell.
-            return Ok(Some(Bridged::AsFound));
+            return Ok(Ok(Bridged::AsFound));
         };
         let touched = window.of_node(&row.node);
         let (seen, read) = match &found.ending {
-            Ending::Read { .. } if touched.is_none() => return Ok(Some(Bridged::AsFound)),
+            Ending::Read { .. } if touched.is_none() => return Ok(Ok(Bridged::AsFound)),
             Ending::Read { seen, read, .. } => (Some(*seen), read.clone()),
             Ending::Away | Ending::Later(_) | Ending::Failed(_) if self.is_on_the_move(id, window)? => {
                 match self.unread(id)? {
                     Some(unread) => (None, unread.dirt),
-                    None => return Ok(None),
+                    None => return Ok(Err(AWAY)),
                 }
             }
-            Ending::Away | Ending::Later(_) | Ending::Failed(_) => return Ok(None),
+            Ending::Away | Ending::Later(_) | Ending::Failed(_) => return Ok(Err(AWAY)),
         };
         let nothing = Touched::default();
         let made = self.make(found, &object, seen, read, touched.unwrap_or(&nothing))?;
@@ -124,7 +131,7 @@ impl Work<'_> {
         seen: Option<Seen>,
         mut read: Dirt,
         touched: &Touched,
-    ) -> Result<Option<Part>, CatalogError> {
+    ) -> Told<Part> {
         let id = found.object;
         let Some(round) = self
             .memory
@@ -132,17 +139,17 @@ impl Work<'_> {
             .as_ref()
             .filter(|round| !round.known.doubtful.contains(&id))
         else {
-            return Ok(None);
+            return Ok(Err(DOUBTFUL));
         };
         // One that the round does not change is read for the last word on what was made before.
         let unchanged = Roll::of(object);
         let roll = round.known.rolls.get(&id).unwrap_or(&unchanged);
         if roll.vague {
-            return Ok(None);
+            return Ok(Err(VAGUE));
         }
         // A write that failed may not have extended the file.
         if roll.size > roll.sure && touched.untold.iter().any(|range| range.end > roll.sure) {
-            return Ok(None);
+            return Ok(Err(LONGER));
         }
         if object.kind == Kind::File && roll.size != object.size {
             // The block that holds the nearer end changes its length.
@@ -150,25 +157,20 @@ impl Work<'_> {
             read.add(nearer..u64::MAX);
         }
         let Some((seen, details)) = self.metadata_of(id, object, seen, roll)? else {
-            return Ok(None);
+            return Ok(Err(OTHER_KIND));
         };
         let slice = match object.kind {
             Kind::File if read.has_ranges() => {
-                let sources = Sources {
-                    object,
-                    roll,
-                    slices: &found.slices,
-                    touched,
-                    on_disk: matches!(found.ending, Ending::Read { .. }),
-                };
+                let on_disk = matches!(found.ending, Ending::Read { .. });
+                let sources = Sources::new(object, roll, touched, &found.slices, on_disk);
                 match self.content_of(id, &sources, &read)? {
-                    Some(slice) => Some(slice),
-                    None => return Ok(None),
+                    Ok(slice) => Some(slice),
+                    Err(why) => return Ok(Err(why)),
                 }
             }
             _ => None,
         };
-        Ok(Some(Part {
+        Ok(Ok(Part {
             object: id,
             flight: found.flight,
             slice,
@@ -236,12 +238,7 @@ impl Work<'_> {
     }
 
     /// What is dirty of a file's content, as the round leaves it.
-    fn content_of(
-        &self,
-        id: ObjectId,
-        sources: &Sources<'_>,
-        read: &Dirt,
-    ) -> Result<Option<Slice>, CatalogError> {
+    fn content_of(&self, id: ObjectId, sources: &Sources<'_>, read: &Dirt) -> Told<Slice> {
         let (layout, size) = (sources.object.layout, sources.roll.size);
         let block = u64::from(layout.block_size);
         let mut slice = Slice {
@@ -257,7 +254,7 @@ impl Work<'_> {
         }
         let untold = sources.untold(&slice.covered);
         if untold.iter().map(|r| r.end - r.start).sum::<u64>() > BLOCKS {
-            return Ok(None);
+            return Ok(Err(MUCH));
         }
         let is_untold = |index: u64| untold.contains(&index);
         for (index, found) in sources.slices.iter().flat_map(|slice| &slice.blocks) {
@@ -267,20 +264,20 @@ impl Work<'_> {
         }
         for index in untold.iter().flat_map(|range| range.clone()) {
             match self.block_of(id, sources, index)? {
-                Some(found) => slice.blocks.extend(found.map(|block| (index, block))),
-                None => return Ok(None),
+                Ok(found) => slice.blocks.extend(found.map(|block| (index, block))),
+                Err(why) => return Ok(Err(why)),
             }
         }
-        Ok(Some(slice))
+        Ok(Ok(slice))
     }
 
-    /// A block as the round leaves it; inner `None`: a hole.
+    /// A block as the round leaves it; `None`: a hole.
     fn block_of(
         &self,
         id: ObjectId,
         sources: &Sources<'_>,
         index: u64,
-    ) -> Result<Option<Option<FoundBlock>>, CatalogError> {
+    ) -> Told<Option<FoundBlock>> {
         let layout = sources.object.layout;
         let start = layout.offset_of(index);
         let length = layout.expected_length(index, sources.roll.size) as usize;
@@ -314,7 +311,7 @@ impl Work<'_> {
             None => RangeSet::from_iter(std::iter::once(0..length)),
         };
         if wanted.iter().any(|range| known.gaps(range).next().is_some()) {
-            return Ok(None);
+            return Ok(Err(NO_BASE));
         }
         let content = match sources.disk_block(index) {
             None => rolled,
@@ -324,7 +321,7 @@ impl Work<'_> {
                     Some(block) => match self.cache.get(&block.key) {
                         Some(content) => content,
                         None if known.gaps(&(0..length)).next().is_none() => Bytes::from(rolled.clone()),
-                        None => return Ok(None),
+                        None => return Ok(Err(NOT_CACHED)),
                     },
                 };
                 let mut content = on_disk.to_vec();
@@ -340,7 +337,7 @@ impl Work<'_> {
         let written = pieces.iter().any(|piece| matches!(piece, Piece::Data { .. }));
         let disk_is_hole = matches!(sources.disk_block(index), None | Some(None));
         if was_hole && !written && disk_is_hole {
-            return Ok(Some(None));
+            return Ok(Ok(None));
         }
         let content = Bytes::from(content);
         let block = hash_block(&content, layout.hash);
@@ -349,7 +346,7 @@ impl Work<'_> {
             (key != block.key && since.bytes() < u64::from(block.length)).then_some(since)
         });
         self.cache.put(block.key, content);
-        Ok(Some(Some(FoundBlock { block, since })))
+        Ok(Ok(Some(FoundBlock { block, since })))
     }
 
     /// The block before the round. `None`: its content is not at hand; inner `None`: there was none, or nothing of it is left.
@@ -402,14 +399,40 @@ impl Work<'_> {
 struct Sources<'a> {
     object: &'a Object,
     roll: &'a Roll,
-    slices: &'a [Slice],
     /// What later records may have changed.
     touched: &'a Touched,
+    slices: &'a [Slice],
+    /// What was read of it, and what was found there; of some files these are thousands of places.
+    read: RangeSet<u64>,
+    blocks: HashMap<u64, BlockRef>,
     /// It was read at all.
     on_disk: bool,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    fn new(
+        object: &'a Object,
+        roll: &'a Roll,
+        touched: &'a Touched,
+        slices: &'a [Slice],
+        on_disk: bool,
+    ) -> Self {
+        let covered = slices.iter().flat_map(|slice| &slice.covered);
+        let blocks = slices.iter().flat_map(|slice| &slice.blocks);
+        Self {
+            object,
+            roll,
+            touched,
+            slices,
+            read: covered
+                .filter(|range| range.start < range.end)
+                .cloned()
+                .collect(),
+            blocks: blocks.map(|(index, found)| (*index, found.block)).collect(),
+            on_disk,
+        }
+    }
+
     /// Blocks in `covered` that are not on disk as the round leaves them.
     fn untold(&self, covered: &[Range<u64>]) -> RangeSet<u64> {
         let layout = self.object.layout;
@@ -448,14 +471,8 @@ impl Sources<'_> {
     /// Whole blocks in the range that were not read.
     fn unread(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let block = u64::from(self.object.layout.block_size);
-        let read: RangeSet<u64> = self
-            .slices
-            .iter()
-            .flat_map(|slice| &slice.covered)
-            .filter(|range| range.start < range.end)
-            .cloned()
-            .collect();
-        read.gaps(range)
+        self.read
+            .gaps(range)
             .map(|gap| gap.start.next_multiple_of(block)..gap.end)
             .filter(|gap| gap.start < gap.end)
             .collect()
@@ -464,17 +481,9 @@ impl Sources<'_> {
     /// The block as it was read. `None`: it was not; inner `None`: a hole.
     fn disk_block(&self, index: u64) -> Option<Option<BlockRef>> {
         let start = self.object.layout.offset_of(index);
-        let slice = self
-            .slices
-            .iter()
-            .find(|slice| slice.covered.iter().any(|range| range.contains(&start)))?;
-        Some(
-            slice
-                .blocks
-                .iter()
-                .find(|(found, _)| *found == index)
-                .map(|(_, found)| found.block),
-        )
+        self.read
+            .contains(&start)
+            .then(|| self.blocks.get(&index).copied())
     }
 
     /// Bytes of a block that may not be on disk as the round leaves them.

@@ -121,7 +121,8 @@ impl Work<'_> {
             .take()
             .map(|round| round.known)
             .unwrap_or_default();
-        End::Fuzzy(why, known.left(unread, self.memory.dirty.ids()))
+        // One that changed while it was read is what was read, and what the records to come say.
+        End::Fuzzy(why, known.left(unread, self.memory.dirty.unread()))
     }
 
     /// What every object was at the end of the round; the inner error is why it cannot be told.
@@ -137,10 +138,10 @@ impl Work<'_> {
         let mut all = Vec::with_capacity(found.len());
         for one in found {
             match self.bridge(one, window)? {
-                Some(bridged) => all.push(bridged),
-                None => {
+                Ok(bridged) => all.push(bridged),
+                Err(why) => {
                     let id = one.object;
-                    return Ok(Err(format!("object {id} changed while it was read")));
+                    return Ok(Err(format!("object {id} {why}")));
                 }
             }
         }
@@ -157,8 +158,11 @@ impl Work<'_> {
         if memory.gap.is_some() || window.has_gap() {
             return because("there is a gap");
         }
-        if !sure || !round.sure {
+        if !sure {
             return because("a session did not say how far it is");
+        }
+        if !round.sure {
+            return because("the state before was not exact");
         }
         if round.missing {
             return because("a new object was gone before it was seen");
