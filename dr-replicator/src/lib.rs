@@ -23,6 +23,7 @@ pub use bandwidth::Bandwidth;
 pub use handle::{SiteHandle, WaitError, spawn, wait_committed};
 pub use mend::{Mender, Peer};
 pub use options::SiteOptions;
+pub use plan::weight;
 pub use restfs::RestfsSite;
 pub use site::{Block, BlockFault, Commit, Committed, MAX_PUT_BYTES, Position, Recounted, Site, SiteError};
 pub use source::{Batch, BatchLimits, Change, ChangeSource, Cursor, ReadBlock, SourceError};

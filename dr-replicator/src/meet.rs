@@ -121,6 +121,7 @@ async fn has_whole_log(source: &dyn ChangeSource) -> Result<bool, Trouble> {
             BatchLimits {
                 max_ops: 1,
                 max_bytes: u64::MAX,
+                whole: false,
             },
         )
         .await

@@ -55,8 +55,13 @@ impl Shipper {
         self.corrected.load(Ordering::SeqCst)
     }
 
-    /// Commits; when blocks are missing at the site after all, sends them and tries again.
-    pub(crate) async fn commit(&self, commit: &mut Commit) -> Result<Committed, Trouble> {
+    /// Commits; when blocks are missing at the site after all, sends them and tries again. `None`: one of these has changed
+    /// since, and the commit was to be exact or not to be, as `or_not` says.
+    pub(crate) async fn commit(
+        &self,
+        commit: &mut Commit,
+        or_not: bool,
+    ) -> Result<Option<Committed>, Trouble> {
         for _ in 0..COMMIT_ATTEMPTS {
             match self.site.commit(commit).await {
                 Err(SiteError::MissingBlocks(keys)) => {
@@ -66,8 +71,11 @@ impl Shipper {
                     );
                     let whole = Differences::new();
                     commit.exact &= self.ship_asking(&mut commit.ops, &whole, Ask::Always).await?;
+                    if or_not && !commit.exact {
+                        return Ok(None);
+                    }
                 }
-                other => return Ok(other?),
+                other => return Ok(Some(other?)),
             }
         }
         Err(Trouble::Stuck(format!(

@@ -25,6 +25,9 @@ pub struct BatchLimits {
     pub max_ops: usize,
     /// Plain bytes of blocks the batch may name.
     pub max_bytes: u64,
+    /// It is to be committed: where the source has exact states it goes on to the first of them, whatever the other limits
+    /// say, and is empty when there is none yet.
+    pub whole: bool,
 }
 
 /// Changes in order, without holes.
@@ -33,6 +36,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// No file had unread dirty ranges when the batch was taken, so it ends in one moment's state.
     pub exact: bool,
+    /// Of the states on the way to its end none is to be seen: it is one commit.
+    pub whole: bool,
 }
 
 /// Content of a block at the source, as of now.

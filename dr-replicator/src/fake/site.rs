@@ -51,6 +51,7 @@ struct Inner {
     wanted: BTreeSet<BlockKey>,
     /// First and last change of every commit that was applied, with its epoch; `first` is 0 for parts of a resync.
     commits: Vec<(u64, u64, u64)>,
+    exact: bool,
     /// Of the comparison under way, the last part.
     part: Option<u64>,
     calls: HashMap<&'static str, u64>,
@@ -69,6 +70,7 @@ impl FakeSite {
                 damaged: HashSet::new(),
                 wanted: BTreeSet::new(),
                 commits: Vec::new(),
+                exact: false,
                 part: None,
                 calls: HashMap::new(),
                 put_bytes: 0,
@@ -109,6 +111,11 @@ impl FakeSite {
 
     pub fn durable_position(&self) -> Option<Position> {
         self.lock().position
+    }
+
+    /// Whether the newest commit says so of its state.
+    pub fn is_exact(&self) -> bool {
+        self.lock().exact
     }
 
     pub fn commits(&self) -> Vec<(u64, u64, u64)> {
@@ -245,6 +252,7 @@ impl Inner {
         self.model.apply_all(&commit.ops);
         let first = if commit.resync { 0 } else { commit.first };
         self.commits.push((commit.epoch, first, commit.last));
+        self.exact = commit.exact;
         self.part = commit.resync.then_some(commit.first);
         let point = at.point + 1;
         self.position = Some(Position {

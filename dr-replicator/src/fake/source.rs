@@ -8,7 +8,7 @@ use restfs_lib::content::{Difference, differing, hash_block};
 use restfs_lib::model::{
     BlockKey, BlockRef, Digest, HashAlgorithm, Kind, Layout, Object, ObjectId, Op, RowKey, Time,
 };
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -40,6 +40,8 @@ struct Inner {
     contents: HashMap<BlockKey, Bytes>,
     /// Written on disk, not yet in the catalog.
     dirty: BTreeMap<Place, ()>,
+    /// Changes that end in an exact state, when sites get no others.
+    marks: Option<BTreeSet<u64>>,
     cursors: HashMap<String, Cursor>,
     sites: HashMap<String, Arc<FakeSite>>,
     violations: Vec<String>,
@@ -65,6 +67,7 @@ impl FakeSource {
                 disk: HashMap::new(),
                 contents: HashMap::new(),
                 dirty: BTreeMap::new(),
+                marks: None,
                 cursors: HashMap::new(),
                 sites: HashMap::new(),
                 violations: Vec::new(),
@@ -216,6 +219,16 @@ impl FakeSource {
         for place in places {
             self.enter(place);
         }
+    }
+
+    /// The newest state is exact, and from the first time on sites get no others.
+    pub fn mark(&self) {
+        {
+            let mut inner = self.lock();
+            let head = inner.head;
+            inner.marks.get_or_insert_default().insert(head);
+        }
+        self.head.send_modify(|_| {});
     }
 
     /// Does something that a client might do.
@@ -472,15 +485,31 @@ impl ChangeSource for FakeSource {
                 oldest: inner.trimmed + 1,
             });
         }
+        let marks = inner.marks.as_ref().filter(|_| limits.whole);
+        // As many as the limit says, and up to a mark.
+        let end = marks.map(|marks| {
+            let wanted = after.saturating_add(limits.max_ops as u64);
+            let mut before = marks.range(after + 1..=wanted);
+            before.next_back().or_else(|| marks.range(wanted..).next())
+        });
+        let (end, most) = match end {
+            None => (u64::MAX, limits.max_ops),
+            Some(end) => (end.copied().unwrap_or(after), usize::MAX),
+        };
         let changes: Vec<_> = inner
             .log
             .iter()
-            .filter(|c| c.sequence > after)
-            .take(limits.max_ops)
+            .filter(|c| c.sequence > after && c.sequence <= end)
+            .take(most)
             .cloned()
             .collect();
+        let last = changes.last().map_or(after, |change| change.sequence);
         Ok(Batch {
-            exact: inner.dirty.is_empty(),
+            exact: match &inner.marks {
+                Some(marks) => marks.contains(&last),
+                None => inner.dirty.is_empty(),
+            },
+            whole: marks.is_some(),
             changes,
         })
     }
@@ -507,7 +536,14 @@ impl ChangeSource for FakeSource {
         if hash_block(&content, HashAlgorithm::Blake3) == expected {
             return Ok(ReadBlock::Same(content));
         }
-        match self.enter(place) {
+        let entered = self.enter(place);
+        let mut inner = self.lock();
+        let head = inner.head;
+        if let Some(marks) = &mut inner.marks {
+            *marks = marks.split_off(&head);
+        }
+        drop(inner);
+        match entered {
             Some((block, content)) => Ok(ReadBlock::Newer(block, content)),
             None => Ok(ReadBlock::Hole),
         }

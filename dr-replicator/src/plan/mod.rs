@@ -6,11 +6,13 @@ mod weight;
 
 pub(crate) use blocks::{BlockPlace, Blocks, Found, correct};
 use rows::Rows;
-pub(crate) use weight::{named_bytes, weight};
+pub(crate) use weight::named_bytes;
+pub use weight::weight;
 
 use crate::source::Change;
 use restfs_lib::content::Difference;
 use restfs_lib::model::{BlockKey, Op};
+use restfs_lib::wire::limits::MAX_OPS;
 use std::collections::HashMap;
 
 /// Key of a block -> how it differs from one that the site has.
@@ -19,6 +21,9 @@ pub(crate) type Differences = HashMap<BlockKey, Difference>;
 /// Encoded bytes a commit aims at. A message is refused above 16 MiB, [`weight`] is an estimate, and one op (an
 /// attribute of 1 MiB, a segment of 1,024 blocks) may come on top.
 pub(crate) const COMMIT_WEIGHT: usize = 6 * 1024 * 1024;
+
+/// And the most that it may take, when it is the only way to a state that is exact.
+pub(crate) const MOST_WEIGHT: usize = 14 * 1024 * 1024;
 
 /// What one commit will say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +61,36 @@ pub(crate) fn plan(changes: &[Change], max_bytes: u64) -> Option<Plan> {
         noted_ns.push(change.time_ns);
         last = change.sequence;
     }
+    Some(planned(first, last, noted_ns, rows))
+}
+
+/// All of them in one commit. `None`: none can take them.
+pub(crate) fn plan_whole(changes: &[Change]) -> Option<Plan> {
+    let (first, last) = (changes.first()?.sequence, changes.last()?.sequence);
+    let mut rows = Rows::default();
+    for change in changes {
+        if !rows.accepts(&change.op) {
+            return None;
+        }
+        rows.add(change);
+    }
+    let noted_ns = changes.iter().map(|change| change.time_ns).collect();
+    let plan = planned(first, last, noted_ns, rows);
+    let fits = plan.ops.len() <= MAX_OPS && plan.ops.iter().map(weight).sum::<usize>() <= MOST_WEIGHT;
+    fits.then_some(plan)
+}
+
+fn planned(first: u64, last: u64, noted_ns: Vec<i64>, rows: Rows) -> Plan {
     let (ops, differences) = rows.into_ops();
     let bytes = ops.iter().map(named_bytes).sum();
-    Some(Plan {
+    Plan {
         first,
         last,
         noted_ns,
         ops,
         differences,
         bytes,
-    })
+    }
 }
 
 /// What a commit still has room for.

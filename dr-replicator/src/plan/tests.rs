@@ -113,6 +113,26 @@ proptest! {
     }
 
     #[test]
+    fn one_commit_of_all_changes_makes_the_same_tree_or_is_not_planned(
+        before in proptest::collection::vec(any_op(), 0..30),
+        after in proptest::collection::vec(any_op(), 1..60),
+    ) {
+        let mut here = Model::default();
+        log(before, &mut here);
+        let mut there = here.clone();
+        let changes = log(after, &mut here);
+        let by_parts = plan(&changes, u64::MAX);
+        let whole = plan_whole(&changes);
+        let all = by_parts.is_some_and(|plan| plan.last == changes.len() as u64);
+        prop_assert_eq!(whole.is_some(), all);
+        if let Some(plan) = whole {
+            prop_assert_eq!((plan.first, plan.last), (1, changes.len() as u64));
+            there.apply_all(&plan.ops);
+            prop_assert_eq!(here, there);
+        }
+    }
+
+    #[test]
     fn no_row_is_stated_twice_but_for_an_object_that_shrank_on_its_way(
         ops in proptest::collection::vec(any_op(), 1..60),
     ) {
@@ -207,4 +227,37 @@ fn places_of_changed_blocks_are_corrected_and_those_of_gone_objects_left_out() {
         blocks: vec![(1, Some(block(2))), (2, None)],
     };
     assert_eq!(ops, [expected]);
+}
+
+#[test]
+fn a_commit_of_all_changes_takes_as_many_bytes_and_as_much_weight_as_a_site_does() {
+    let id = ObjectId(1);
+    let change = |n: u64, op| Change {
+        sequence: n,
+        journal: n,
+        time_ns: 0,
+        op,
+        since: Vec::new(),
+    };
+    let value = vec![7; 1 << 20];
+    let heavy = |count: u64| -> Vec<Change> {
+        let attribute = |n: u64| Op::PutAttribute {
+            id,
+            name: n.to_string().into_bytes(),
+            value: value.clone(),
+        };
+        (1..=count).map(|n| change(n, attribute(n))).collect()
+    };
+    assert_eq!(plan(&heavy(13), 1).map(|plan| plan.last), Some(5));
+    assert_eq!(plan_whole(&heavy(13)).map(|plan| plan.last), Some(13));
+    assert_eq!(plan_whole(&heavy(14)), None);
+
+    let put = |n: u64| Op::PutObject {
+        id: ObjectId(n),
+        object: object(0, 0),
+    };
+    let many = |count: u64| -> Vec<Change> { (1..=count).map(|n| change(n, put(n))).collect() };
+    assert!(plan_whole(&many(MAX_OPS as u64)).is_some());
+    assert_eq!(plan_whole(&many(MAX_OPS as u64 + 1)), None);
+    assert_eq!(plan_whole(&[]), None);
 }

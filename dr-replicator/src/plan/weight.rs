@@ -7,8 +7,8 @@ const OP: usize = 512;
 /// One block reference as BSON: position, key, length, hash, and their names.
 const BLOCK: usize = 160;
 
-/// Encoded bytes, an upper estimate.
-pub(crate) fn weight(op: &Op) -> usize {
+/// Bytes of an op in a commit, an upper estimate.
+pub fn weight(op: &Op) -> usize {
     OP + match op {
         Op::PutObject { object, .. } => match &object.kind {
             Kind::Symlink { target } => target.len(),

@@ -144,7 +144,8 @@ impl Resync {
             exact: false,
             ops,
         };
-        let committed = self.shipper.commit(&mut commit).await?;
+        let committed = self.shipper.commit(&mut commit, false).await?;
+        let committed = committed.ok_or_else(|| Trouble::Stuck("a commit was given up".to_owned()))?;
         self.parts.store(commit.first, Ordering::Relaxed);
         self.progress.send_modify(|p| {
             p.ops += count;

@@ -1,6 +1,6 @@
 //! Shipping the change log: while one commit is under way the next is prepared.
 
-use super::steps::{Done, Prepared, Steps};
+use super::steps::{Done, Preparation, Prepared, Steps};
 use crate::status::{SiteState, Verified};
 use crate::trouble::Trouble;
 use futures_util::future::BoxFuture;
@@ -13,6 +13,9 @@ const VERIFY_APART: Duration = Duration::from_secs(1);
 /// changed by someone else.
 const VERIFY_IDLE: Duration = Duration::from_secs(15);
 
+/// A site is not kept from changes for longer because what they name is never at hand: then it gets what there is.
+const OUTDATED: Duration = Duration::from_secs(10);
+
 type Work<T> = Option<BoxFuture<'static, Result<T, Trouble>>>;
 
 pub(super) struct Following {
@@ -23,17 +26,21 @@ pub(super) struct Following {
     pub(super) verified: bool,
     /// While below it, the site is being filled for the first time.
     pub(super) initial_until: u64,
-    preparing: Work<Option<Prepared>>,
-    prepared: Option<Prepared>,
+    preparing: Work<Preparation>,
+    /// The head when that began.
+    preparing_at: u64,
+    prepared: Option<Box<Prepared>>,
+    /// Since when no exact state was committed for what was outdated.
+    outdated_since: Option<Instant>,
     committing: Option<Committing>,
     verifying: Work<Option<Verified>>,
     verified_at: Option<(Instant, u64)>,
-    /// The source had no changes though its head said so; asked again when the head moves.
+    /// The source had no changes to ship though its head said so; asked again when the head moves, and now and then.
     empty_at: Option<u64>,
 }
 
 struct Committing {
-    work: BoxFuture<'static, Result<Done, Trouble>>,
+    work: BoxFuture<'static, Result<Option<Done>, Trouble>>,
     last: u64,
     bytes: u64,
     oldest_ns: Option<i64>,
@@ -41,8 +48,8 @@ struct Committing {
 
 /// What has come of the work.
 pub(super) enum Event {
-    Prepared(Result<Option<Prepared>, Trouble>),
-    Committed(Result<Done, Trouble>),
+    Prepared(Result<Preparation, Trouble>),
+    Committed(Result<Option<Done>, Trouble>),
     Verified(Result<Option<Verified>, Trouble>),
     /// It is time to compare.
     VerifyDue,
@@ -56,7 +63,9 @@ impl Following {
             verified: false,
             initial_until,
             preparing: None,
+            preparing_at: 0,
             prepared: None,
+            outdated_since: None,
             committing: None,
             verifying: None,
             verified_at: None,
@@ -82,7 +91,7 @@ impl Following {
                 last: prepared.commit.last,
                 bytes: prepared.bytes,
                 oldest_ns: oldest(&prepared.noted_ns),
-                work: Box::pin(steps.clone().commit(prepared)),
+                work: Box::pin(steps.clone().commit(*prepared)),
             });
         }
         let planned = self.planned();
@@ -91,7 +100,9 @@ impl Following {
             && planned < head
             && self.empty_at != Some(head)
         {
-            self.preparing = Some(Box::pin(steps.clone().prepare(self.epoch, planned)));
+            let whole = self.outdated_since.is_none_or(|since| since.elapsed() < OUTDATED);
+            self.preparing_at = head;
+            self.preparing = Some(Box::pin(steps.clone().prepare(self.epoch, planned, whole)));
         }
         if self.is_idle(head) && self.verifying.is_none() && self.verify_at() <= Instant::now() {
             self.verifying = Some(Box::pin(steps.clone().verify(self.cursor)));
@@ -116,9 +127,32 @@ impl Following {
         event
     }
 
-    pub(super) fn prepared(&mut self, prepared: Option<Prepared>, head: u64) {
-        self.empty_at = prepared.is_none().then_some(head);
-        self.prepared = prepared;
+    pub(super) fn prepared(&mut self, preparation: Preparation) {
+        self.empty_at = None;
+        match preparation {
+            Preparation::Done(prepared) => self.prepared = Some(prepared),
+            Preparation::Nothing => self.empty_at = Some(self.preparing_at),
+            Preparation::Outdated => self.outdated(),
+        }
+    }
+
+    /// The source may have changes by now, whatever its head is.
+    pub(super) fn ask_again(&mut self) {
+        self.empty_at = None;
+    }
+
+    /// What was planned is to be planned anew.
+    pub(super) fn outdated(&mut self) {
+        self.outdated_since.get_or_insert_with(Instant::now);
+        self.preparing = None;
+        self.prepared = None;
+    }
+
+    pub(super) fn committed(&mut self, done: &Done) {
+        self.cursor = done.last;
+        if done.exact {
+            self.outdated_since = None;
+        }
     }
 
     pub(super) fn compared(&mut self, verified: Option<Verified>) {

@@ -133,8 +133,11 @@ impl SiteTask {
     fn apply(&mut self, action: Action) {
         match action {
             Action::Wish => self.obey(),
-            Action::Head => {}
-            Action::Tick => self.look_for_oldest(),
+            Action::Head => self.ask_again(),
+            Action::Tick => {
+                self.ask_again();
+                self.look_for_oldest();
+            }
             Action::End => self.ended = true,
             Action::Met(Ok(Start::Follow {
                 epoch,
@@ -222,6 +225,13 @@ impl SiteTask {
         self.compare(compare, SiteState::CatchingUp);
     }
 
+    /// The source may have changes by now.
+    fn ask_again(&mut self) {
+        if let Phase::Following(following) = &mut self.phase {
+            following.ask_again();
+        }
+    }
+
     fn meet(&mut self) {
         self.phase = Phase::Meeting(Box::pin(self.steps.clone().meet()));
     }
@@ -288,8 +298,9 @@ impl SiteTask {
             return;
         };
         match event {
-            Event::Prepared(Ok(prepared)) => following.prepared(prepared, *self.head.borrow()),
-            Event::Committed(Ok(done)) => self.committed(&done),
+            Event::Prepared(Ok(preparation)) => following.prepared(preparation),
+            Event::Committed(Ok(Some(done))) => self.committed(&done),
+            Event::Committed(Ok(None)) => following.outdated(),
             Event::Verified(Ok(verified)) => self.verified(verified),
             Event::VerifyDue => {}
             Event::Prepared(Err(trouble))
@@ -304,7 +315,7 @@ impl SiteTask {
         let Phase::Following(following) = &mut self.phase else {
             return;
         };
-        following.cursor = done.last;
+        following.committed(done);
         self.progressed();
         self.oldest = None;
         self.report.committed(&done.noted_ns);

@@ -3,18 +3,31 @@
 
 use crate::meet::{Start, meet};
 use crate::options::SiteOptions;
-use crate::plan::plan;
+use crate::plan::{Plan, plan, plan_whole};
 use crate::ship::Shipper;
 use crate::site::Commit;
-use crate::source::{BatchLimits, Cursor};
+use crate::source::{Batch, BatchLimits, Cursor};
 use crate::status::Verified;
 use crate::trouble::Trouble;
 use std::time::SystemTime;
+
+/// What has come of the changes that were to be shipped next.
+#[derive(Debug)]
+pub(super) enum Preparation {
+    /// There are none.
+    Nothing,
+    /// Content that they name is gone. They lead to a state that is exact, or to none that a site gets: they are to be
+    /// planned anew, with those that follow.
+    Outdated,
+    Done(Box<Prepared>),
+}
 
 /// A commit whose blocks are at the site.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) commit: Commit,
+    /// It is exact, or it is not made.
+    or_not: bool,
     /// Of the shipper, when it was planned.
     corrections: u64,
     pub(super) noted_ns: Vec<i64>,
@@ -68,16 +81,18 @@ impl Steps {
         Ok(start)
     }
 
-    /// Plans the changes after `after` and brings their blocks over. `None`: there are none.
-    pub(super) async fn prepare(self, epoch: u64, after: u64) -> Result<Option<Prepared>, Trouble> {
+    /// Plans the changes after `after` and brings their blocks over. `whole`: where the source has exact states, up to one
+    /// of these.
+    pub(super) async fn prepare(self, epoch: u64, after: u64, whole: bool) -> Result<Preparation, Trouble> {
         let limits = BatchLimits {
             max_ops: self.max_ops,
             max_bytes: self.max_bytes,
+            whole,
         };
         let corrections = self.shipper.corrections();
         let batch = self.shipper.source.changes(after, limits).await?;
-        let Some(plan) = plan(&batch.changes, self.max_bytes) else {
-            return Ok(None);
+        let Some((plan, or_not)) = self.plan(&batch) else {
+            return Ok(Preparation::Nothing);
         };
         let whole = batch
             .changes
@@ -85,6 +100,9 @@ impl Steps {
             .is_some_and(|change| change.sequence == plan.last);
         let mut ops = plan.ops;
         let unchanged = self.shipper.ship(&mut ops, &plan.differences).await?;
+        if or_not && !unchanged {
+            return Ok(Preparation::Outdated);
+        }
         let commit = Commit {
             source: self.shipper.source.source_id(),
             epoch,
@@ -95,35 +113,58 @@ impl Steps {
             exact: batch.exact && whole && unchanged,
             ops,
         };
-        Ok(Some(Prepared {
+        Ok(Preparation::Done(Box::new(Prepared {
             commit,
+            or_not,
             corrections,
             noted_ns: plan.noted_ns,
             bytes: plan.bytes,
-        }))
+        })))
     }
 
-    pub(super) async fn commit(self, prepared: Prepared) -> Result<Done, Trouble> {
+    /// With whether it is exact or not to be committed. `None`: there is nothing to plan.
+    fn plan(&self, batch: &Batch) -> Option<(Plan, bool)> {
+        if batch.whole {
+            if let Some(plan) = plan_whole(&batch.changes) {
+                return Some((plan, true));
+            }
+            tracing::warn!(
+                site = self.name,
+                changes = batch.changes.len(),
+                "no commit takes all changes up to the next exact state: there is a point between that is not"
+            );
+        }
+        Some((plan(&batch.changes, self.max_bytes)?, false))
+    }
+
+    /// `None`: it is outdated, see [`Preparation`].
+    pub(super) async fn commit(self, prepared: Prepared) -> Result<Option<Done>, Trouble> {
         let Prepared {
             mut commit,
+            or_not,
             corrections,
             noted_ns,
             ..
         } = prepared;
         // Content that another commit was given since is newer than these changes know.
         commit.exact &= self.shipper.corrections() == corrections;
-        let committed = self.shipper.commit(&mut commit).await?;
+        if or_not && !commit.exact {
+            return Ok(None);
+        }
+        let Some(committed) = self.shipper.commit(&mut commit, or_not).await? else {
+            return Ok(None);
+        };
         let cursor = Cursor {
             epoch: commit.epoch,
             sequence: commit.last,
         };
         self.shipper.source.save_cursor(&self.name, cursor).await?;
-        Ok(Done {
+        Ok(Some(Done {
             last: commit.last,
             point: committed.point,
             exact: commit.exact,
             noted_ns,
-        })
+        }))
     }
 
     /// Compares the digests of the trees at change `cursor`. `None`: the source has moved on. Nothing may be committed
@@ -146,6 +187,7 @@ impl Steps {
         let limits = BatchLimits {
             max_ops: 1,
             max_bytes: u64::MAX,
+            whole: false,
         };
         let batch = self.shipper.source.changes(after, limits).await.ok()?;
         batch.changes.first().map(|change| change.time_ns)

@@ -22,6 +22,7 @@ impl Touched {
         let limits = BatchLimits {
             max_ops: PAGE,
             max_bytes: u64::MAX,
+            whole: false,
         };
         let (mut touched, mut at, mut count) = (Self::default(), after, 0);
         loop {

@@ -53,7 +53,8 @@ impl Client {
         let patching = !self.0.without_patches.load(Ordering::Relaxed);
         let pack = move |block| Packed::new(block, encoding, patching);
         let packed = blocking(move || blocks.into_iter().map(pack).collect::<Vec<_>>()).await?;
-        let (patched, whole): (Vec<_>, Vec<_>) = packed.into_iter().partition(|block| block.patch().is_some());
+        let (patched, whole): (Vec<_>, Vec<_>) =
+            packed.into_iter().partition(|block| block.patch().is_some());
         let (first, wanted) = self.put_patches(patched).await?;
         let mend = move |(block, sums): (Packed, Option<Content>)| block.mended(sums.as_ref(), encoding);
         let mended = blocking(move || wanted.into_iter().map(mend).collect::<Vec<_>>()).await?;
@@ -99,8 +100,7 @@ impl Client {
         blocks: Vec<Packed>,
     ) -> Result<(u64, Vec<(Packed, Option<Content>)>), ClientError> {
         let patches = blocks.iter().filter_map(|block| block.patch().cloned()).collect();
-        let mut sent: HashMap<Hex<32>, Packed> =
-            blocks.into_iter().map(|block| (block.key, block)).collect();
+        let mut sent: HashMap<Hex<32>, Packed> = blocks.into_iter().map(|block| (block.key, block)).collect();
         let weigh = |patch: &PatchContent| (patch.encoded_len(self.0.encoding), patch.length as usize);
         let (mut encoded, mut wanted) = (0, Vec::new());
         for patches in messages(patches, MAX_PATCHED, weigh) {

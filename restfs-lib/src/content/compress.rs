@@ -42,9 +42,8 @@ pub fn compress(bytes: &[u8], compression: Compression) -> Option<Vec<u8>> {
         Compression::None => None,
         Compression::Zstd => {
             // A failure of the compressor costs space, never content.
-            let packed = COMPRESSOR.with(|kept| {
-                with_kept(kept, || Compressor::new(LEVEL), |tool| tool.compress(bytes))
-            });
+            let packed = COMPRESSOR
+                .with(|kept| with_kept(kept, || Compressor::new(LEVEL), |tool| tool.compress(bytes)));
             packed.ok().filter(|packed| packed.len() < bytes.len())
         }
     }
@@ -52,8 +51,8 @@ pub fn compress(bytes: &[u8], compression: Compression) -> Option<Vec<u8>> {
 
 /// The plain content, at most `limit` bytes: what comes from outside cannot blow up memory.
 pub fn decompress(packed: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
-    let plain = DECOMPRESSOR
-        .with(|kept| with_kept(kept, Decompressor::new, |tool| tool.decompress(packed, limit)));
+    let plain =
+        DECOMPRESSOR.with(|kept| with_kept(kept, Decompressor::new, |tool| tool.decompress(packed, limit)));
     plain.map_err(|error| ContentError::Decompress {
         limit,
         why: error.to_string(),

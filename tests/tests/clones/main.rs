@@ -136,6 +136,7 @@ impl Share {
         let limits = BatchLimits {
             max_ops: usize::MAX,
             max_bytes: u64::MAX,
+            whole: false,
         };
         Ok(block_on(self.catalog.changes(after, limits))?.changes)
     }

@@ -21,7 +21,8 @@ use vfsx_tests::wait;
 const MODE_LIMIT: Duration = Duration::from_secs(40);
 const SHORT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(300);
-/// Of the points of a time in which nothing fails. Some are not: a machine may stand still for longer than sites wait.
+/// Of the points of a time in which nothing fails. Some may not be: a machine may stand still for longer than sites wait, and
+/// the share's mode is map then.
 const EXACT_PERCENT: usize = 80;
 
 fn copy_with(objects: &str) -> impl FnOnce(&mut LabOptions) {
@@ -92,6 +93,24 @@ fn count_for(lab: &TestLab, bank: &mut Bank, from: u64, time: Duration, disturbi
     })
 }
 
+/// How often the mode has changed since the start.
+fn mode_changes(lab: &TestLab) -> Result<usize> {
+    let said = std::fs::read_to_string(&lab.description.vfsxd.log)?;
+    Ok(said.matches("how changes are captured has changed").count())
+}
+
+/// No point is fuzzy while the mode is copy: `changes` is how often that has changed before the first of them.
+fn check_mode(lab: &TestLab, changes: usize, points: &[Point]) -> Result<()> {
+    let fuzzy = points.iter().filter(|point| !point.exact).count();
+    let changes = mode_changes(lab)? - changes;
+    println!(
+        "{fuzzy} of {} points are fuzzy, the mode changed {changes} times",
+        points.len()
+    );
+    ensure!(fuzzy == 0 || changes > 0, "fuzzy points in mode copy: {points:?}");
+    Ok(())
+}
+
 fn head(lab: &TestLab) -> Result<u64> {
     lab.site("site1")?.head()
 }
@@ -110,9 +129,11 @@ fn banks(objects: &str, clients: usize, disturbing: usize, time: Duration) {
         let mut bank = Bank::open(lab, clients)?;
         lab.settle()?;
         wait_for_exact_points(lab)?;
-        let before = head(lab)?;
+        lab.settle()?;
+        let (before, changes) = (head(lab)?, mode_changes(lab)?);
         let last = count_for(lab, &mut bank, 0, time, disturbing)?;
         let while_counting = points::points(lab, before)?;
+        check_mode(lab, changes, &while_counting)?;
         let settling = Instant::now();
         lab.settle()?;
         let settled = settling.elapsed();
@@ -193,6 +214,35 @@ fn a_site_that_is_away_for_long_makes_the_share_map_and_coming_back_makes_it_cop
         session.close(file)?;
         wait_for_exact_points(lab)?;
         lab.settle()?;
+        lab.check_captured(1)?;
+        lab.check_replica("site1")
+    });
+}
+
+/// Written as fast as it goes, by one client who never waits: between two exact states is more than a commit has usually.
+const LARGE: u64 = 400;
+
+#[test]
+fn a_large_file_on_its_way_is_at_the_site_in_states_that_it_had() {
+    let options = |options: &mut LabOptions| {
+        copy_with("vfsx")(options);
+        options.journal_max = Some(4 << 30);
+    };
+    with_lab(options, |lab| {
+        let mut session = Session::connect(lab, "data")?;
+        lab.settle()?;
+        wait_for_exact_points(lab)?;
+        lab.settle()?;
+        let (before, changes) = (head(lab)?, mode_changes(lab)?);
+        let file = session.create("large", "create")?;
+        for part in 0..LARGE {
+            session.fill(file, part * PART, PART, part)?;
+        }
+        session.close(file)?;
+        lab.settle()?;
+        let points = points::points(lab, before)?;
+        check_mode(lab, changes, &points)?;
+        ensure!(!points.is_empty(), "no points");
         lab.check_captured(1)?;
         lab.check_replica("site1")
     });

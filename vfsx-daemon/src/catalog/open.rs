@@ -183,10 +183,12 @@ fn stored(kv: &dyn KvRead, options: &Options) -> Result<Now, CatalogError> {
     let status = stored_status(kv)?;
     // After rounds the last changes may be no state of the share: the applier says when sites get them.
     let cut: Option<CutRow> = get(kv, &Key::meta("cut"))?;
+    let shippable = cut.map_or(status.head, |cut| cut.marked.min(status.head));
     Ok(Now {
         // The run before may have shipped newer content than it had committed.
         trusted_from: status.head,
-        shippable: cut.map_or(status.head, |cut| cut.marked.min(status.head)),
+        shippable,
+        exact_after: (shippable < status.head).then_some(0),
         status,
         cursors,
         ..Now::default()

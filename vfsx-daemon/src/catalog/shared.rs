@@ -14,7 +14,7 @@ use restfs_lib::model::BlockKey;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How soon a request is noticed that nobody will answer.
@@ -52,8 +52,12 @@ pub(super) struct Now {
     pub(super) exact: bool,
     /// Sites get the changes up to this one.
     pub(super) shippable: u64,
+    /// Of what is behind this one they get exact states only.
+    pub(super) exact_after: Option<u64>,
     /// Sites may have content of changes up to this one already: what was marked as exact before it is not, there.
     pub(super) trusted_from: u64,
+    /// When that has moved on first and last since a site did.
+    pub(super) distrusted: Option<(Instant, Instant)>,
 }
 
 /// Where content comes from that sites do not have yet.
@@ -129,17 +133,18 @@ impl Shared {
     }
 
     /// A transaction is done.
-    pub(super) fn publish(&self, status: Status, exact: bool, shippable: u64) {
+    pub(super) fn publish(&self, status: Status, exact: bool, shippable: u64, exact_after: Option<u64>) {
         self.unread.store(status.dirty_objects, Ordering::Relaxed);
-        {
+        let freed = {
             let mut now = self.now();
             now.status = status;
             now.exact = exact;
             now.shippable = shippable;
-        }
+            std::mem::replace(&mut now.exact_after, exact_after) != exact_after
+        };
         self.release();
         self.head
-            .send_if_modified(|old| std::mem::replace(old, shippable) != shippable);
+            .send_if_modified(|old| std::mem::replace(old, shippable) != shippable || freed);
         self.bump_progress();
     }
 
@@ -240,6 +245,7 @@ impl Shared {
         let old = {
             let mut now = self.now();
             now.cursors_changed = true;
+            now.distrusted = None;
             now.cursors.insert(site.to_owned(), cursor)
         };
         self.bump_progress();

@@ -13,6 +13,7 @@ use restfs_lib::content::Difference;
 use restfs_lib::kv::KvRead;
 use restfs_lib::model::{BlockRef, Digest, Kind, Layout, ObjectId, Op, RowKey};
 use restfs_lib::tree::Tree;
+use restfs_lib::wire::limits::MAX_OPS;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -22,6 +23,8 @@ const SEARCH: Duration = Duration::from_secs(10);
 const SEARCH_AGAIN: Duration = Duration::from_millis(50);
 /// Changes read from the log at once.
 const PAGE: usize = 256;
+/// No commit takes more to reach an exact state.
+const MOST: usize = MAX_OPS;
 
 #[async_trait]
 impl ChangeSource for Catalog {
@@ -185,6 +188,8 @@ impl Catalog {
         let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
         let mut now = self.shared().now();
         now.trusted_from = now.trusted_from.max(head.change);
+        let last = Instant::now();
+        now.distrusted = Some((now.distrusted.map_or(last, |(first, _)| first), last));
         Ok(())
     }
 
@@ -280,14 +285,17 @@ fn read(expected: BlockRef, found: BlockRef, content: Bytes) -> ReadBlock {
 
 fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
     // Asked before the log is read: what becomes dirty after that is in no change yet.
-    let (exact, shippable, trusted_from) = {
+    let (exact, shippable, trusted_from, exact_after) = {
         let now = shared.now();
         (
             now.exact.then_some(now.status.head),
             now.shippable,
             now.trusted_from,
+            now.exact_after.filter(|_| limits.whole),
         )
     };
+    // Behind this one a batch ends at a mark.
+    let is_bound = |sequence| exact_after.is_some_and(|after| sequence > after);
     let kv = shared.kv.read().map_err(CatalogError::from)?;
     let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
     if after > head.change || after + 1 < head.oldest {
@@ -312,7 +320,8 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
             }
             let more = row.op.bytes();
             let full = batch.changes.len() >= limits.max_ops || bytes + more > limits.max_bytes;
-            if full && !batch.changes.is_empty() {
+            let has_end = marked > 0 || whole > 0 || !is_bound(sequence) || batch.changes.len() >= MOST;
+            if full && has_end && !batch.changes.is_empty() {
                 break 'all;
             }
             bytes += more;
@@ -327,10 +336,9 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
                 op: Op::try_from(row.op)?,
             });
             match end {
-                EndRow::Within => {}
-                EndRow::Whole => whole = batch.changes.len(),
-                EndRow::Exact if sequence < trusted_from => whole = batch.changes.len(),
-                EndRow::Exact => (whole, marked) = (batch.changes.len(), batch.changes.len()),
+                EndRow::Exact if sequence >= trusted_from => marked = batch.changes.len(),
+                EndRow::Exact | EndRow::Whole if !is_bound(sequence) => whole = batch.changes.len(),
+                EndRow::Exact | EndRow::Whole | EndRow::Within => {}
             }
         }
     }
@@ -338,9 +346,12 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
         batch.changes.truncate(marked);
     } else if whole > 0 {
         batch.changes.truncate(whole);
+    } else if is_bound(next) && batch.changes.len() < MOST {
+        batch.changes.clear();
     }
     let last = batch.changes.last().map_or(after, |c| c.sequence);
     batch.exact = marked > 0 || exact == Some(last);
+    batch.whole = marked > 0 && is_bound(last);
     Ok(batch)
 }
 

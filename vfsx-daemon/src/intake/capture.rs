@@ -180,7 +180,7 @@ fn mode(state: &State, on: bool) -> CaptureMode {
         Capture { short: true, .. } => "the disk of state_dir has only its reserve left",
         Capture { demand, .. } if demand.gap => "there is a gap",
         Capture { demand, .. } if demand.scan => "the share is compared",
-        Capture { demand, .. } if demand.rest => "no state of the share was exact for 10 s",
+        Capture { demand, .. } if demand.rest => "exact states cannot be had for the time",
         _ if without > 0 => "a session tells no data",
         _ => "no session has told data yet",
     };

@@ -217,3 +217,68 @@ async fn a_block_that_has_changed_since_is_still_told_by_the_one_that_the_site_h
         "it came with the base that it has, and once"
     );
 }
+
+/// A site that is in step, and of which no more is known than that it follows.
+async fn in_step(pair: &Pair) -> crate::handle::SiteHandle {
+    let handle = pair.start_with(|o| (o.max_ops, o.max_bytes) = (1, 1));
+    pair.source.create("a", 9, &mut Random::new(1));
+    pair.source.mark();
+    until(&handle, |s| s.cursor == pair.source.head_now()).await;
+    handle
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_source_that_has_exact_states_a_site_gets_no_others() {
+    let pair = Pair::new(1);
+    let handle = in_step(&pair).await;
+    let (first, commits) = (pair.source.head_now(), pair.site.commits().len());
+    pair.source.create("b", 30, &mut Random::new(2));
+    pair.source.settle();
+    tokio::time::sleep(LONG).await;
+    assert_eq!(pair.site.commits().len(), commits, "no state is exact yet");
+    pair.source.mark();
+    let last = pair.source.head_now();
+    until(&handle, |s| s.cursor == last).await;
+    assert_eq!(pair.site.commits()[commits..], [(1, first + 1, last)]);
+    assert!(pair.site.is_exact() && last > first + 10);
+    pair.assert_equal(&handle).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exact_state_whose_content_is_gone_is_passed_over_for_the_next_one() {
+    let pair = Pair::new(1);
+    let handle = in_step(&pair).await;
+    let (first, commits) = (pair.source.head_now(), pair.site.commits().len());
+    handle.pause();
+    let file = pair.source.create("b", 2, &mut Random::new(2));
+    pair.source.settle();
+    pair.source.mark();
+    pair.source.scribble(file, 0, &mut Random::new(3));
+    handle.resume();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pair.site.commits().len(), commits);
+    pair.source.mark();
+    let last = pair.source.head_now();
+    until(&handle, |s| s.cursor == last).await;
+    assert_eq!(pair.site.commits()[commits..], [(1, first + 1, last)]);
+    assert!(pair.site.is_exact());
+    pair.assert_equal(&handle).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_is_not_kept_from_changes_for_ever_because_their_content_is_gone() {
+    let pair = Pair::new(1);
+    let handle = in_step(&pair).await;
+    let commits = pair.site.commits().len();
+    handle.pause();
+    let file = pair.source.create("b", 2, &mut Random::new(2));
+    pair.source.settle();
+    pair.source.mark();
+    pair.source.scribble(file, 0, &mut Random::new(3));
+    handle.resume();
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(pair.site.commits().len(), commits);
+    let last = pair.source.head_now();
+    until(&handle, |s| s.cursor == last).await;
+    pair.assert_equal(&handle).await;
+}

@@ -24,6 +24,8 @@ const GRAVES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 pub(super) struct Memory {
     pub(super) head: HeadRow,
+    /// Weight of the changes since the tree was exact, in a commit. Not in the store.
+    pub(super) unmarked: usize,
     pub(super) gap: Option<GapRow>,
     pub(super) last_gap: Option<LastGapRow>,
     pub(super) scan: ScanRow,
@@ -68,6 +70,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             head: HeadRow::default(),
+            unmarked: 0,
             gap: None,
             last_gap: None,
             scan: ScanRow::default(),

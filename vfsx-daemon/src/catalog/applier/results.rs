@@ -238,7 +238,9 @@ impl Work<'_> {
         let (last, _) = layout.place_of(blocks.end.saturating_sub(1));
         let is_found = |index| {
             let (segment, position) = layout.place_of(index);
-            wanted.get(&segment).is_some_and(|found| found.contains_key(&position))
+            wanted
+                .get(&segment)
+                .is_some_and(|found| found.contains_key(&position))
         };
         if blocks.clone().all(is_found) {
             return Ok(());

@@ -352,8 +352,13 @@ impl Applier {
         let after = After {
             head: self.memory.head.change,
             marked: filled.marked,
+            unmarked: self.memory.unmarked,
+            outdated_for: self
+                .shared
+                .now()
+                .distrusted
+                .map_or(Duration::ZERO, |(first, last)| last - first),
             covered: self.memory.covered(),
-            wanted: self.shared.hurry_to(),
             quiet: self.is_quiet(),
         };
         if let Some(cuts) = &mut self.cuts {
@@ -519,7 +524,8 @@ impl Applier {
             .as_ref()
             .map(|cuts| cuts.counts().clone())
             .unwrap_or_default();
-        self.shared.publish(status, exact, self.shippable());
+        let exact_after = self.cuts.as_ref().and_then(Cuts::exact_after);
+        self.shared.publish(status, exact, self.shippable(), exact_after);
     }
 }
 

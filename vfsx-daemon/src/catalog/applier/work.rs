@@ -216,6 +216,8 @@ impl<'a> Work<'a> {
         if !applied.changed() {
             return Ok(false);
         }
+        let weight = dr_replicator::weight(&op);
+        self.memory.unmarked = self.memory.unmarked.saturating_add(weight);
         let op = OpRow::from(op);
         let named = op.bytes();
         let row = LogRow {

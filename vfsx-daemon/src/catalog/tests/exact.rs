@@ -222,6 +222,7 @@ fn a_state_before_content_that_a_site_has_already_is_not_exact_there() {
         options.cache_bytes = 1;
         options.kept_bytes = 0;
     });
+    let start = clients.settle().head;
     clients.create(0, "", "f", true);
     clients.write(0, "f", 0, vec![1; BLOCK as usize], false);
     let first = clients.settle().head;
@@ -232,6 +233,7 @@ fn a_state_before_content_that_a_site_has_already_is_not_exact_there() {
         let limits = BatchLimits {
             max_ops: head as usize,
             max_bytes: u64::MAX,
+            whole: false,
         };
         let batch = block_on(catalog.changes(0, limits)).unwrap();
         assert_eq!(batch.changes.last().map(|change| change.sequence), Some(head));
@@ -249,6 +251,43 @@ fn a_state_before_content_that_a_site_has_already_is_not_exact_there() {
     let read = block_on(catalog.read_block(id, segment, position, block.unwrap())).unwrap();
     assert!(matches!(read, ReadBlock::Newer(..)), "{read:?}");
     assert!(!is_exact(first) && is_exact(newest));
+    // What is to be committed goes on to a state that is exact there, whatever it takes.
+    let all = clients.rig.batch(start, 1);
+    assert!(all.whole && all.exact);
+    assert_eq!(all.changes.last().map(|change| change.sequence), Some(newest));
+}
+
+/// What a commit takes while sessions tell data, however small it is to be: all up to the next exact state, or nothing.
+#[test]
+fn no_state_between_two_exact_ones_is_to_be_committed() {
+    let mut clients = Clients::new();
+    let start = clients.settle().head;
+    clients.create(0, "", "f", true);
+    clients.write(0, "f", 0, vec![1; 3 * BLOCK as usize], false);
+    let first = clients.settle().head;
+    let ends = |clients: &Clients, after| {
+        let batch = clients.rig.batch(after, 1);
+        assert!(batch.whole == batch.exact && batch.exact != batch.changes.is_empty());
+        batch.changes.last().map(|change| change.sequence)
+    };
+    assert_eq!(ends(&clients, start), Some(first));
+    assert_eq!(ends(&clients, first), None);
+
+    // No state is exact for a while.
+    clients.world.lock().unwrap().unsure = true;
+    clients.write(0, "f", 0, vec![2; 3 * BLOCK as usize], false);
+    clients.create(0, "", "g", true);
+    clients.land_all();
+    clients.deliver(100, 0);
+    clients
+        .rig
+        .wait("changes that are held", |status| status.head > first);
+    assert_eq!(ends(&clients, first), None);
+    clients.world.lock().unwrap().unsure = false;
+    let second = clients.settle().head;
+    assert!(second > first);
+    assert_eq!(ends(&clients, first), Some(second));
+    clients.check();
 }
 
 /// The first block of a file, as the change that put it named it, is not to be had any more: what is there now.
@@ -419,7 +458,7 @@ fn a_backlog_behind_a_round_that_failed_is_one_round() {
 }
 
 #[test]
-fn a_share_without_an_exact_state_for_10_s_rests_and_misses_nothing() {
+fn a_share_without_an_exact_state_for_3_s_rests_and_misses_nothing() {
     let mut clients = Clients::new();
     clients.create(0, "", "f", true);
     clients.settle();
@@ -434,9 +473,9 @@ fn a_share_without_an_exact_state_for_10_s_rests_and_misses_nothing() {
         std::thread::sleep(Duration::from_millis(100));
         assert!(byte < 250, "{:?}", clients.rig.catalog.status().cuts);
     }
-    assert!(began.elapsed() >= Duration::from_secs(10));
+    assert!(began.elapsed() >= Duration::from_secs(3));
     let status = clients.rig.catalog.status();
-    assert!(status.cuts.fuzzy > 3, "{:?}", status.cuts);
+    assert_eq!(status.cuts.fuzzy, 1, "{:?}", status.cuts);
     clients.check();
 }
 

@@ -7,7 +7,7 @@ use crate::catalog::{
     Catalog, NoSessions, Options, RecordSource, RecordsError, Sessions, SiteStatus, Status,
 };
 use crate::journal::{Body, DirRef, NodeKind, NodeRef, Range, Record, Session};
-use dr_replicator::{BatchLimits, Change, ChangeSource, Cursor};
+use dr_replicator::{Batch, BatchLimits, Change, ChangeSource, Cursor};
 use restfs_lib::content::hash_block;
 use restfs_lib::kv::{
     Kv, KvError, KvRead, KvTransaction, KvWrite, MemoryKv, Pair, SqliteKv, SqliteOptions, Synchronous,
@@ -391,8 +391,19 @@ impl Rig {
         let limits = BatchLimits {
             max_ops: 1_000_000,
             max_bytes: u64::MAX,
+            whole: false,
         };
         block_on(self.catalog.changes(after, limits)).unwrap().changes
+    }
+
+    /// What a commit takes that is to be as small as can be.
+    pub(super) fn batch(&self, after: u64, max_ops: usize) -> Batch {
+        let limits = BatchLimits {
+            max_ops,
+            max_bytes: u64::MAX,
+            whole: true,
+        };
+        block_on(self.catalog.changes(after, limits)).unwrap()
     }
 
     /// Names that the catalog is to leave out from now on, after the scan that this makes.

@@ -201,6 +201,7 @@ fn batches_respect_their_limits_and_are_exact_only_at_the_end() {
     let limits = BatchLimits {
         max_ops: 10,
         max_bytes: 3 * BLOCK,
+        whole: false,
     };
     let (mut after, mut whole) = (0, 0);
     loop {
@@ -283,6 +284,7 @@ fn a_cursor_from_the_future_is_not_in_the_log() {
     let limits = BatchLimits {
         max_ops: 1,
         max_bytes: 1,
+        whole: false,
     };
     let asked = rig.catalog.status().head + 5;
     let error = block_on(rig.catalog.changes(asked, limits)).unwrap_err();
@@ -347,6 +349,7 @@ fn the_change_log_is_kept_for_the_slowest_site_and_not_for_ever() {
             let limits = BatchLimits {
                 max_ops: 1,
                 max_bytes: 0,
+                whole: false,
             };
             match block_on(rig.catalog.changes(0, limits)) {
                 Err(SourceError::TooOld { oldest, .. }) => oldest == expected,
@@ -356,6 +359,7 @@ fn the_change_log_is_kept_for_the_slowest_site_and_not_for_ever() {
         let limits = BatchLimits {
             max_ops: 1,
             max_bytes: 0,
+            whole: false,
         };
         let first = block_on(rig.catalog.changes(expected - 1, limits)).unwrap();
         assert_eq!(first.changes[0].sequence, expected);
@@ -388,6 +392,7 @@ fn a_site_beyond_the_bound_is_as_old_as_the_first_change_that_it_lacks() {
         let limits = BatchLimits {
             max_ops: 1,
             max_bytes: 0,
+            whole: false,
         };
         matches!(
             block_on(rig.catalog.changes(10, limits)),

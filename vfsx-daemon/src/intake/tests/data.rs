@@ -218,7 +218,7 @@ async fn data_is_not_taken_while_the_journal_is_half_full_or_it_is_of_no_use() {
     for (demand, why) in [
         (scan, "the share is compared"),
         (gap, "there is a gap"),
-        (rest, "no state of the share was exact for 10 s"),
+        (rest, "exact states cannot be had for the time"),
     ] {
         fixture.share.note_demand(demand);
         assert_eq!(map_because(&fixture), Some(why));

@@ -272,12 +272,7 @@ impl Work<'_> {
     }
 
     /// A block as the round leaves it; `None`: a hole.
-    fn block_of(
-        &self,
-        id: ObjectId,
-        sources: &Sources<'_>,
-        index: u64,
-    ) -> Told<Option<FoundBlock>> {
+    fn block_of(&self, id: ObjectId, sources: &Sources<'_>, index: u64) -> Told<Option<FoundBlock>> {
         let layout = sources.object.layout;
         let start = layout.offset_of(index);
         let length = layout.expected_length(index, sources.roll.size) as usize;
@@ -424,10 +419,7 @@ impl<'a> Sources<'a> {
             roll,
             touched,
             slices,
-            read: covered
-                .filter(|range| range.start < range.end)
-                .cloned()
-                .collect(),
+            read: covered.filter(|range| range.start < range.end).cloned().collect(),
             blocks: blocks.map(|(index, found)| (*index, found.block)).collect(),
             on_disk,
         }

@@ -30,6 +30,8 @@ impl Applier {
         }
         if wanted {
             cuts.turn_on(memory.head.change);
+            memory.unmarked = 0;
+            self.shared.now().distrusted = None;
             memory.dirty.all_due(Instant::now());
             // What was being taken in as it came.
             cuts.push(self.left.drain(..).collect());

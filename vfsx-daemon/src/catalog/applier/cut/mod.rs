@@ -10,11 +10,13 @@
 //! 4. where these do not know, the round has failed: what was read counts as it is, for the end of the next round, which
 //!    the window's records become. Else the tree is exact, and the change log is marked.
 //!
-//! Sites get the changes up to the last mark. When there is none for too long, they get what there is.
+//! Sites get the changes up to the last mark, and no state between two of them. When there is none for too long, sessions
+//! are to stop telling data ([`rest`]), and sites get what there is: the share's mode is map then.
 
 mod bridge;
 mod drive;
 mod queue;
+mod rest;
 mod round;
 mod steps;
 mod window;
@@ -30,6 +32,8 @@ use crate::journal::{Record, monotonic_ns};
 use bridge::{Found, gather};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use queue::Queue;
+use rest::Rest;
+use restfs_lib::wire::limits::MAX_OPS;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -37,26 +41,19 @@ use vfsx_proto::ring::WRITE_ENDED_AFTER;
 
 /// Sites wait for an exact state this long: none is to be five seconds behind.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// And for the next one, after they waited in vain.
-const PATIENCE_AFTER: Duration = Duration::from_secs(1);
-/// And when clients wait until a site has what they did.
-const PATIENCE_OF_CLIENTS: Duration = Duration::from_millis(250);
 /// After a start sessions need a while to come back.
 const PATIENCE_AT_START: Duration = Duration::from_secs(8);
+/// And so long while exact states are there that name content which is not, any more.
+const PATIENCE_WITH_CONTENT: Duration = Duration::from_secs(5);
+/// Changes between two exact states, and their weight in a commit: a site takes them in one.
+const CHANGES: u64 = MAX_OPS as u64 - 1000;
+const WEIGHT: usize = 8 << 20;
 /// A round does not wait longer for readers: what one of them reads is large, and later records wait.
 const READING: Duration = Duration::from_millis(500);
 /// Nor for the journal to bring records that are known to be there.
 const GATHERING: Duration = Duration::from_secs(2);
 /// For the sessions, when a moment is asked for. A call of smbd may take as long.
 const MOMENT: Duration = Duration::from_secs(1);
-/// Without an exact state for so long there is no use in written data: sessions are to tell ranges only, which costs them
-/// less, and status says so.
-const GIVE_UP: Duration = Duration::from_secs(10);
-/// Until it is tried again, and at most, since each time in vain doubles it.
-const REST: Duration = Duration::from_secs(15);
-const REST_MAX: Duration = Duration::from_secs(300);
-/// With so many exact states in between it was not in vain.
-const EXACT_ENOUGH: u64 = 10;
 /// What waits for its time is looked at so often.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -111,6 +108,8 @@ pub(in crate::catalog) struct Cuts {
     floor: Option<u64>,
     /// Sites get the changes up to here.
     shippable: u64,
+    /// Of those behind this one they get exact states only.
+    exact_after: Option<u64>,
     /// Last change that was marked; after a start that of the run before, or the newest.
     marked: u64,
     /// Last change that was marked in this run.
@@ -118,15 +117,7 @@ pub(in crate::catalog) struct Cuts {
     /// Since when sites wait for more.
     held_since: Option<Instant>,
     patience: Duration,
-    /// Since when sites get states that are not exact, without one between that is.
-    inexact_since: Option<Instant>,
-    /// Since when data comes with the records.
-    on_since: Instant,
-    /// How long the last rest was, and how many states had been exact when it began.
-    rest: Duration,
-    exact_before_rest: u64,
-    /// Clients wait for what sites do not get yet.
-    urgent: bool,
+    rest: Rest,
     /// Journal position of what sites get.
     covered: u64,
     last_round: Instant,
@@ -164,15 +155,12 @@ impl Cuts {
             tainted_ns: 0,
             floor: None,
             shippable,
+            exact_after: (shippable < head).then_some(0),
             marked: shippable,
             exact_at: None,
             held_since: (shippable < head).then(Instant::now),
             patience: PATIENCE_AT_START,
-            inexact_since: None,
-            on_since: Instant::now(),
-            rest: Duration::ZERO,
-            exact_before_rest: 0,
-            urgent: false,
+            rest: Rest::default(),
             covered: 0,
             last_round: Instant::now(),
             counts: Counts::default(),
@@ -193,11 +181,11 @@ impl Cuts {
         tracing::info!("written data comes with the records: points are exact from now on");
         self.on = true;
         self.patience = self.patience.max(PATIENCE);
-        (self.on_since, self.inexact_since) = (Instant::now(), None);
         self.phase = Phase::Idle;
         self.doubt();
         if self.held_since.is_none() {
             self.shippable = head;
+            self.exact_after = Some(head);
         }
     }
 
@@ -206,7 +194,7 @@ impl Cuts {
         tracing::info!("files are read as they are found: points may be fuzzy");
         self.on = false;
         self.phase = Phase::Idle;
-        self.held_since = None;
+        (self.held_since, self.exact_after) = (None, None);
         self.in_time = 0;
         (self.queue.take_all(), std::mem::take(&mut self.parts))
     }
@@ -334,7 +322,7 @@ impl Cuts {
         let now = Instant::now();
         let held = self
             .held_since
-            .map(|since| (since + self.patience()).saturating_duration_since(now));
+            .map(|since| (since + self.patience).saturating_duration_since(now));
         let next = match (&self.phase, need) {
             (Phase::Reading(since), _) => {
                 let until = match readers_idle {
@@ -379,20 +367,13 @@ impl Cuts {
         self.counts.last_failure = Some(why);
     }
 
-    fn patience(&self) -> Duration {
-        match self.urgent {
-            true => self.patience.min(PATIENCE_OF_CLIENTS),
-            false => self.patience,
-        }
-    }
-
     /// After a transaction.
     pub(super) fn settle(&mut self, after: After) {
         let After {
             head, marked, quiet, ..
         } = after;
         if quiet && !self.on && self.counts.rests() {
-            self.counts.rests_until = Some(Instant::now());
+            rest::end(&mut self.counts);
         }
         if let Some(marked) = marked {
             self.counts.exact += 1;
@@ -400,14 +381,15 @@ impl Cuts {
             self.exact_at = Some(marked);
             self.shippable = self.shippable.max(marked);
             self.patience = PATIENCE;
-            (self.held_since, self.inexact_since) = (None, None);
+            self.held_since = None;
         }
         if !self.on && self.held_since.is_none() {
             self.shippable = head;
         }
         if self.shippable < head {
-            self.hold(&after);
+            self.held_since.get_or_insert_with(Instant::now);
         }
+        self.give_up_after(&after);
         if self.shippable >= head {
             self.held_since = None;
             self.covered = after.covered;
@@ -415,37 +397,27 @@ impl Cuts {
     }
 
     /// Sites wait for a state that is exact, but not for ever.
-    fn hold(&mut self, after: &After) {
-        self.urgent = after.wanted > self.covered;
-        let since = *self.held_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= self.patience() {
+    fn give_up_after(&mut self, after: &After) {
+        let waited = self
+            .held_since
+            .is_some_and(|since| since.elapsed() >= self.patience);
+        let unmarked = after.head.saturating_sub(self.shippable);
+        if waited {
             self.counts.fuzzy += 1;
-            let why = self.counts.last_failure.clone().unwrap_or_default();
-            tracing::debug!(why, "sites get a state that is not exact");
-            self.shippable = after.head;
-            self.patience = PATIENCE_AFTER;
-            self.give_up_after(since);
-        }
-    }
-
-    /// `since`: sites have waited since then.
-    fn give_up_after(&mut self, since: Instant) {
-        let since = *self.inexact_since.get_or_insert(since.max(self.on_since));
-        if !self.on || self.counts.rests() || since.elapsed() < GIVE_UP {
+        } else if self.on && (unmarked > CHANGES || after.unmarked > WEIGHT) {
+            self.counts.fuzzy += 1;
+            self.fail("there are too many changes since the last exact state");
+        } else if self.on && after.outdated_for >= PATIENCE_WITH_CONTENT {
+            self.fail("sites need content that was not kept");
+        } else if !self.on || !self.counts.rests() {
             return;
         }
-        let now = Instant::now();
-        let soon = |until| now < until + GIVE_UP + self.rest;
-        let in_vain = self.counts.exact < self.exact_before_rest + EXACT_ENOUGH;
-        self.rest = match self.counts.rests_until.is_some_and(soon) && in_vain {
-            true => (self.rest * 2).min(REST_MAX),
-            false => REST,
-        };
-        self.counts.rests_until = Some(now + self.rest);
-        self.exact_before_rest = self.counts.exact;
-        self.inexact_since = None;
-        let why = self.counts.last_failure.as_deref().unwrap_or_default();
-        tracing::warn!(why, rest = ?self.rest, "no state is exact: written data is of no use for a while");
+        self.shippable = after.head;
+        self.exact_after = None;
+        self.patience = PATIENCE;
+        if self.on && !self.counts.rests() {
+            self.rest.begin(&mut self.counts);
+        }
     }
 
     /// Sites get the changes up to here.
@@ -455,6 +427,11 @@ impl Cuts {
         } else {
             head
         }
+    }
+
+    /// Of the changes behind this one sites get exact states only.
+    pub(super) fn exact_after(&self) -> Option<u64> {
+        self.exact_after
     }
 
     /// The round that is open has all records up to its end, or may lack some.
@@ -546,9 +523,12 @@ pub(super) struct After {
     /// Newest change, and the one of them that was marked.
     pub(super) head: u64,
     pub(super) marked: Option<u64>,
-    /// Everything from journal records up to here is in the changes; clients wait until a site has it up to there.
+    /// Weight of the changes since the last mark in a commit.
+    pub(super) unmarked: usize,
+    /// For how long sites asked for content that is not there any more, and made no progress.
+    pub(super) outdated_for: Duration,
+    /// Everything from journal records up to here is in the changes.
     pub(super) covered: u64,
-    pub(super) wanted: u64,
     /// All that clients did is in them.
     pub(super) quiet: bool,
 }
@@ -633,99 +613,96 @@ mod tests {
         assert!(!cuts.is_reading(), "what was read is taken in at once");
     }
 
-    /// A state comes that is not exact, `since` the first of them; sites have waited for it long enough.
-    fn inexact(cuts: &mut Cuts, since: Duration) {
-        let now = Instant::now();
-        cuts.held_since = Some(now - PATIENCE_AT_START);
-        cuts.inexact_since = cuts.inexact_since.map(|_| now - since);
-        let head = cuts.shippable + 1;
-        cuts.settle(After {
+    fn after(head: u64, marked: Option<u64>) -> After {
+        After {
             head,
-            marked: None,
+            marked,
+            unmarked: 0,
+            outdated_for: Duration::ZERO,
             covered: 0,
-            wanted: 0,
             quiet: false,
-        });
-        assert_eq!(cuts.shippable, head, "sites get it");
-    }
-
-    fn exact(cuts: &mut Cuts) {
-        let head = cuts.shippable + 1;
-        cuts.settle(After {
-            head,
-            marked: Some(head),
-            covered: 0,
-            wanted: 0,
-            quiet: false,
-        });
-    }
-
-    fn give_up(cuts: &mut Cuts) -> Duration {
-        inexact(cuts, Duration::ZERO);
-        assert!(!cuts.counts.rests());
-        inexact(cuts, GIVE_UP);
-        assert!(cuts.counts.rests());
-        cuts.rest
-    }
-
-    /// The time passes.
-    fn pass(cuts: &mut Cuts, time: Duration) {
-        let until = cuts.counts.rests_until.expect("it rested");
-        cuts.counts.rests_until = Some(until - time);
-    }
-
-    #[test]
-    fn without_an_exact_state_for_long_written_data_is_not_wanted_for_a_while_longer_each_time() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
-        inexact(&mut cuts, Duration::ZERO);
-        assert!(
-            cuts.inexact_since.unwrap() >= cuts.on_since,
-            "what sites waited for before does not count"
-        );
-        inexact(&mut cuts, GIVE_UP / 2);
-        exact(&mut cuts);
-        inexact(&mut cuts, GIVE_UP);
-        assert!(!cuts.counts.rests(), "one of them was exact");
-        exact(&mut cuts);
-        for expected in [REST, REST * 2, REST * 4, REST * 8, REST * 16, REST_MAX, REST_MAX] {
-            assert_eq!(give_up(&mut cuts), expected);
-            inexact(&mut cuts, GIVE_UP * 2);
-            assert_eq!(cuts.rest, expected, "it rests already");
-            pass(&mut cuts, expected);
-            cuts.inexact_since = None;
-            exact(&mut cuts);
         }
-        pass(&mut cuts, REST_MAX + GIVE_UP);
-        assert_eq!(give_up(&mut cuts), REST, "it was good for long");
-        pass(&mut cuts, REST);
-        assert_eq!(give_up(&mut cuts), REST * 2);
-        pass(&mut cuts, REST * 2);
-        (0..EXACT_ENOUGH).for_each(|_| exact(&mut cuts));
-        assert_eq!(give_up(&mut cuts), REST, "it was not in vain");
+    }
+
+    fn cuts() -> Cuts {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
+        cuts.turn_on(0);
+        cuts
     }
 
     #[test]
-    fn a_rest_ends_when_clients_do() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
-        give_up(&mut cuts);
-        let settle = |cuts: &mut Cuts, quiet| {
-            cuts.settle(After {
-                head: cuts.shippable,
-                marked: None,
-                covered: 0,
-                wanted: 0,
-                quiet,
-            });
-        };
-        settle(&mut cuts, true);
-        assert!(cuts.counts.rests(), "sessions were not told yet");
+    fn sites_get_exact_states_only_until_there_was_none_for_too_long() {
+        let mut cuts = cuts();
+        cuts.settle(after(5, None));
+        assert_eq!((cuts.shippable(5), cuts.exact_after()), (0, Some(0)));
+        cuts.settle(after(7, Some(7)));
+        assert_eq!((cuts.shippable(7), cuts.exact_after()), (7, Some(0)));
+        assert!(!cuts.is_held());
+        cuts.settle(after(9, None));
+        cuts.held_since = cuts.held_since.map(|since| since - PATIENCE);
+        cuts.settle(after(10, None));
+        assert_eq!((cuts.shippable(10), cuts.exact_after()), (10, None));
+        assert!(cuts.counts.rests() && cuts.counts.fuzzy == 1);
+        cuts.settle(after(11, None));
+        assert_eq!(cuts.shippable(11), 11, "the sessions were not told yet");
         cuts.turn_off();
-        settle(&mut cuts, false);
+        cuts.settle(after(12, None));
+        assert_eq!((cuts.shippable(12), cuts.exact_after()), (12, None));
         assert!(cuts.counts.rests());
-        settle(&mut cuts, true);
+        cuts.settle(After {
+            quiet: true,
+            ..after(12, None)
+        });
+        assert!(!cuts.counts.rests(), "clients have paused");
+        cuts.turn_on(12);
+        assert_eq!(cuts.exact_after(), Some(12));
+    }
+
+    #[test]
+    fn what_no_commit_could_take_is_not_waited_for() {
+        let mut cuts = cuts();
+        cuts.settle(after(CHANGES, None));
         assert!(!cuts.counts.rests());
+        cuts.settle(after(CHANGES + 1, None));
+        assert!(cuts.counts.rests() && cuts.exact_after().is_none());
+
+        let mut cuts = self::cuts();
+        let heavy = |unmarked| After {
+            unmarked,
+            ..after(1, None)
+        };
+        cuts.settle(heavy(WEIGHT));
+        assert!(!cuts.counts.rests());
+        cuts.settle(heavy(WEIGHT + 1));
+        assert!(cuts.counts.rests() && cuts.exact_after().is_none());
+    }
+
+    #[test]
+    fn exact_states_of_which_the_content_is_gone_are_not_waited_for() {
+        let mut cuts = cuts();
+        let outdated = |outdated_for| After {
+            outdated_for,
+            ..after(3, Some(3))
+        };
+        cuts.settle(outdated(PATIENCE_WITH_CONTENT / 2));
+        assert!(!cuts.counts.rests());
+        cuts.settle(outdated(PATIENCE_WITH_CONTENT));
+        assert!(cuts.counts.rests() && cuts.exact_after().is_none());
+        assert!(cuts.counts.last_failure.is_some());
+    }
+
+    /// What the run before has left is held until the sessions had time to come back.
+    #[test]
+    fn after_a_start_sites_wait_for_longer() {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 9, Some(4), 512).unwrap();
+        assert_eq!((cuts.shippable(9), cuts.exact_after()), (4, Some(0)));
+        cuts.held_since = cuts.held_since.map(|since| since - PATIENCE);
+        cuts.settle(after(9, None));
+        assert_eq!(cuts.shippable(9), 4);
+        cuts.held_since = cuts.held_since.map(|since| since - PATIENCE_AT_START);
+        cuts.settle(after(9, None));
+        assert_eq!((cuts.shippable(9), cuts.exact_after()), (9, None));
+        assert!(!cuts.counts.rests(), "no session tells data");
     }
 
     /// A tree that is ahead of its records is true of no moment before they are all applied.

@@ -288,6 +288,7 @@ impl Work<'_> {
             }
         }
         self.marked = Some(head);
+        self.memory.unmarked = 0;
         Ok(())
     }
 
