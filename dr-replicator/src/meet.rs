@@ -115,17 +115,7 @@ async fn is_empty(site: &dyn Site) -> Result<bool, Trouble> {
 }
 
 async fn has_whole_log(source: &dyn ChangeSource) -> Result<bool, Trouble> {
-    match source
-        .changes(
-            0,
-            BatchLimits {
-                max_ops: 1,
-                max_bytes: u64::MAX,
-                whole: false,
-            },
-        )
-        .await
-    {
+    match source.changes(0, BatchLimits::of_log(1)).await {
         Ok(_) => Ok(true),
         Err(SourceError::TooOld { .. }) => Ok(false),
         Err(error) => Err(error.into()),

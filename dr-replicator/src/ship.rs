@@ -23,6 +23,9 @@ const AROUND_DIFFERENCE: u64 = 256;
 /// A site that goes on naming missing blocks after this many times of sending them is broken.
 const COMMIT_ATTEMPTS: usize = 3;
 
+/// Nobody has asked yet from where on states can be exact.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
+
 /// Whether to ask the site first which blocks it does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
@@ -40,6 +43,8 @@ pub(crate) struct Shipper {
     pub(crate) shipped: Arc<AtomicU64>,
     /// How often ops were given newer content than their changes name.
     pub(crate) corrected: Arc<AtomicU64>,
+    /// Change before which no state is exact at the site, since it may have newer content; see [`UNKNOWN`].
+    pub(crate) trusted: Arc<AtomicU64>,
 }
 
 impl Shipper {
@@ -53,6 +58,20 @@ impl Shipper {
     /// some that follow.
     pub(crate) fn corrections(&self) -> u64 {
         self.corrected.load(Ordering::SeqCst)
+    }
+
+    /// What was shipped before this task began may be newer than its changes, too.
+    pub(crate) async fn trusted_from(&self) -> Result<u64, Trouble> {
+        if self.trusted.load(Ordering::SeqCst) == UNKNOWN {
+            self.trusted.store(self.source.newest().await?, Ordering::SeqCst);
+        }
+        Ok(self.trusted.load(Ordering::SeqCst))
+    }
+
+    /// The site is given what is newer than the changes that it has.
+    pub(crate) async fn distrust(&self) -> Result<(), Trouble> {
+        self.trusted.store(self.source.newest().await?, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Commits; when blocks are missing at the site after all, sends them and tries again. `None`: one of these has changed
@@ -98,10 +117,13 @@ impl Shipper {
             blocks.retain(&missing);
         }
         let found = self.send(&blocks, differences).await?;
+        if found.is_empty() {
+            return Ok(true);
+        }
         correct(ops, &found);
-        self.corrected
-            .fetch_add(u64::from(!found.is_empty()), Ordering::SeqCst);
-        Ok(found.is_empty())
+        self.corrected.fetch_add(1, Ordering::SeqCst);
+        self.distrust().await?;
+        Ok(false)
     }
 
     /// Reads and sends, several at a time. Returns the places that were not what their op says.

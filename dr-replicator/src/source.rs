@@ -25,9 +25,23 @@ pub struct BatchLimits {
     pub max_ops: usize,
     /// Plain bytes of blocks the batch may name.
     pub max_bytes: u64,
-    /// It is to be committed: where the source has exact states it goes on to the first of them, whatever the other limits
-    /// say, and is empty when there is none yet.
+    /// It is to be committed: where the source has exact states it ends in one, in the first when the other limits leave room
+    /// for none, and is empty when there is none yet.
     pub whole: bool,
+    /// States before this change are not exact at the site: it may have newer content.
+    pub trusted_from: u64,
+}
+
+impl BatchLimits {
+    /// To look at the log.
+    pub fn of_log(max_ops: usize) -> Self {
+        Self {
+            max_ops,
+            max_bytes: u64::MAX,
+            whole: false,
+            trusted_from: 0,
+        }
+    }
 }
 
 /// Changes in order, without holes.
@@ -75,6 +89,13 @@ pub trait ChangeSource: Send + Sync + 'static {
 
     /// Changes after `after`; empty when there are none.
     async fn changes(&self, after: u64, limits: BatchLimits) -> Result<Batch, SourceError>;
+
+    /// Sequence of the newest change that is in the log, whether it is to be shipped yet or not.
+    async fn newest(&self) -> Result<u64, SourceError>;
+
+    /// The site cannot be given an exact state, since content that these name is not there any more: it has been tried for a
+    /// while.
+    fn cannot_follow(&self, site: &str);
 
     /// Content of block `position` of `segment`; `expected` is what the change named.
     async fn read_block(

@@ -42,6 +42,8 @@ struct Inner {
     dirty: BTreeMap<Place, ()>,
     /// Changes that end in an exact state, when sites get no others.
     marks: Option<BTreeSet<u64>>,
+    /// How often a site could not be given an exact state for long.
+    unfollowed: u64,
     cursors: HashMap<String, Cursor>,
     sites: HashMap<String, Arc<FakeSite>>,
     violations: Vec<String>,
@@ -68,6 +70,7 @@ impl FakeSource {
                 contents: HashMap::new(),
                 dirty: BTreeMap::new(),
                 marks: None,
+                unfollowed: 0,
                 cursors: HashMap::new(),
                 sites: HashMap::new(),
                 violations: Vec::new(),
@@ -229,6 +232,10 @@ impl FakeSource {
             inner.marks.get_or_insert_default().insert(head);
         }
         self.head.send_modify(|_| {});
+    }
+
+    pub fn unfollowed(&self) -> u64 {
+        self.lock().unfollowed
     }
 
     /// Does something that a client might do.
@@ -489,8 +496,10 @@ impl ChangeSource for FakeSource {
         // As many as the limit says, and up to a mark.
         let end = marks.map(|marks| {
             let wanted = after.saturating_add(limits.max_ops as u64);
-            let mut before = marks.range(after + 1..=wanted);
-            before.next_back().or_else(|| marks.range(wanted..).next())
+            let mut marks = marks.range(limits.trusted_from.max(after + 1)..);
+            let first = marks.next()?;
+            let more = marks.take_while(|mark| **mark <= wanted);
+            more.last().or(Some(first))
         });
         let (end, most) = match end {
             None => (u64::MAX, limits.max_ops),
@@ -506,12 +515,20 @@ impl ChangeSource for FakeSource {
         let last = changes.last().map_or(after, |change| change.sequence);
         Ok(Batch {
             exact: match &inner.marks {
-                Some(marks) => marks.contains(&last),
+                Some(marks) => last >= limits.trusted_from && marks.contains(&last),
                 None => inner.dirty.is_empty(),
             },
             whole: marks.is_some(),
             changes,
         })
+    }
+
+    async fn newest(&self) -> Result<u64, SourceError> {
+        Ok(self.head_now())
+    }
+
+    fn cannot_follow(&self, _site: &str) {
+        self.lock().unfollowed += 1;
     }
 
     async fn read_block(
@@ -536,14 +553,7 @@ impl ChangeSource for FakeSource {
         if hash_block(&content, HashAlgorithm::Blake3) == expected {
             return Ok(ReadBlock::Same(content));
         }
-        let entered = self.enter(place);
-        let mut inner = self.lock();
-        let head = inner.head;
-        if let Some(marks) = &mut inner.marks {
-            *marks = marks.split_off(&head);
-        }
-        drop(inner);
-        match entered {
+        match self.enter(place) {
             Some((block, content)) => Ok(ReadBlock::Newer(block, content)),
             None => Ok(ReadBlock::Hole),
         }

@@ -117,6 +117,7 @@ impl Resync {
             return Ok(());
         }
         let ops = self.shipper.source.ops_for(rows).await?;
+        self.shipper.distrust().await?;
         let mut chunk = Chunk::default();
         for op in ops {
             if !chunk.has_room(&op, self.max_ops, self.max_bytes) {

@@ -13,7 +13,9 @@ const VERIFY_APART: Duration = Duration::from_secs(1);
 /// changed by someone else.
 const VERIFY_IDLE: Duration = Duration::from_secs(15);
 
-/// A site is not kept from changes for longer because what they name is never at hand: then it gets what there is.
+/// When no exact state could be shipped for so long, since what it names is never at hand, the source is told,
+const TELL: Duration = Duration::from_secs(5);
+/// and after this the site gets what there is.
 const OUTDATED: Duration = Duration::from_secs(10);
 
 type Work<T> = Option<BoxFuture<'static, Result<T, Trouble>>>;
@@ -127,12 +129,12 @@ impl Following {
         event
     }
 
-    pub(super) fn prepared(&mut self, preparation: Preparation) {
+    pub(super) fn prepared(&mut self, preparation: Preparation, steps: &Steps) {
         self.empty_at = None;
         match preparation {
             Preparation::Done(prepared) => self.prepared = Some(prepared),
             Preparation::Nothing => self.empty_at = Some(self.preparing_at),
-            Preparation::Outdated => self.outdated(),
+            Preparation::Outdated => self.outdated(steps),
         }
     }
 
@@ -142,15 +144,18 @@ impl Following {
     }
 
     /// What was planned is to be planned anew.
-    pub(super) fn outdated(&mut self) {
-        self.outdated_since.get_or_insert_with(Instant::now);
+    pub(super) fn outdated(&mut self, steps: &Steps) {
+        let since = *self.outdated_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= TELL {
+            steps.shipper.source.cannot_follow(&steps.name);
+        }
         self.preparing = None;
         self.prepared = None;
     }
 
     pub(super) fn committed(&mut self, done: &Done) {
         self.cursor = done.last;
-        if done.exact {
+        if done.exact || done.was_patient {
             self.outdated_since = None;
         }
     }

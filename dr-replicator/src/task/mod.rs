@@ -11,7 +11,7 @@ use crate::handle::Wish;
 use crate::meet::{Compare, Start};
 use crate::options::SiteOptions;
 use crate::resync::{Resync, Resynced};
-use crate::ship::Shipper;
+use crate::ship::{Shipper, UNKNOWN};
 use crate::site::Site;
 use crate::source::ChangeSource;
 use crate::status::{ResyncProgress, SiteState, SiteStatus, Verified};
@@ -73,6 +73,7 @@ impl SiteTask {
             concurrency: options.concurrency,
             shipped: Arc::new(AtomicU64::new(0)),
             corrected: Arc::default(),
+            trusted: Arc::new(AtomicU64::new(UNKNOWN)),
         };
         let steps = Steps::new(shipper, &options);
         Self {
@@ -197,6 +198,9 @@ impl SiteTask {
     }
 
     fn advance(&mut self) {
+        if self.head.has_changed().unwrap_or_default() {
+            self.ask_again();
+        }
         let head = *self.head.borrow_and_update();
         if self.is_held() {
             return self.hold();
@@ -298,9 +302,9 @@ impl SiteTask {
             return;
         };
         match event {
-            Event::Prepared(Ok(preparation)) => following.prepared(preparation),
+            Event::Prepared(Ok(preparation)) => following.prepared(preparation, &self.steps),
             Event::Committed(Ok(Some(done))) => self.committed(&done),
-            Event::Committed(Ok(None)) => following.outdated(),
+            Event::Committed(Ok(None)) => following.outdated(&self.steps),
             Event::Verified(Ok(verified)) => self.verified(verified),
             Event::VerifyDue => {}
             Event::Prepared(Err(trouble))

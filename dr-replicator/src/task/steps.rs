@@ -28,6 +28,8 @@ pub(super) struct Prepared {
     pub(super) commit: Commit,
     /// It is exact, or it is not made.
     or_not: bool,
+    /// It was not tried for too long to have one that is.
+    was_patient: bool,
     /// Of the shipper, when it was planned.
     corrections: u64,
     pub(super) noted_ns: Vec<i64>,
@@ -40,6 +42,8 @@ pub(super) struct Done {
     pub(super) last: u64,
     pub(super) point: u64,
     pub(super) exact: bool,
+    /// See [`Prepared`].
+    pub(super) was_patient: bool,
     pub(super) noted_ns: Vec<i64>,
 }
 
@@ -88,13 +92,14 @@ impl Steps {
             max_ops: self.max_ops,
             max_bytes: self.max_bytes,
             whole,
+            trusted_from: self.shipper.trusted_from().await?,
         };
         let corrections = self.shipper.corrections();
         let batch = self.shipper.source.changes(after, limits).await?;
         let Some((plan, or_not)) = self.plan(&batch) else {
             return Ok(Preparation::Nothing);
         };
-        let whole = batch
+        let to_its_end = batch
             .changes
             .last()
             .is_some_and(|change| change.sequence == plan.last);
@@ -110,12 +115,13 @@ impl Steps {
             last: plan.last,
             resync: false,
             time_ns: plan.noted_ns.iter().copied().max().unwrap_or(0),
-            exact: batch.exact && whole && unchanged,
+            exact: batch.exact && to_its_end && unchanged,
             ops,
         };
         Ok(Preparation::Done(Box::new(Prepared {
             commit,
             or_not,
+            was_patient: whole,
             corrections,
             noted_ns: plan.noted_ns,
             bytes: plan.bytes,
@@ -142,6 +148,7 @@ impl Steps {
         let Prepared {
             mut commit,
             or_not,
+            was_patient,
             corrections,
             noted_ns,
             ..
@@ -163,6 +170,7 @@ impl Steps {
             last: commit.last,
             point: committed.point,
             exact: commit.exact,
+            was_patient,
             noted_ns,
         }))
     }
@@ -184,11 +192,7 @@ impl Steps {
 
     /// When the event of the first change after `after` was noted.
     pub(super) async fn oldest(self, after: u64) -> Option<i64> {
-        let limits = BatchLimits {
-            max_ops: 1,
-            max_bytes: u64::MAX,
-            whole: false,
-        };
+        let limits = BatchLimits::of_log(1);
         let batch = self.shipper.source.changes(after, limits).await.ok()?;
         batch.changes.first().map(|change| change.time_ns)
     }

@@ -19,11 +19,7 @@ pub(super) struct Touched {
 impl Touched {
     /// By all changes after `after`. `None`: the log does not tell.
     pub(super) async fn since(source: &dyn ChangeSource, after: u64) -> Result<Option<Self>, SourceError> {
-        let limits = BatchLimits {
-            max_ops: PAGE,
-            max_bytes: u64::MAX,
-            whole: false,
-        };
+        let limits = BatchLimits::of_log(PAGE);
         let (mut touched, mut at, mut count) = (Self::default(), after, 0);
         loop {
             let batch = match source.changes(at, limits).await {

@@ -133,11 +133,7 @@ impl Share {
 
     /// All changes after `after`, in batches that end with a transaction.
     fn changes(&self, after: u64) -> Result<Vec<dr_replicator::Change>> {
-        let limits = BatchLimits {
-            max_ops: usize::MAX,
-            max_bytes: u64::MAX,
-            whole: false,
-        };
+        let limits = BatchLimits::of_log(usize::MAX);
         Ok(block_on(self.catalog.changes(after, limits))?.changes)
     }
 

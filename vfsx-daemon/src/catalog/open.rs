@@ -185,8 +185,6 @@ fn stored(kv: &dyn KvRead, options: &Options) -> Result<Now, CatalogError> {
     let cut: Option<CutRow> = get(kv, &Key::meta("cut"))?;
     let shippable = cut.map_or(status.head, |cut| cut.marked.min(status.head));
     Ok(Now {
-        // The run before may have shipped newer content than it had committed.
-        trusted_from: status.head,
         shippable,
         exact_after: (shippable < status.head).then_some(0),
         status,

@@ -14,7 +14,7 @@ use restfs_lib::model::BlockKey;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How soon a request is noticed that nobody will answer.
@@ -54,10 +54,8 @@ pub(super) struct Now {
     pub(super) shippable: u64,
     /// Of what is behind this one they get exact states only.
     pub(super) exact_after: Option<u64>,
-    /// Sites may have content of changes up to this one already: what was marked as exact before it is not, there.
-    pub(super) trusted_from: u64,
-    /// When that has moved on first and last since a site did.
-    pub(super) distrusted: Option<(Instant, Instant)>,
+    /// The site that is farthest ahead cannot be given an exact state.
+    pub(super) cannot_follow: bool,
 }
 
 /// Where content comes from that sites do not have yet.
@@ -97,6 +95,13 @@ impl Shared {
 
     pub(super) fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A site that is behind another one does not keep that from exact states.
+    pub(super) fn cannot_follow(&self, site: &str) {
+        let mut now = self.now();
+        let at = now.cursors.get(site).map_or(0, |cursor| cursor.sequence);
+        now.cannot_follow |= now.cursors.values().all(|other| other.sequence <= at);
     }
 
     pub(super) fn unread(&self) -> u64 {
@@ -245,7 +250,6 @@ impl Shared {
         let old = {
             let mut now = self.now();
             now.cursors_changed = true;
-            now.distrusted = None;
             now.cursors.insert(site.to_owned(), cursor)
         };
         self.bump_progress();

@@ -41,6 +41,19 @@ impl ChangeSource for Catalog {
             .await
     }
 
+    async fn newest(&self) -> Result<u64, SourceError> {
+        self.blocking(|catalog| {
+            let kv = catalog.shared().kv.read().map_err(CatalogError::from)?;
+            let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
+            Ok(head.change)
+        })
+        .await
+    }
+
+    fn cannot_follow(&self, site: &str) {
+        self.shared().cannot_follow(site);
+    }
+
     async fn read_block(
         &self,
         object: ObjectId,
@@ -122,8 +135,6 @@ impl ChangeSource for Catalog {
             for row in rows {
                 ops.push(op_for(&tree, row, layout)?);
             }
-            drop(kv);
-            catalog.distrust()?;
             Ok(ops)
         })
         .await
@@ -166,9 +177,6 @@ impl Catalog {
         let until = Instant::now() + SEARCH;
         loop {
             if let Some(found) = self.try_block(place, expected)? {
-                if !matches!(found, ReadBlock::Same(_)) {
-                    self.distrust()?;
-                }
                 return Ok(found);
             }
             if Instant::now() >= until || self.shared().stopping() {
@@ -180,17 +188,6 @@ impl Catalog {
             }
             std::thread::sleep(SEARCH_AGAIN);
         }
-    }
-
-    /// A site gets what is newer than the change it is for: no state before the newest change is the share's there.
-    fn distrust(&self) -> Result<(), SourceError> {
-        let kv = self.shared().kv.read().map_err(CatalogError::from)?;
-        let head: HeadRow = get(&*kv, &Key::meta("head"))?.unwrap_or_default();
-        let mut now = self.shared().now();
-        now.trusted_from = now.trusted_from.max(head.change);
-        let last = Instant::now();
-        now.distrusted = Some((now.distrusted.map_or(last, |(first, _)| first), last));
-        Ok(())
     }
 
     /// `None`: the file was not found, or the catalog changed meanwhile.
@@ -285,12 +282,11 @@ fn read(expected: BlockRef, found: BlockRef, content: Bytes) -> ReadBlock {
 
 fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, SourceError> {
     // Asked before the log is read: what becomes dirty after that is in no change yet.
-    let (exact, shippable, trusted_from, exact_after) = {
+    let (exact, shippable, exact_after) = {
         let now = shared.now();
         (
             now.exact.then_some(now.status.head),
             now.shippable,
-            now.trusted_from,
             now.exact_after.filter(|_| limits.whole),
         )
     };
@@ -305,8 +301,13 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
         });
     }
     let mut batch = Batch::default();
-    // Changes up to the last transaction that is whole in the batch, and up to the last that makes the tree exact.
-    let (mut whole, mut marked) = (0, 0);
+    if is_bound(after + 1) && shippable < limits.trusted_from {
+        return Ok(batch);
+    }
+    let changes = &mut batch.changes;
+    // Changes up to the last transaction that is whole, up to the last that makes the tree exact, and, where only that one
+    // counts, as many as the limits allow.
+    let (mut whole, mut marked, mut fitting) = (0, 0, None);
     let mut bytes = 0;
     let mut next = after;
     'all: loop {
@@ -319,16 +320,18 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
                 break 'all;
             }
             let more = row.op.bytes();
-            let full = batch.changes.len() >= limits.max_ops || bytes + more > limits.max_bytes;
-            let has_end = marked > 0 || whole > 0 || !is_bound(sequence) || batch.changes.len() >= MOST;
-            if full && has_end && !batch.changes.is_empty() {
-                break 'all;
+            let full = changes.len() >= limits.max_ops || bytes + more > limits.max_bytes;
+            if full && !changes.is_empty() {
+                if marked > 0 || whole > 0 || !is_bound(sequence) || changes.len() >= MOST {
+                    break 'all;
+                }
+                fitting.get_or_insert(changes.len());
             }
             bytes += more;
             next = sequence;
             let end = row.end;
             let (journal, time_ns) = (row.journal, row.time_ns);
-            batch.changes.push(Change {
+            changes.push(Change {
                 sequence,
                 journal,
                 time_ns,
@@ -336,20 +339,22 @@ fn changes(shared: &Shared, after: u64, limits: BatchLimits) -> Result<Batch, So
                 op: Op::try_from(row.op)?,
             });
             match end {
-                EndRow::Exact if sequence >= trusted_from => marked = batch.changes.len(),
-                EndRow::Exact | EndRow::Whole if !is_bound(sequence) => whole = batch.changes.len(),
+                EndRow::Exact if sequence >= limits.trusted_from => marked = changes.len(),
+                EndRow::Exact | EndRow::Whole if !is_bound(sequence) => whole = changes.len(),
                 EndRow::Exact | EndRow::Whole | EndRow::Within => {}
             }
         }
     }
-    if marked > 0 {
-        batch.changes.truncate(marked);
-    } else if whole > 0 {
-        batch.changes.truncate(whole);
-    } else if is_bound(next) && batch.changes.len() < MOST {
-        batch.changes.clear();
-    }
-    let last = batch.changes.last().map_or(after, |c| c.sequence);
+    let end = match changes.len() {
+        _ if marked > 0 => marked,
+        _ if whole > 0 => whole,
+        all if !is_bound(next) => all,
+        // A site that is far behind, and would have to take more than it can.
+        MOST.. => fitting.unwrap_or(MOST),
+        _ => 0,
+    };
+    changes.truncate(end);
+    let last = changes.last().map_or(after, |c| c.sequence);
     batch.exact = marked > 0 || exact == Some(last);
     batch.whole = marked > 0 && is_bound(last);
     Ok(batch)

@@ -276,7 +276,15 @@ async fn a_site_is_not_kept_from_changes_for_ever_because_their_content_is_gone(
     pair.source.mark();
     pair.source.scribble(file, 0, &mut Random::new(3));
     handle.resume();
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    pair.source.scribble(file, 0, &mut Random::new(5));
+    pair.source.mark();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(pair.source.unfollowed(), 0);
+    pair.source.scribble(file, 0, &mut Random::new(6));
+    pair.source.mark();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pair.source.unfollowed(), 1, "the source is told");
     assert_eq!(pair.site.commits().len(), commits);
     let last = pair.source.head_now();
     until(&handle, |s| s.cursor == last).await;

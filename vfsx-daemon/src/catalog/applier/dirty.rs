@@ -41,6 +41,7 @@ impl Work<'_> {
         unread.last_ns = unread.last_ns.max(time_ns);
         unread.size = unread.size.max(size);
         self.put_unread(id, unread, due, class);
+        self.memory.dirty.note_unread(id);
         match self.unsaved.len() > AT_HAND {
             true => self.save_unread(),
             false => Ok(()),

@@ -243,7 +243,10 @@ impl Applier {
 
     fn has_room(&self, class: Class) -> bool {
         let jobs = &self.channels.jobs[class as usize];
-        self.memory.dirty.in_flight(class) < jobs.capacity().unwrap_or(1) && !jobs.is_full()
+        // What is read for a round stays in flight until it ends, and keeps nobody from reading the rest.
+        let read = self.cuts.as_ref().map_or(0, Cuts::read);
+        let reading = self.memory.dirty.in_flight(class).saturating_sub(read);
+        reading < jobs.capacity().unwrap_or(1) && !jobs.is_full()
     }
 
     fn is_behind(&self) -> bool {
@@ -353,12 +356,7 @@ impl Applier {
             head: self.memory.head.change,
             marked: filled.marked,
             unmarked: self.memory.unmarked,
-            outdated_for: self
-                .shared
-                .now()
-                .distrusted
-                .map_or(Duration::ZERO, |(first, last)| last - first),
-            covered: self.memory.covered(),
+            cannot_follow: std::mem::take(&mut self.shared.now().cannot_follow),
             quiet: self.is_quiet(),
         };
         if let Some(cuts) = &mut self.cuts {

@@ -73,6 +73,8 @@ pub(super) struct DirtyObject {
     pub(super) failures: u32,
     /// It changed while it was read, and is read once more for that.
     pub(super) again: bool,
+    /// For that alone: nothing is known to be unread.
+    alone: bool,
     /// A client has closed or flushed it since it was read last.
     rests: bool,
     pub(super) flight: Option<Flight>,
@@ -135,6 +137,7 @@ impl DirtyIndex {
                 class,
                 failures: 0,
                 again: false,
+                alone: false,
                 rests: false,
                 flight: None,
             },
@@ -202,7 +205,7 @@ impl DirtyIndex {
 
     /// Those of them of which something is known to be unread; the others are to be looked at once more, no more.
     pub(super) fn unread(&self) -> impl Iterator<Item = ObjectId> {
-        let unread = self.objects.iter().filter(|(_, object)| !object.again);
+        let unread = self.objects.iter().filter(|(_, object)| !object.alone);
         unread.map(|(id, _)| *id)
     }
 
@@ -287,9 +290,17 @@ impl DirtyIndex {
 
     /// Notes whether the object is to be read once more; what was noted before.
     pub(super) fn read_again(&mut self, id: ObjectId, again: bool) -> bool {
-        self.objects
-            .get_mut(&id)
-            .is_some_and(|o| std::mem::replace(&mut o.again, again))
+        self.objects.get_mut(&id).is_some_and(|object| {
+            object.alone = again;
+            std::mem::replace(&mut object.again, again)
+        })
+    }
+
+    /// Something of it is known to be unread.
+    pub(super) fn note_unread(&mut self, id: ObjectId) {
+        if let Some(object) = self.objects.get_mut(&id) {
+            object.alone = false;
+        }
     }
 
     /// What a scan has found and left behind is not to wait for all that clients change from now on.
@@ -365,6 +376,22 @@ mod tests {
         assert!(index.end(id, now).is_some());
         assert_eq!(index.begin(Class::Client, now).unwrap().0, ObjectId(2));
         assert_eq!(index.begin(Class::Scan, now).unwrap().0, ObjectId(1));
+    }
+
+    #[test]
+    fn what_is_looked_at_once_more_is_unread_as_soon_as_something_else_is() {
+        let mut index = DirtyIndex::default();
+        let id = ObjectId(1);
+        let unread = |index: &DirtyIndex| index.unread().collect::<Vec<_>>();
+        index.set(id, 1, Instant::now(), Class::Client);
+        assert_eq!(unread(&index), [id]);
+        assert!(!index.read_again(id, true));
+        assert_eq!(unread(&index), []);
+        assert_eq!(index.ids().collect::<Vec<_>>(), [id]);
+        index.set(id, 1, Instant::now(), Class::Client);
+        index.note_unread(id);
+        assert_eq!(unread(&index), [id]);
+        assert!(index.read_again(id, false), "it is not read for ever for that");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dr_replicator::{BatchLimits, ChangeSource, ReadBlock};
 use proptest::prelude::*;
 use restfs_lib::model::Op;
+use std::cell::Cell;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -229,11 +230,11 @@ fn a_state_before_content_that_a_site_has_already_is_not_exact_there() {
     clients.write(0, "f", 0, vec![2; BLOCK as usize], false);
     let newest = clients.settle().head;
     let catalog = &clients.rig.catalog;
+    let trusted_from = Cell::new(0);
     let is_exact = |head: u64| {
         let limits = BatchLimits {
-            max_ops: head as usize,
-            max_bytes: u64::MAX,
-            whole: false,
+            trusted_from: trusted_from.get(),
+            ..BatchLimits::of_log(head as usize)
         };
         let batch = block_on(catalog.changes(0, limits)).unwrap();
         assert_eq!(batch.changes.last().map(|change| change.sequence), Some(head));
@@ -250,11 +251,39 @@ fn a_state_before_content_that_a_site_has_already_is_not_exact_there() {
     let (id, segment, position, block) = put.unwrap();
     let read = block_on(catalog.read_block(id, segment, position, block.unwrap())).unwrap();
     assert!(matches!(read, ReadBlock::Newer(..)), "{read:?}");
+    trusted_from.set(block_on(catalog.newest()).unwrap());
     assert!(!is_exact(first) && is_exact(newest));
     // What is to be committed goes on to a state that is exact there, whatever it takes.
-    let all = clients.rig.batch(start, 1);
-    assert!(all.whole && all.exact);
-    assert_eq!(all.changes.last().map(|change| change.sequence), Some(newest));
+    let all = |trusted_from| {
+        let batch = clients.rig.batch(start, 1, trusted_from);
+        assert!(batch.whole == batch.exact && batch.exact != batch.changes.is_empty());
+        batch.changes.last().map(|change| change.sequence)
+    };
+    assert_eq!(all(0), Some(first));
+    assert_eq!(all(trusted_from.get()), Some(newest));
+    assert_eq!(all(newest + 1), None, "there is none yet");
+}
+
+/// A round reads all that it touches before it ends, more than readers have in hand at once.
+#[test]
+fn a_round_of_many_files_is_exact() {
+    const FILES: usize = 300;
+    const STILL_READING: &str = "a file is still being read";
+    let reads_all = || {
+        let mut clients = Clients::with_options(|options| options.records = 10_000);
+        clients.settle();
+        for n in 0..FILES {
+            let name = format!("f{n}");
+            clients.create(0, "", &name, true);
+            clients.write(0, &name, 0, vec![1; 100], false);
+        }
+        clients.land_all();
+        clients.deliver(10 * FILES, 0);
+        clients.check();
+        clients.rig.catalog.status().cuts.last_failure.as_deref() != Some(STILL_READING)
+    };
+    // A machine that stands still for half a second is another reason.
+    assert!((0..5).any(|_| reads_all()));
 }
 
 /// What a commit takes while sessions tell data, however small it is to be: all up to the next exact state, or nothing.
@@ -266,7 +295,7 @@ fn no_state_between_two_exact_ones_is_to_be_committed() {
     clients.write(0, "f", 0, vec![1; 3 * BLOCK as usize], false);
     let first = clients.settle().head;
     let ends = |clients: &Clients, after| {
-        let batch = clients.rig.batch(after, 1);
+        let batch = clients.rig.batch(after, 1, 0);
         assert!(batch.whole == batch.exact && batch.exact != batch.changes.is_empty());
         batch.changes.last().map(|change| change.sequence)
     };

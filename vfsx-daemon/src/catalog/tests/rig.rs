@@ -388,20 +388,16 @@ impl Rig {
     }
 
     pub(super) fn changes(&self, after: u64) -> Vec<Change> {
-        let limits = BatchLimits {
-            max_ops: 1_000_000,
-            max_bytes: u64::MAX,
-            whole: false,
-        };
+        let limits = BatchLimits::of_log(1_000_000);
         block_on(self.catalog.changes(after, limits)).unwrap().changes
     }
 
     /// What a commit takes that is to be as small as can be.
-    pub(super) fn batch(&self, after: u64, max_ops: usize) -> Batch {
+    pub(super) fn batch(&self, after: u64, max_ops: usize, trusted_from: u64) -> Batch {
         let limits = BatchLimits {
-            max_ops,
-            max_bytes: u64::MAX,
             whole: true,
+            trusted_from,
+            ..BatchLimits::of_log(max_ops)
         };
         block_on(self.catalog.changes(after, limits)).unwrap()
     }

@@ -199,9 +199,8 @@ fn batches_respect_their_limits_and_are_exact_only_at_the_end() {
     }
     rig.check();
     let limits = BatchLimits {
-        max_ops: 10,
         max_bytes: 3 * BLOCK,
-        whole: false,
+        ..BatchLimits::of_log(10)
     };
     let (mut after, mut whole) = (0, 0);
     loop {
@@ -282,9 +281,8 @@ fn a_resync_that_was_begun_is_remembered_by_the_store_at_once() {
 fn a_cursor_from_the_future_is_not_in_the_log() {
     let rig = Rig::new();
     let limits = BatchLimits {
-        max_ops: 1,
         max_bytes: 1,
-        whole: false,
+        ..BatchLimits::of_log(1)
     };
     let asked = rig.catalog.status().head + 5;
     let error = block_on(rig.catalog.changes(asked, limits)).unwrap_err();
@@ -347,9 +345,8 @@ fn the_change_log_is_kept_for_the_slowest_site_and_not_for_ever() {
     let oldest = |expected: u64| {
         rig.wait("the log is trimmed", |_| {
             let limits = BatchLimits {
-                max_ops: 1,
                 max_bytes: 0,
-                whole: false,
+                ..BatchLimits::of_log(1)
             };
             match block_on(rig.catalog.changes(0, limits)) {
                 Err(SourceError::TooOld { oldest, .. }) => oldest == expected,
@@ -357,9 +354,8 @@ fn the_change_log_is_kept_for_the_slowest_site_and_not_for_ever() {
             }
         });
         let limits = BatchLimits {
-            max_ops: 1,
             max_bytes: 0,
-            whole: false,
+            ..BatchLimits::of_log(1)
         };
         let first = block_on(rig.catalog.changes(expected - 1, limits)).unwrap();
         assert_eq!(first.changes[0].sequence, expected);
@@ -390,9 +386,8 @@ fn a_site_beyond_the_bound_is_as_old_as_the_first_change_that_it_lacks() {
     rig.save_cursor("other", head);
     rig.wait("the log is trimmed", |_| {
         let limits = BatchLimits {
-            max_ops: 1,
             max_bytes: 0,
-            whole: false,
+            ..BatchLimits::of_log(1)
         };
         matches!(
             block_on(rig.catalog.changes(10, limits)),

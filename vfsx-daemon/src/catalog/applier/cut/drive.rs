@@ -31,7 +31,7 @@ impl Applier {
         if wanted {
             cuts.turn_on(memory.head.change);
             memory.unmarked = 0;
-            self.shared.now().distrusted = None;
+            self.shared.now().cannot_follow = false;
             memory.dirty.all_due(Instant::now());
             // What was being taken in as it came.
             cuts.push(self.left.drain(..).collect());

@@ -43,8 +43,6 @@ use vfsx_proto::ring::WRITE_ENDED_AFTER;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// After a start sessions need a while to come back.
 const PATIENCE_AT_START: Duration = Duration::from_secs(8);
-/// And so long while exact states are there that name content which is not, any more.
-const PATIENCE_WITH_CONTENT: Duration = Duration::from_secs(5);
 /// Changes between two exact states, and their weight in a commit: a site takes them in one.
 const CHANGES: u64 = MAX_OPS as u64 - 1000;
 const WEIGHT: usize = 8 << 20;
@@ -95,7 +93,9 @@ pub(in crate::catalog) struct Cuts {
     phase: Phase,
     queue: Queue,
     parts: Vec<Part>,
-    /// Of these, those that were there when the moment was asked for: whatever they have seen has begun before it.
+    /// Reads that have ended and wait for the end of the round.
+    read: usize,
+    /// Of the parts, those that were there when the moment was asked for: whatever they have seen has begun before it.
     in_time: usize,
     /// What is dirty is not read before its writes had ended.
     writes_ended: bool,
@@ -118,8 +118,6 @@ pub(in crate::catalog) struct Cuts {
     held_since: Option<Instant>,
     patience: Duration,
     rest: Rest,
-    /// Journal position of what sites get.
-    covered: u64,
     last_round: Instant,
     counts: Counts,
 }
@@ -149,6 +147,7 @@ impl Cuts {
             phase: Phase::Idle,
             queue: Queue::new(at_once),
             parts: Vec::new(),
+            read: 0,
             in_time: 0,
             writes_ended: false,
             complete: false,
@@ -161,7 +160,6 @@ impl Cuts {
             held_since: (shippable < head).then(Instant::now),
             patience: PATIENCE_AT_START,
             rest: Rest::default(),
-            covered: 0,
             last_round: Instant::now(),
             counts: Counts::default(),
         };
@@ -195,7 +193,7 @@ impl Cuts {
         self.on = false;
         self.phase = Phase::Idle;
         (self.held_since, self.exact_after) = (None, None);
-        self.in_time = 0;
+        (self.in_time, self.read) = (0, 0);
         (self.queue.take_all(), std::mem::take(&mut self.parts))
     }
 
@@ -205,7 +203,7 @@ impl Cuts {
             self.queue.push(record);
         }
         self.parts.clear();
-        self.in_time = 0;
+        (self.in_time, self.read) = (0, 0);
         self.doubt();
         self.phase = Phase::Idle;
     }
@@ -238,6 +236,7 @@ impl Cuts {
     }
 
     pub(super) fn take_part(&mut self, part: Part) {
+        self.read += usize::from(part.ending.is_some());
         self.parts.push(part);
     }
 
@@ -260,8 +259,8 @@ impl Cuts {
     }
 
     /// Reads that have ended and wait for the end of the round.
-    fn read(&self) -> usize {
-        self.parts.iter().filter(|part| part.ending.is_some()).count()
+    pub(super) fn read(&self) -> usize {
+        self.read
     }
 
     pub(super) fn is_reading(&self) -> bool {
@@ -389,35 +388,34 @@ impl Cuts {
         if self.shippable < head {
             self.held_since.get_or_insert_with(Instant::now);
         }
-        self.give_up_after(&after);
-        if self.shippable >= head {
-            self.held_since = None;
-            self.covered = after.covered;
-        }
-    }
-
-    /// Sites wait for a state that is exact, but not for ever.
-    fn give_up_after(&mut self, after: &After) {
         let waited = self
             .held_since
             .is_some_and(|since| since.elapsed() >= self.patience);
-        let unmarked = after.head.saturating_sub(self.shippable);
-        if waited {
-            self.counts.fuzzy += 1;
-        } else if self.on && (unmarked > CHANGES || after.unmarked > WEIGHT) {
-            self.counts.fuzzy += 1;
-            self.fail("there are too many changes since the last exact state");
-        } else if self.on && after.outdated_for >= PATIENCE_WITH_CONTENT {
-            self.fail("sites need content that was not kept");
-        } else if !self.on || !self.counts.rests() {
-            return;
+        let too_much = head.saturating_sub(self.shippable) > CHANGES || after.unmarked > WEIGHT;
+        if waited || self.on && (self.counts.rests() || too_much || after.cannot_follow) {
+            self.give_up(&after, too_much);
         }
+        if self.shippable >= head {
+            self.held_since = None;
+        }
+    }
+
+    /// Sites get what there is.
+    fn give_up(&mut self, after: &After, too_much: bool) {
+        let is_new = !self.counts.rests();
+        self.counts.fuzzy += u64::from(is_new && self.shippable < after.head);
         self.shippable = after.head;
         self.exact_after = None;
         self.patience = PATIENCE;
-        if self.on && !self.counts.rests() {
-            self.rest.begin(&mut self.counts);
+        if !self.on || !is_new {
+            return;
         }
+        if too_much {
+            self.fail("there are too many changes since the last exact state");
+        } else if after.cannot_follow {
+            self.fail("sites need content that was not kept");
+        }
+        self.rest.begin(&mut self.counts);
     }
 
     /// Sites get the changes up to here.
@@ -491,6 +489,7 @@ impl Cuts {
         let found = gather(&mut self.parts);
         self.parts.extend(late);
         self.in_time = 0;
+        self.read = self.parts.iter().filter(|part| part.ending.is_some()).count();
         found
     }
 
@@ -525,10 +524,8 @@ pub(super) struct After {
     pub(super) marked: Option<u64>,
     /// Weight of the changes since the last mark in a commit.
     pub(super) unmarked: usize,
-    /// For how long sites asked for content that is not there any more, and made no progress.
-    pub(super) outdated_for: Duration,
-    /// Everything from journal records up to here is in the changes.
-    pub(super) covered: u64,
+    /// Sites cannot be given what is marked.
+    pub(super) cannot_follow: bool,
     /// All that clients did is in them.
     pub(super) quiet: bool,
 }
@@ -618,8 +615,7 @@ mod tests {
             head,
             marked,
             unmarked: 0,
-            outdated_for: Duration::ZERO,
-            covered: 0,
+            cannot_follow: false,
             quiet: false,
         }
     }
@@ -680,14 +676,14 @@ mod tests {
     #[test]
     fn exact_states_of_which_the_content_is_gone_are_not_waited_for() {
         let mut cuts = cuts();
-        let outdated = |outdated_for| After {
-            outdated_for,
-            ..after(3, Some(3))
-        };
-        cuts.settle(outdated(PATIENCE_WITH_CONTENT / 2));
+        cuts.settle(after(3, Some(3)));
         assert!(!cuts.counts.rests());
-        cuts.settle(outdated(PATIENCE_WITH_CONTENT));
+        cuts.settle(After {
+            cannot_follow: true,
+            ..after(3, None)
+        });
         assert!(cuts.counts.rests() && cuts.exact_after().is_none());
+        assert_eq!(cuts.counts.fuzzy, 0, "sites had it before");
         assert!(cuts.counts.last_failure.is_some());
     }
 
