@@ -23,9 +23,6 @@ const AROUND_DIFFERENCE: u64 = 256;
 /// A site that goes on naming missing blocks after this many times of sending them is broken.
 const COMMIT_ATTEMPTS: usize = 3;
 
-/// Nobody has asked yet from where on states can be exact.
-pub(crate) const UNKNOWN: u64 = u64::MAX;
-
 /// Whether to ask the site first which blocks it does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
@@ -43,7 +40,7 @@ pub(crate) struct Shipper {
     pub(crate) shipped: Arc<AtomicU64>,
     /// How often ops were given newer content than their changes name.
     pub(crate) corrected: Arc<AtomicU64>,
-    /// Change before which no state is exact at the site, since it may have newer content; see [`UNKNOWN`].
+    /// Change before which no state is exact at the site, since it may have newer content. 0: not known yet.
     pub(crate) trusted: Arc<AtomicU64>,
 }
 
@@ -62,15 +59,16 @@ impl Shipper {
 
     /// What was shipped before this task began may be newer than its changes, too.
     pub(crate) async fn trusted_from(&self) -> Result<u64, Trouble> {
-        if self.trusted.load(Ordering::SeqCst) == UNKNOWN {
-            self.trusted.store(self.source.newest().await?, Ordering::SeqCst);
+        if self.trusted.load(Ordering::SeqCst) == 0 {
+            self.distrust().await?;
         }
         Ok(self.trusted.load(Ordering::SeqCst))
     }
 
     /// The site is given what is newer than the changes that it has.
     pub(crate) async fn distrust(&self) -> Result<(), Trouble> {
-        self.trusted.store(self.source.newest().await?, Ordering::SeqCst);
+        let newest = self.source.newest().await?;
+        self.trusted.fetch_max(newest, Ordering::SeqCst);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::handle::Wish;
 use crate::meet::{Compare, Start};
 use crate::options::SiteOptions;
 use crate::resync::{Resync, Resynced};
-use crate::ship::{Shipper, UNKNOWN};
+use crate::ship::Shipper;
 use crate::site::Site;
 use crate::source::ChangeSource;
 use crate::status::{ResyncProgress, SiteState, SiteStatus, Verified};
@@ -73,7 +73,7 @@ impl SiteTask {
             concurrency: options.concurrency,
             shipped: Arc::new(AtomicU64::new(0)),
             corrected: Arc::default(),
-            trusted: Arc::new(AtomicU64::new(UNKNOWN)),
+            trusted: Arc::default(),
         };
         let steps = Steps::new(shipper, &options);
         Self {

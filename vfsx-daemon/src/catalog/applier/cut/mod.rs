@@ -381,6 +381,9 @@ impl Cuts {
             self.shippable = self.shippable.max(marked);
             self.patience = PATIENCE;
             self.held_since = None;
+            if self.on && !self.counts.rests() {
+                self.exact_after.get_or_insert(marked);
+            }
         }
         if !self.on && self.held_since.is_none() {
             self.shippable = head;
@@ -652,6 +655,13 @@ mod tests {
         assert!(!cuts.counts.rests(), "clients have paused");
         cuts.turn_on(12);
         assert_eq!(cuts.exact_after(), Some(12));
+        cuts.settle(after(13, None));
+        cuts.held_since = cuts.held_since.map(|since| since - PATIENCE);
+        cuts.settle(after(14, None));
+        assert_eq!(cuts.exact_after(), None);
+        rest::end(&mut cuts.counts);
+        cuts.settle(after(15, Some(15)));
+        assert_eq!(cuts.exact_after(), Some(15), "the sessions were never told");
     }
 
     #[test]
