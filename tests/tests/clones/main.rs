@@ -224,9 +224,9 @@ fn look(share: &Share, numbers: &HashMap<BlockKey, u8>) -> Result<Option<String>
             };
             for (position, block) in put {
                 let block = block.context("a hole in a file that has none")?;
-                let number = numbers
-                    .get(&block.key)
-                    .context("a block that is torn in itself")?;
+                let Some(number) = numbers.get(&block.key) else {
+                    return Ok(Some(format!("a block is torn in itself after {states} changes")));
+                };
                 blocks.insert((segment, position), *number);
             }
             states += 1;

@@ -47,8 +47,8 @@ pub(in crate::catalog) struct Clones {
 struct Inner {
     /// Devices that cannot.
     cannot: HashSet<u64>,
-    /// When a file may be cloned again.
-    resting: LruCache<ObjectId, Instant>,
+    /// When a file may be cloned again, and how long it took the last time.
+    resting: LruCache<ObjectId, (Instant, Duration)>,
     kept: LruCache<ObjectId, Kept>,
 }
 
@@ -78,7 +78,7 @@ impl Clones {
     /// Until when reading the file is to be put off, since it was cloned a moment ago for being written while it was read.
     pub(in crate::catalog) fn put_off(&self, object: ObjectId) -> Option<Instant> {
         let now = Instant::now();
-        let until = self.lock().resting.peek(&object).copied()?;
+        let (until, _) = self.lock().resting.peek(&object).copied()?;
         (until > now && until <= now + PATIENCE).then_some(until)
     }
 
@@ -144,7 +144,7 @@ impl Clones {
         let rested = inner
             .resting
             .get(&object)
-            .is_none_or(|until| *until <= Instant::now());
+            .is_none_or(|(until, _)| *until <= Instant::now());
         rested && !inner.cannot.contains(&device) && inner.cannot.len() < DEVICES
     }
 
@@ -156,9 +156,14 @@ impl Clones {
         if took > Duration::from_secs(1) {
             tracing::info!("cloning object {object} took {} ms", took.as_millis());
         }
-        self.lock()
-            .resting
-            .put(object, Instant::now() + took.saturating_mul(self.rest));
+        let mut inner = self.lock();
+        // Once it may be the disk that was slow, not the file.
+        let counted = match inner.resting.peek(&object) {
+            Some((_, before)) => took.min(*before),
+            None => took.min(PATIENCE / self.rest.max(1)),
+        };
+        let until = Instant::now() + counted.saturating_mul(self.rest);
+        inner.resting.put(object, (until, took));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -249,9 +254,18 @@ mod tests {
         assert!(!clones.may(ObjectId(1), 0));
         let until = clones.put_off(ObjectId(1)).unwrap();
         assert!(until >= before + took * 50);
-        clones.rest(ObjectId(2), Duration::from_secs(1));
+        let slow = Duration::from_secs(1);
+        clones.rest(ObjectId(2), slow);
+        assert!(!clones.may(ObjectId(2), 0));
+        assert!(clones.put_off(ObjectId(2)).is_some(), "once it may be the disk");
+        clones.rest(ObjectId(2), slow);
         assert!(!clones.may(ObjectId(2), 0));
         assert_eq!(clones.put_off(ObjectId(2)), None);
+        clones.rest(ObjectId(2), took);
+        assert!(
+            clones.put_off(ObjectId(2)).is_some(),
+            "it does not take long any more"
+        );
         assert_eq!(clones.put_off(ObjectId(3)), None);
         assert!(clones.may(ObjectId(3), 0));
     }

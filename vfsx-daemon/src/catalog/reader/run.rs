@@ -8,6 +8,7 @@ use crate::catalog::share::{Details, Doubt, Seen, Type, details, is_of_tick, now
 use restfs_lib::model::Object;
 use restfs_lib::tree::Tree;
 use rustix::fd::AsFd;
+use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -166,6 +167,7 @@ fn read_moment(
         }
     }
     wait_for_tick(&mut seen);
+    wait_for_writer(file);
     let read = read_once(context, pass, file, seen, send)?;
     // Somebody who has not told of it yet may be in the middle of a write.
     let unknown = seen.stamp.ctime.ns() > newest_ns.into();
@@ -199,6 +201,13 @@ fn read_clone(
         seen,
         unsteady,
     }))
+}
+
+/// A write that had begun when the file was looked at, and moved its times then, may not have ended: on btrfs and ext4 it can
+/// be read in part. Looking for data takes the lock that it holds; whoever writes later moves the times again.
+fn wait_for_writer(file: &File) {
+    // That there is none, or no such call, is as good.
+    let _ = seek(file, SeekFrom::Data(0));
 }
 
 /// So that whoever writes from now on changes the times. What was read of the metadata is older.
