@@ -18,7 +18,7 @@ use vfsx_tests::work::Lag;
 /// Names the copy has made when the kill comes, and how many more it makes before the restart.
 const BEFORE: usize = 150;
 const MEANWHILE: usize = 150;
-const FILES: usize = 3000;
+const FILES: usize = 5000;
 const MEBIBYTES: u64 = 60;
 
 /// Runs `incident` while clients copy a tree in; then everything must be at the site.
