@@ -4,6 +4,7 @@ use super::{LONG, Pair, until};
 use crate::fake::{Faults, Random};
 use crate::source::Cursor;
 use crate::status::SiteState;
+use restfs_lib::model::ObjectId;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -244,17 +245,23 @@ async fn of_a_source_that_has_exact_states_a_site_gets_no_others() {
     pair.assert_equal(&handle).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_exact_state_whose_content_is_gone_is_passed_over_for_the_next_one() {
-    let pair = Pair::new(1);
-    let handle = in_step(&pair).await;
-    let (first, commits) = (pair.source.head_now(), pair.site.commits().len());
+/// The content of the newest exact state is gone before the site has asked for it.
+fn outdate(pair: &Pair, handle: &crate::handle::SiteHandle) -> ObjectId {
     handle.pause();
     let file = pair.source.create("b", 2, &mut Random::new(2));
     pair.source.settle();
     pair.source.mark();
     pair.source.scribble(file, 0, &mut Random::new(3));
     handle.resume();
+    file
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exact_state_whose_content_is_gone_is_passed_over_for_the_next_one() {
+    let pair = Pair::new(1);
+    let handle = in_step(&pair).await;
+    let (first, commits) = (pair.source.head_now(), pair.site.commits().len());
+    outdate(&pair, &handle);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(pair.site.commits().len(), commits);
     pair.source.mark();
@@ -270,12 +277,7 @@ async fn a_site_is_not_kept_from_changes_for_ever_because_their_content_is_gone(
     let pair = Pair::new(1);
     let handle = in_step(&pair).await;
     let commits = pair.site.commits().len();
-    handle.pause();
-    let file = pair.source.create("b", 2, &mut Random::new(2));
-    pair.source.settle();
-    pair.source.mark();
-    pair.source.scribble(file, 0, &mut Random::new(3));
-    handle.resume();
+    let file = outdate(&pair, &handle);
     tokio::time::sleep(Duration::from_secs(4)).await;
     pair.source.scribble(file, 0, &mut Random::new(5));
     pair.source.mark();
