@@ -2,6 +2,7 @@
 
 use super::share::ShareIntake;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -9,6 +10,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// A journal that fails is tried again every second.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// What sessions have left in files is taken in about as soon.
+const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum BarrierError {
@@ -16,14 +19,20 @@ pub enum BarrierError {
     Timeout { share: String, waiting: usize },
     #[error("share {share}: the journal cannot be written")]
     JournalFailed { share: String },
+    #[error(
+        "share {share}: what clients did by an smbd session without a connection, or one that is over, is not all taken in"
+    )]
+    Unheard { share: String },
+    #[error("share {share}: what smbd sessions have left cannot be looked at: {source}")]
+    Left { share: String, source: io::Error },
     #[error("vfsxd's own socket does not answer: {0}")]
     OwnSocket(io::Error),
 }
 
 impl ShareIntake {
-    /// Waits until what the connected modules have noted so far is in the journal; returns its newest record then.
-    /// Sessions that were open before a restart are waited for too, and a journal that cannot be written for the time.
-    pub(super) async fn barrier(&self, deadline: Instant) -> Result<u64, BarrierError> {
+    /// Waits until what all modules have noted so far is in the journal; returns its newest record then. Sessions that were open before
+    /// a restart are waited for too, what sessions that are over have left in files, and a journal that cannot be written for the time.
+    pub(super) async fn barrier(self: &Arc<Self>, deadline: Instant) -> Result<u64, BarrierError> {
         let timeout = |waiting| BarrierError::Timeout {
             share: self.name.clone(),
             waiting,
@@ -38,31 +47,53 @@ impl ShareIntake {
             }
             let mut answers = self.ask_all()?;
             while let Some(answer) = answers.pop() {
-                // An error is an answer too: the connection has ended, and its end is in the journal.
+                // An error is an answer too: the connection has ended, and what it brought is in the journal.
                 if timeout_at(deadline, answer).await.is_err() {
                     return Err(timeout(answers.len() + 1));
                 }
             }
+            let unheard = self.unheard().await?;
             let (fails, waiting) = {
                 let state = self.lock();
                 (state.discarding, state.awaited.len())
             };
-            if !fails && waiting == 0 {
+            if !fails && !unheard && waiting == 0 {
                 self.journal.hurry();
                 return Ok(self.journal.status().head);
             }
             // What was dropped meanwhile comes again, once there is space: then all are asked anew.
-            let again = Instant::now() + TRIED_AGAIN_AFTER;
+            let again = Instant::now()
+                + match unheard {
+                    true => LOOKED_AGAIN_AFTER,
+                    false => TRIED_AGAIN_AFTER,
+                };
             if again >= deadline {
-                return Err(match fails {
-                    true => BarrierError::JournalFailed {
-                        share: self.name.clone(),
-                    },
-                    false => timeout(waiting),
+                let share = self.name.clone();
+                return Err(match (fails, waiting) {
+                    (true, _) => BarrierError::JournalFailed { share },
+                    (false, 0) => BarrierError::Unheard { share },
+                    (false, waiting) => timeout(waiting),
                 });
             }
             sleep_until(again).await;
         }
+    }
+
+    /// Whether there is something that connections do not tell. It is taken in at once then, as far as it can be.
+    async fn unheard(self: &Arc<Self>) -> Result<bool, BarrierError> {
+        let share = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || share.is_unheard()).await;
+        let unheard = looked
+            .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+            .map_err(|source| BarrierError::Left {
+                share: self.name.clone(),
+                source,
+            })?;
+        if unheard {
+            self.journal.hurry();
+            self.hurried.notify_one();
+        }
+        Ok(unheard)
     }
 
     fn ask_all(&self) -> Result<Vec<oneshot::Receiver<()>>, BarrierError> {

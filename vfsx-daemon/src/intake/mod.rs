@@ -179,9 +179,8 @@ impl Barriers {
         self.door.places.facts()
     }
 
-    /// Waits until everything that clients did on the share before this call is in its journal, as far as modules are
-    /// connected; returns the newest record then.
-    pub async fn barrier(&self, share: &ShareIntake, deadline: Instant) -> Result<u64, BarrierError> {
+    /// Waits until everything that clients did on the share before this call is in its journal; returns the newest record then.
+    pub async fn barrier(&self, share: &Arc<ShareIntake>, deadline: Instant) -> Result<u64, BarrierError> {
         tokio::time::sleep_until(self.from.min(deadline)).await;
         self.registered(share, deadline).await?;
         share.barrier(deadline).await
@@ -249,6 +248,7 @@ async fn tend(share: Arc<ShareIntake>) {
         if tokio::task::spawn_blocking(move || tended.tend()).await.is_err() {
             tracing::error!(share = share.name(), "tending the share panicked");
         }
-        tokio::time::sleep(TEND_EVERY).await;
+        // Also when it is not its time.
+        let _ = tokio::time::timeout(TEND_EVERY, share.hurried.notified()).await;
     }
 }

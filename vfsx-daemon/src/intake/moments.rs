@@ -8,7 +8,6 @@
 //! every session has said before it that it holds back nothing, and still says so after it, with no change of that between:
 //! one that has begun a call without having said so (it has just connected) makes for a later moment.
 
-use super::flags;
 use super::memory::Memory;
 use super::share::{COMES_BACK_WITHIN, ShareIntake, State};
 use super::{BarrierError, Barriers};
@@ -118,22 +117,11 @@ impl IntakeSessions {
         Ok((change, sessions.into_iter().map(|(session, _)| session).collect()))
     }
 
-    /// No session has changed anything without being connected. One that could not connect raises a flag before it changes
-    /// anything, and lowers it when all it did is in the journal, or in a file that is to be taken in.
+    /// No session has changed anything without being connected.
     fn heard(&self) -> Result<(), Unsure> {
-        let (left, share) = (&self.intake.left, &self.intake.name);
-        let standing = flags::standing(&left.standing, share)?;
-        let state = self.intake.lock();
-        let is_connected =
-            |session: &Option<Session>| session.is_some_and(|s| state.connections.contains_key(&s));
-        if !standing.iter().all(is_connected) {
-            return Err(Unsure::Unheard);
-        }
-        drop(state);
-        let is_empty = |directory| Ok::<_, Unsure>(flags::session_files(directory, share)?.is_empty());
-        match is_empty(&left.spool)? && is_empty(&left.gaps)? {
-            true => Ok(()),
-            false => Err(Unsure::Unheard),
+        match self.intake.is_unheard()? {
+            true => Err(Unsure::Unheard),
+            false => Ok(()),
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use vfsx_proto::ring::{Filled, Word};
 use vfsx_proto::{Durability, Exclude, Waits};
 
@@ -56,6 +56,8 @@ pub struct ShareIntake {
     pub(super) tending: Mutex<Undecided>,
     /// One spool file at a time: two connections of a session, and a tending, may want the same.
     pub(super) spooling: Mutex<()>,
+    /// There is something to be tended now.
+    pub(super) hurried: Notify,
 }
 
 pub(super) struct State {
@@ -165,6 +167,7 @@ impl ShareIntake {
             copy_changes: AtomicU64::new(0),
             tending: Mutex::default(),
             spooling: Mutex::default(),
+            hurried: Notify::new(),
             state: Mutex::new(State {
                 connections: BTreeMap::new(),
                 awaited,
@@ -343,10 +346,20 @@ impl ShareIntake {
             state.keep_waits(&connected.commits);
         }
         self.decide(&mut state);
-        if let Some(memory) = connected.and_then(|connected| connected.memory)
-            && self.was_killed(session, &memory)
-        {
+        let memory = connected.and_then(|connected| connected.memory);
+        let was_killed = memory
+            .as_ref()
+            .is_some_and(|memory| self.was_killed(session, memory));
+        if was_killed {
             self.note_kill(&mut state, "in the middle of a change");
+        }
+        if !was_killed && self.has_left(&self.left.spool, session) {
+            // It is over when that is taken in: until then its files count as open, and nobody calls the share settled.
+            state.kept.extend(memory.map(|memory| (session, memory)));
+            state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
+            self.publish_awaited(&state);
+            self.hurried.notify_one();
+            return;
         }
         self.end_session(&mut state, session, SessionEnd::Closed);
         if !state.ended.contains(&session) {
@@ -376,12 +389,30 @@ impl ShareIntake {
 
     /// Then that file tells what has become of the rest: a standing flag, too, is looked at once its process has ended.
     fn has_left_file(&self, session: Session) -> bool {
-        let left = |directory| {
-            let files = flags::session_files(directory, &self.name).unwrap_or_default();
-            files.iter().any(|path| flags::session(path) == Some(session))
-        };
         let standing = || flags::standing(&self.left.standing, &self.name).unwrap_or_default();
-        left(&self.left.spool) || left(&self.left.gaps) || standing().contains(&Some(session))
+        self.has_left(&self.left.spool, session)
+            || self.has_left(&self.left.gaps, session)
+            || standing().contains(&Some(session))
+    }
+
+    fn has_left(&self, directory: &Path, session: Session) -> bool {
+        let files = flags::session_files(directory, &self.name).unwrap_or_default();
+        files.iter().any(|path| flags::session(path) == Some(session))
+    }
+
+    /// Whether a session has changed something that is not told by its connection. One that could not connect raises a flag before it
+    /// changes anything, and lowers it when all it did is in the journal, or in a file that is to be taken in.
+    pub(super) fn is_unheard(&self) -> io::Result<bool> {
+        let standing = flags::standing(&self.left.standing, &self.name)?;
+        let is_connected = {
+            let state = self.lock();
+            let is_connected =
+                |session: &Option<Session>| session.is_some_and(|s| state.connections.contains_key(&s));
+            standing.iter().all(is_connected)
+        };
+        let has_files =
+            |directory| Ok::<_, io::Error>(!flags::session_files(directory, &self.name)?.is_empty());
+        Ok(!is_connected || has_files(&self.left.spool)? || has_files(&self.left.gaps)?)
     }
 
     /// No session is connected or expected, and none is known to hold changes that nobody has.

@@ -1,6 +1,7 @@
 //! The barrier that settle begins with.
 
 use super::module::{Module, event};
+use super::spool::{file, leave, story};
 use super::{Fixture, NORMAL, PATIENCE, until};
 use crate::intake::BarrierError;
 use std::time::Duration;
@@ -79,4 +80,60 @@ async fn after_a_restart_a_barrier_waits_for_the_sessions_from_before() {
     module.send(&ToDaemon::Sent { token }).await;
     let sequence = barrier.await.expect("runs").expect("answered");
     assert_eq!(sequence, fixture.journal.status().head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sessions_that_are_over_have_left_is_in_the_journal_after_a_barrier() {
+    let fixture = Fixture::new(NORMAL);
+    let barriers = fixture.intake.barriers();
+    let deadline = || Instant::now() + PATIENCE;
+    barriers
+        .barrier(&fixture.share, deadline())
+        .await
+        .expect("all answered");
+    let mut expected = Vec::new();
+    // More than come before vfsxd looks by itself.
+    for n in 1..=10 {
+        let (mut module, _) = Module::welcome(&fixture.socket(), n).await;
+        module.events(1..=2).await;
+        // It did not hear that its events were taken, and one more found no room in the socket.
+        leave(&fixture, n, &file(n, 1..=3, true));
+        drop(module);
+        let sequence = barriers
+            .barrier(&fixture.share, deadline())
+            .await
+            .expect("all answered");
+        let records = fixture.records();
+        expected.extend(["start", "1", "2", "3", "end"]);
+        assert_eq!(story(&records), expected);
+        assert_eq!(records.last().map(|r| r.sequence), Some(sequence));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_works_without_a_connection_is_waited_for() {
+    let fixture = Fixture::new(NORMAL);
+    let live = fixture.directory.path().join("run/gaps/data/live");
+    std::fs::create_dir_all(&live).expect("makes");
+    let flag = live.join(hex::encode(super::module::session(1).0));
+    std::fs::write(&flag, "{\"since_ns\":1,\"reason\":\"daemon-absent\",\"pid\":1}\n").expect("writes");
+    let stands = std::fs::File::open(&flag).expect("opens");
+    stands.lock().expect("locks");
+    let barriers = fixture.intake.barriers();
+    let deadline = Instant::now() + super::super::ALL_CONNECTED_AFTER + Duration::from_millis(300);
+    let outcome = barriers.barrier(&fixture.share, deadline).await;
+    assert!(
+        matches!(outcome, Err(BarrierError::Unheard { .. })),
+        "{outcome:?}"
+    );
+    // It has connected, and brought what it had.
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    let share = fixture.share.clone();
+    let barrier = tokio::spawn(async move { barriers.barrier(&share, Instant::now() + PATIENCE).await });
+    let ToModule::SendNow { token } = module.receive().await else {
+        panic!("not asked")
+    };
+    module.events(1..=1).await;
+    module.send(&ToDaemon::Sent { token }).await;
+    barrier.await.expect("runs").expect("answered");
 }
