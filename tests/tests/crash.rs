@@ -98,6 +98,30 @@ fn a_client_that_comes_and_goes_while_vfsxd_is_down_costs_neither_a_gap_nor_a_sc
     );
 }
 
+/// More than a socket holds is in the file alone. Settle is called at once, and more often than vfsxd looks by itself.
+#[test]
+fn a_client_that_leaves_while_vfsxd_stands_still_is_at_the_site_after_settle() {
+    with_lab(
+        |_| {},
+        |lab| {
+            lab.settle()?;
+            for round in 0..4 {
+                let mut session = Session::connect(lab, "data")?;
+                let frozen = lab.vfsxd.freeze()?;
+                for file in 0..800 {
+                    session.put(&format!("{round} {file:0200}"), b"nobody is listening")?;
+                }
+                drop(session);
+                until("a spool file", || spooled(lab) > 0)?;
+                drop(frozen);
+                lab.settle()?;
+                lab.check_replica("site1")?;
+            }
+            lab.check_captured(1)
+        },
+    );
+}
+
 /// The least that smb.conf can ask for.
 const SMALL_RING: u64 = 512 << 10;
 

@@ -1,6 +1,8 @@
 //! A share's part of a barrier: what modules hold back comes into the journal.
 
-use super::share::ShareIntake;
+use super::share::{ShareIntake, State};
+use crate::journal::Session;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,100 +10,164 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// A journal that fails is tried again every second.
-const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// What sessions have left in files is taken in about as soon.
-const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Who is not heard yet is looked for again so soon, and half as often each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Sessions that come back do so within two seconds, and a journal that fails is tried again every second.
+const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 pub enum BarrierError {
     #[error("share {share}: {waiting} of the smbd sessions did not answer in time")]
     Timeout { share: String, waiting: usize },
+    #[error(
+        "share {share}: what clients did by {sessions} smbd sessions that are over, or not connected, is not taken in yet ({which})"
+    )]
+    Unheard {
+        share: String,
+        sessions: usize,
+        /// A file that tells of one.
+        which: String,
+    },
     #[error("share {share}: the journal cannot be written")]
     JournalFailed { share: String },
-    #[error(
-        "share {share}: what clients did by an smbd session without a connection, or one that is over, is not all taken in"
-    )]
-    Unheard { share: String },
     #[error("share {share}: what smbd sessions have left cannot be looked at: {source}")]
     Left { share: String, source: io::Error },
     #[error("vfsxd's own socket does not answer: {0}")]
     OwnSocket(io::Error),
 }
 
+/// Of whom there may be changes that are not in the journal. `None`: of sessions whose names are none.
+pub(super) type Sessions = BTreeSet<Option<Session>>;
+
+/// A barrier under way.
+#[derive(Default)]
+pub(super) struct Barrier {
+    /// Those of the first look: what others did came after the call.
+    open: Option<Sessions>,
+    /// Who has sent all, by which connection. By another one it comes again: the journal may not have taken it.
+    told: BTreeMap<Session, u64>,
+}
+
+impl Barrier {
+    fn is_told(&self, state: &State, who: Option<Session>) -> bool {
+        who.is_some_and(|who| self.told.get(&who).is_some_and(|by| state.is_current(who, *by)))
+    }
+
+    fn concerns(&self, who: Option<Session>) -> bool {
+        self.open.as_ref().is_none_or(|open| open.contains(&who))
+    }
+
+    /// Who is not heard yet.
+    pub(super) fn still(&mut self, state: &State, left: &Sessions) -> Sessions {
+        let here = state.connections.keys().chain(state.awaited.keys());
+        let all: Sessions = here.copied().map(Some).chain(left.iter().copied()).collect();
+        let still = all.iter().copied();
+        let still = still.filter(|who| self.concerns(*who) && !self.is_told(state, *who));
+        let still = still.collect();
+        self.open.get_or_insert(all);
+        still
+    }
+}
+
 impl ShareIntake {
-    /// Waits until what all modules have noted so far is in the journal; returns its newest record then. Sessions that were open before
-    /// a restart are waited for too, what sessions that are over have left in files, and a journal that cannot be written for the time.
+    /// Waits until what all modules have noted before this call is in the journal; returns its newest record then. Each session that is
+    /// connected, expected, or has left a flag or a file is to answer, or to be over with nothing left of it. A journal that cannot be
+    /// written for the time is waited for, too.
     pub(super) async fn barrier(self: &Arc<Self>, deadline: Instant) -> Result<u64, BarrierError> {
-        let timeout = |waiting| BarrierError::Timeout {
-            share: self.name.clone(),
-            waiting,
-        };
-        let mut awaited = self.awaited.subscribe();
+        let mut barrier = Barrier::default();
+        let mut pause = FIRST_PAUSE;
         loop {
-            if timeout_at(deadline, awaited.wait_for(|count| *count == 0))
-                .await
-                .is_err()
-            {
-                return Err(timeout(*self.awaited.borrow()));
-            }
-            let mut answers = self.ask_all()?;
-            while let Some(answer) = answers.pop() {
-                // An error is an answer too: the connection has ended, and what it brought is in the journal.
-                if timeout_at(deadline, answer).await.is_err() {
-                    return Err(timeout(answers.len() + 1));
-                }
-            }
-            let unheard = self.unheard().await?;
-            let (fails, waiting) = {
+            let is_first = barrier.open.is_none();
+            // Before the look: who is connected only then is asked the next time.
+            self.ask_all(&mut barrier, deadline).await?;
+            let left = self.look(deadline).await?;
+            let (still, fails) = {
                 let state = self.lock();
-                (state.discarding, state.awaited.len())
+                (barrier.still(&state, &left), state.discarding)
             };
-            if !fails && !unheard && waiting == 0 {
+            if !fails && still.is_empty() {
                 self.journal.hurry();
                 return Ok(self.journal.status().head);
             }
-            // What was dropped meanwhile comes again, once there is space: then all are asked anew.
-            let again = Instant::now()
-                + match unheard {
-                    true => LOOKED_AGAIN_AFTER,
-                    false => TRIED_AGAIN_AFTER,
-                };
-            if again >= deadline {
-                let share = self.name.clone();
-                return Err(match (fails, waiting) {
-                    (true, _) => BarrierError::JournalFailed { share },
-                    (false, 0) => BarrierError::Unheard { share },
-                    (false, waiting) => timeout(waiting),
-                });
+            if is_first && !left.is_empty() {
+                self.journal.hurry();
+                self.hurried.notify_one();
             }
+            let again = Instant::now() + pause;
+            if again >= deadline {
+                return Err(self.why(fails, &still, &left));
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
             sleep_until(again).await;
         }
     }
 
-    /// Whether there is something that connections do not tell. It is taken in at once then, as far as it can be.
-    async fn unheard(self: &Arc<Self>) -> Result<bool, BarrierError> {
+    fn why(&self, fails: bool, still: &Sessions, left: &Sessions) -> BarrierError {
+        let share = self.name.clone();
+        let unheard: Vec<_> = still.intersection(left).collect();
+        match unheard.first() {
+            _ if fails => BarrierError::JournalFailed { share },
+            Some(who) => BarrierError::Unheard {
+                share,
+                sessions: unheard.len(),
+                which: who.map_or_else(|| "one without a name".to_owned(), |who| hex::encode(who.0)),
+            },
+            None => BarrierError::Timeout {
+                share,
+                waiting: still.len(),
+            },
+        }
+    }
+
+    /// What sessions have left, looked at aside: the disk may hang.
+    async fn look(self: &Arc<Self>, deadline: Instant) -> Result<Sessions, BarrierError> {
         let share = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || share.is_unheard()).await;
-        let unheard = looked
-            .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+        let look = tokio::task::spawn_blocking(move || share.left_behind());
+        let looked = timeout_at(deadline, look).await;
+        let looked = looked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
+        let looked = looked.and_then(|ended| ended.map_err(io::Error::other));
+        looked
+            .and_then(|found| found)
             .map_err(|source| BarrierError::Left {
                 share: self.name.clone(),
                 source,
-            })?;
-        if unheard {
-            self.journal.hurry();
-            self.hurried.notify_one();
-        }
-        Ok(unheard)
+            })
     }
 
-    fn ask_all(&self) -> Result<Vec<oneshot::Receiver<()>>, BarrierError> {
+    /// Asks the connected sessions for what they hold back, and waits for the answers. One whose connection ends instead is over, or
+    /// comes back, or has left something.
+    async fn ask_all(&self, barrier: &mut Barrier, deadline: Instant) -> Result<(), BarrierError> {
+        let mut questions = self.ask(barrier)?;
+        while let Some(Question { session, id, answer }) = questions.pop() {
+            match timeout_at(deadline, answer).await {
+                Ok(Ok(())) => drop(barrier.told.insert(session, id)),
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    return Err(BarrierError::Timeout {
+                        share: self.name.clone(),
+                        waiting: questions.len() + 1,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, barrier: &Barrier) -> Result<Vec<Question>, BarrierError> {
         let token = self.token.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut answers = Vec::new();
-        for connected in self.lock().connections.values_mut() {
+        let mut questions = Vec::new();
+        let mut state = self.lock();
+        let to_ask = |session: &&Session| {
+            let who = Some(**session);
+            barrier.concerns(who) && !barrier.is_told(&state, who)
+        };
+        let to_ask: Vec<Session> = state.connections.keys().filter(to_ask).copied().collect();
+        for session in to_ask {
+            let Some(connected) = state.connections.get_mut(&session) else {
+                continue;
+            };
             connected.barriers.retain(|(_, waiting)| !waiting.is_closed());
-            let (answer, answered) = oneshot::channel();
+            let (say, answer) = oneshot::channel();
             // When the connection is ending, its end is the answer.
             if let Err(mpsc::error::TrySendError::Full(_)) = connected.ask.try_send(token) {
                 return Err(BarrierError::Timeout {
@@ -109,9 +175,21 @@ impl ShareIntake {
                     waiting: 1,
                 });
             }
-            connected.barriers.push((token, answer));
-            answers.push(answered);
+            connected.barriers.push((token, say));
+            questions.push(Question {
+                session,
+                id: connected.id,
+                answer,
+            });
         }
-        Ok(answers)
+        Ok(questions)
     }
+}
+
+/// One that waits for its answer.
+struct Question {
+    session: Session,
+    /// The connection's.
+    id: u64,
+    answer: oneshot::Receiver<()>,
 }

@@ -11,7 +11,6 @@ use crate::journal::{GapReason, Session};
 use serde::Deserialize;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,8 +79,8 @@ pub(super) fn session_files(directory: &Path, share: &str) -> io::Result<Vec<Pat
     Ok(found)
 }
 
-/// Sessions of the share that have a standing flag; `None` for one whose name is none.
-pub(super) fn standing(standing: &Path, share: &str) -> io::Result<Vec<Option<Session>>> {
+/// The standing flags of the share's sessions.
+pub(super) fn standing(standing: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for directory in directories(standing, share)? {
         let entries = match fs::read_dir(directory.join(STANDING)) {
@@ -92,7 +91,7 @@ pub(super) fn standing(standing: &Path, share: &str) -> io::Result<Vec<Option<Se
         for entry in entries {
             let entry = entry?;
             if !is_being_written(&entry) {
-                found.push(session(&entry.path()));
+                found.push(entry.path());
             }
         }
     }
@@ -151,6 +150,15 @@ fn is_being_written(entry: &fs::DirEntry) -> bool {
     unfinished && age.is_ok_and(|age| age < WRITTEN_WITHIN)
 }
 
+/// Where the session's file is, if it has left one below `directory`.
+pub(super) fn file_of(directory: &Path, share: &str, session: Session) -> io::Result<Option<PathBuf>> {
+    let name = hex::encode(session.0);
+    let mut files = directories(directory, share)?
+        .into_iter()
+        .map(|directory| directory.join(&name));
+    Ok(files.find(|path| path.exists()))
+}
+
 /// What a session may have begun to write.
 pub(super) fn unfinished(directory: &Path, share: &str, session: Session) -> Vec<PathBuf> {
     let name = format!("{}.{UNFINISHED}", hex::encode(session.0));
@@ -185,15 +193,11 @@ pub(super) fn directories(gaps: &Path, share: &str) -> io::Result<Vec<PathBuf>> 
     Ok(found)
 }
 
-/// One that cannot be understood still says that there was a gap, since the file's own time at the latest.
+/// One that cannot be understood still says that there was a gap, since nobody knows when: what is lost may be older than the file.
 pub(super) fn parse(path: PathBuf) -> io::Result<Flag> {
     let metadata = fs::symlink_metadata(&path)?;
-    let modified = metadata
-        .mtime()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(metadata.mtime_nsec());
     let unknown = PendingGap {
-        since_ns: modified,
+        since_ns: 0,
         reason: GapReason::Unknown,
     };
     let text = if metadata.len() > MAX_BYTES {
@@ -277,10 +281,7 @@ mod tests {
         );
         assert_eq!(found[1].gap.reason, GapReason::Unknown);
         assert_eq!(found[0].unless, None);
-        assert!(
-            found[1].gap.since_ns > 1_000_000_000_000_000_000,
-            "the file's own time"
-        );
+        assert_eq!(found[1].gap.since_ns, 0, "nobody knows");
 
         let unfinished = fs::File::options()
             .write(true)

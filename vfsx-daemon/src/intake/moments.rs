@@ -119,9 +119,9 @@ impl IntakeSessions {
 
     /// No session has changed anything without being connected.
     fn heard(&self) -> Result<(), Unsure> {
-        match self.intake.is_unheard()? {
-            true => Err(Unsure::Unheard),
-            false => Ok(()),
+        match self.intake.left_behind()?.is_empty() {
+            true => Ok(()),
+            false => Err(Unsure::Unheard),
         }
     }
 

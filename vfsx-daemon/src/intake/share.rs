@@ -19,7 +19,7 @@ use vfsx_proto::ring::{Filled, Word};
 use vfsx_proto::{Durability, Exclude, Waits};
 
 /// A session that was open when its connection was lost for a reason on this side has this long to come back before
-/// it counts as ended.
+/// it counts as ended; one that has left a spool file, as long as that is there.
 pub const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Questions to a module that may wait to be sent; more means that it does not read.
 const QUESTIONS_MAX: usize = 64;
@@ -389,30 +389,48 @@ impl ShareIntake {
 
     /// Then that file tells what has become of the rest: a standing flag, too, is looked at once its process has ended.
     fn has_left_file(&self, session: Session) -> bool {
-        let standing = || flags::standing(&self.left.standing, &self.name).unwrap_or_default();
+        let standing = flags::standing(&self.left.standing, &self.name).unwrap_or_default();
         self.has_left(&self.left.spool, session)
             || self.has_left(&self.left.gaps, session)
-            || standing().contains(&Some(session))
+            || standing.iter().any(|path| flags::session(path) == Some(session))
     }
 
-    fn has_left(&self, directory: &Path, session: Session) -> bool {
-        let files = flags::session_files(directory, &self.name).unwrap_or_default();
-        files.iter().any(|path| flags::session(path) == Some(session))
+    pub(super) fn has_left(&self, directory: &Path, session: Session) -> bool {
+        flags::file_of(directory, &self.name, session).is_ok_and(|file| file.is_some())
     }
 
-    /// Whether a session has changed something that is not told by its connection. One that could not connect raises a flag before it
-    /// changes anything, and lowers it when all it did is in the journal, or in a file that is to be taken in.
-    pub(super) fn is_unheard(&self) -> io::Result<bool> {
-        let standing = flags::standing(&self.left.standing, &self.name)?;
-        let is_connected = {
-            let state = self.lock();
-            let is_connected =
-                |session: &Option<Session>| session.is_some_and(|s| state.connections.contains_key(&s));
-            standing.iter().all(is_connected)
-        };
-        let has_files =
-            |directory| Ok::<_, io::Error>(!flags::session_files(directory, &self.name)?.is_empty());
-        Ok(!is_connected || has_files(&self.left.spool)? || has_files(&self.left.gaps)?)
+    /// Sessions that may have changed something that is not told by a connection. One that could not connect raises a flag before it
+    /// changes anything, and lowers it when all it did is in the journal, or in a file that is to be taken in. `None`: of one whose name
+    /// is none.
+    pub(super) fn left_behind(&self) -> io::Result<BTreeSet<Option<Session>>> {
+        let mut found = BTreeSet::new();
+        // Flags first: what they tell of is in a file before they are lowered.
+        for path in flags::standing(&self.left.standing, &self.name)? {
+            if !self.is_told(&path)? {
+                found.insert(flags::session(&path));
+            }
+        }
+        for directory in [&self.left.spool, &self.left.gaps] {
+            let files = flags::session_files(directory, &self.name)?;
+            found.extend(files.iter().map(|path| flags::session(path)));
+        }
+        Ok(found)
+    }
+
+    /// Its session is connected, or has said no more than the journal has.
+    fn is_told(&self, standing: &Path) -> io::Result<bool> {
+        let session = flags::session(standing);
+        if session.is_some_and(|session| self.lock().connections.contains_key(&session)) {
+            return Ok(true);
+        }
+        match flags::parse(standing.to_owned()) {
+            Ok(flag) => Ok(flag
+                .unless
+                .is_some_and(|(session, last)| self.journal.acknowledged(session) >= last)),
+            // It was lowered.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     /// No session is connected or expected, and none is known to hold changes that nobody has.

@@ -86,10 +86,7 @@ impl ShareIntake {
                 Ok(file) if file.try_lock().is_err() => self.expect_back(&path),
                 // Its session has removed it meanwhile.
                 Ok(file) if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) => {}
-                Ok(file) => {
-                    self.expect_longer(&path);
-                    self.take_spool_file(&path, &file, until);
-                }
+                Ok(file) => self.take_spool_file(&path, &file, until),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a spool file cannot be opened")
@@ -130,10 +127,7 @@ impl ShareIntake {
         taken: &mut Taken,
         until: Instant,
     ) -> Result<(), SpoolError> {
-        let name = hex::encode(session.0);
-        let directories = flags::directories(&self.left.spool, &self.name)?;
-        let mut files = directories.into_iter().map(|directory| directory.join(&name));
-        let path = files.find(|path| path.exists());
+        let path = flags::file_of(&self.left.spool, &self.name, session)?;
         let file = File::open(path.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)?;
         self.take_spooled_events(&file, Some(up_to), taken, until)?;
         match taken.newest >= up_to {
@@ -147,15 +141,6 @@ impl ShareIntake {
     fn expect_back(&self, path: &Path) {
         if let Some(session) = flags::session(path) {
             self.expect(session);
-        }
-    }
-
-    /// A journal that takes nothing for the time is no reason to give up a session that is over but for its file.
-    fn expect_longer(&self, path: &Path) {
-        let mut state = self.lock();
-        let awaited = flags::session(path).and_then(|session| state.awaited.get_mut(&session));
-        if let Some(back_by) = awaited {
-            *back_by = Instant::now() + super::COMES_BACK_WITHIN;
         }
     }
 

@@ -45,11 +45,11 @@ impl ShareIntake {
         self.take_flags(&mut undecided, now);
         self.settle_pending_gap();
         let mut state = self.lock();
-        let awaited = state.awaited.iter();
-        let overdue: Vec<Session> = awaited
-            .filter(|(_, by)| **by <= now)
-            .map(|(session, _)| *session)
-            .collect();
+        // Who has left a file is over, or back, when that is taken in, however long the journal has no room for it.
+        let is_overdue =
+            |(session, by): &(&Session, &Instant)| **by <= now && !self.has_left(&self.left.spool, **session);
+        let awaited = state.awaited.iter().filter(is_overdue);
+        let overdue: Vec<Session> = awaited.map(|(session, _)| *session).collect();
         // Without its memory, as after a start, nobody can say what its process noted last: one that ends by itself leaves word.
         let was_killed = |session: &Session, memory: Option<Arc<Memory>>| {
             memory.is_none_or(|memory| self.was_killed(*session, &memory))

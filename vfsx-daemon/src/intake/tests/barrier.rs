@@ -1,9 +1,11 @@
 //! The barrier that settle begins with.
 
-use super::module::{Module, event};
+use super::module::{Module, event, session};
 use super::spool::{file, leave, story};
 use super::{Fixture, NORMAL, PATIENCE, until};
 use crate::intake::BarrierError;
+use crate::intake::barrier::{Barrier, Sessions};
+use crate::journal::Session;
 use std::time::Duration;
 use tokio::time::Instant;
 use vfsx_proto::{ToDaemon, ToModule};
@@ -110,30 +112,79 @@ async fn what_sessions_that_are_over_have_left_is_in_the_journal_after_a_barrier
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_works_without_a_connection_is_waited_for() {
-    let fixture = Fixture::new(NORMAL);
+/// As of a process that works without a connection; given while it stands.
+fn stand(fixture: &Fixture, n: u8) -> (std::path::PathBuf, std::fs::File) {
     let live = fixture.directory.path().join("run/gaps/data/live");
     std::fs::create_dir_all(&live).expect("makes");
-    let flag = live.join(hex::encode(super::module::session(1).0));
-    std::fs::write(&flag, "{\"since_ns\":1,\"reason\":\"daemon-absent\",\"pid\":1}\n").expect("writes");
+    let flag = live.join(hex::encode(session(n).0));
+    let line = r#"{"since_ns":1,"reason":"daemon-absent","pid":1}"#;
+    std::fs::write(&flag, line).expect("writes");
     let stands = std::fs::File::open(&flag).expect("opens");
     stands.lock().expect("locks");
+    (flag, stands)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_works_without_a_connection_is_waited_for_and_asked_when_it_has_one() {
+    let fixture = Fixture::new(NORMAL);
+    let (flag, _stands) = stand(&fixture, 1);
     let barriers = fixture.intake.barriers();
     let deadline = Instant::now() + super::super::ALL_CONNECTED_AFTER + Duration::from_millis(300);
     let outcome = barriers.barrier(&fixture.share, deadline).await;
     assert!(
-        matches!(outcome, Err(BarrierError::Unheard { .. })),
+        matches!(&outcome, Err(BarrierError::Unheard { sessions: 1, which, .. }) if flag.ends_with(which)),
         "{outcome:?}"
     );
-    // It has connected, and brought what it had.
-    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    let (mut slow, _) = Module::welcome(&fixture.socket(), 2).await;
     let share = fixture.share.clone();
     let barrier = tokio::spawn(async move { barriers.barrier(&share, Instant::now() + PATIENCE).await });
+    let ToModule::SendNow { token } = slow.receive().await else {
+        panic!("not asked")
+    };
+    // It connects while the others are asked: its flag says nothing any more.
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    slow.send(&ToDaemon::Sent { token }).await;
     let ToModule::SendNow { token } = module.receive().await else {
         panic!("not asked")
     };
+    module.assert_nothing_comes().await;
+    assert!(!barrier.is_finished(), "it did not wait for the answer");
     module.events(1..=1).await;
     module.send(&ToDaemon::Sent { token }).await;
-    barrier.await.expect("runs").expect("answered");
+    let sequence = barrier.await.expect("runs").expect("answered");
+    let records = fixture.records();
+    let brought = records.iter().find(|r| r.session_sequence == 1).expect("taken");
+    assert!(sequence >= brought.sequence);
+}
+
+/// However long its process goes on: it said so with its last event, and vfsxd has that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flag_that_says_no_more_than_the_journal_has_holds_up_nobody() {
+    let fixture = Fixture::new(NORMAL);
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=2).await;
+    module.acknowledged(2).await;
+    let (flag, _stands) = stand(&fixture, 1);
+    let line = r#"{"since_ns":1,"reason":"daemon-absent","pid":1,"last":2}"#;
+    std::fs::write(&flag, line).expect("writes");
+    drop(module);
+    until("the session has ended", || fixture.share.sessions() == (0, 0)).await;
+    let barriers = fixture.intake.barriers();
+    let outcome = barriers.barrier(&fixture.share, Instant::now() + PATIENCE).await;
+    assert_eq!(
+        outcome.expect("nothing is missing"),
+        fixture.journal.status().head
+    );
+}
+
+/// Clients come and go all the time on a disk that is slow to sync: what they leave after the call is not what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_after_a_barrier_has_begun_does_not_hold_it_up() {
+    let fixture = Fixture::new(NORMAL);
+    let state = fixture.share.lock();
+    let of = |sessions: &[u8]| sessions.iter().map(|n| Some(Session(session(*n).0))).collect();
+    let mut barrier = Barrier::default();
+    assert_eq!(barrier.still(&state, &of(&[2])), of(&[2]));
+    assert_eq!(barrier.still(&state, &of(&[2, 3, 4])), of(&[2]));
+    assert_eq!(barrier.still(&state, &of(&[3, 4])), Sessions::new());
 }

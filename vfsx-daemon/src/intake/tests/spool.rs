@@ -477,3 +477,29 @@ fn each_share_has_a_directory_and_one_that_is_gone_has_none_once_it_is_empty() {
     prepare_spool(spool, &[]).expect("leaves it");
     assert_eq!(names(), ["data"]);
 }
+
+/// Its file waits for the journal for longer than a session is given to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_file_is_still_there_was_not_killed() {
+    let fixture = Fixture::new(Settings {
+        syncing: false,
+        ..NORMAL
+    });
+    let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
+    module.events(1..=1).await;
+    let path = leave(&fixture, 1, &file(1, 1..=2, true));
+    drop(module);
+    until("the connection has ended", || fixture.share.sessions() == (0, 1)).await;
+    fixture
+        .share
+        .tend_as_of(std::time::Instant::now() + super::super::COMES_BACK_WITHIN * 2);
+    assert!(path.exists() && fixture.share.sessions() == (0, 1));
+    fixture.journal.sync().expect("syncs");
+    until("the file is dealt with", || {
+        fixture.journal.sync().expect("syncs");
+        !path.exists()
+    })
+    .await;
+    until("the session has ended", || fixture.share.sessions() == (0, 0)).await;
+    assert_eq!(story(&fixture.records()), ["start", "1", "2", "end"]);
+}

@@ -562,6 +562,12 @@ mod tests {
     use crate::catalog::reader::Ending;
     use restfs_lib::model::ObjectId;
 
+    fn cuts() -> Cuts {
+        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
+        cuts.turn_on(0);
+        cuts
+    }
+
     fn read(id: u64) -> Part {
         Part {
             object: ObjectId(id),
@@ -573,8 +579,7 @@ mod tests {
 
     #[test]
     fn what_is_read_after_a_moment_was_asked_for_does_not_count_for_it() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
+        let mut cuts = cuts();
         let found = |cuts: &mut Cuts| -> Vec<u64> { cuts.take_found().iter().map(|f| f.object.0).collect() };
         cuts.take_part(read(1));
         assert!(cuts.next(Need::Now, true).is_none());
@@ -591,8 +596,7 @@ mod tests {
     /// As of a file that cannot be found yet, and is to be looked for later.
     #[test]
     fn a_round_in_which_nothing_can_be_read_is_not_made_again_at_once() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
+        let mut cuts = cuts();
         cuts.last_round = Instant::now();
         cuts.phase = Phase::Reading(Instant::now());
         assert!(cuts.next(Need::Soon, true).is_none());
@@ -621,12 +625,6 @@ mod tests {
             cannot_follow: false,
             quiet: false,
         }
-    }
-
-    fn cuts() -> Cuts {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
-        cuts
     }
 
     #[test]
@@ -714,8 +712,7 @@ mod tests {
     /// A tree that is ahead of its records is true of no moment before they are all applied.
     #[test]
     fn a_round_that_goes_on_does_so_at_once() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
+        let mut cuts = cuts();
         assert_eq!(cuts.ahead_of(), u64::MAX, "nobody knows");
         cuts.go_on(Moment::default(), 7);
         assert_eq!(cuts.timeout(Need::None, true), Duration::ZERO);
@@ -732,8 +729,7 @@ mod tests {
     /// Of more than a round takes, what is missing of its moment cannot come before it has made room.
     #[test]
     fn a_round_of_a_full_queue_does_not_wait_for_what_cannot_come() {
-        let (mut cuts, _thread) = Cuts::start(Arc::new(NoSessions), 0, None, 512).unwrap();
-        cuts.turn_on(0);
+        let mut cuts = cuts();
         let moment = |sequence| Moment {
             sequence,
             ..Moment::default()
