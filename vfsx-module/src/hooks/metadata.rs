@@ -2,7 +2,7 @@
 
 use super::Capture;
 use crate::inode;
-use crate::os::Found;
+use crate::os::{self, Found};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use vfsx_proto::{Changed, Event, Metadata, NodeKind, NodeRef};
 
@@ -87,8 +87,10 @@ impl Capture {
         let mut found: Vec<Option<Metadata>> = Vec::new();
         if self.copying {
             let read = |touch: &Touch| inode::metadata(touch.at.descriptor()?, &touch.node);
-            self.client
-                .as_root(&mut || found = touches.iter().map(read).collect());
+            let mut read_all = || found = touches.iter().map(read).collect();
+            if !os::as_effective_root(&mut read_all) {
+                self.client.as_root(&mut read_all);
+            }
         }
         let mut found = found.into_iter();
         for touch in touches.drain(..) {
