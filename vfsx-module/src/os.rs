@@ -292,8 +292,8 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Runs a function with root as this thread's effective user, and all else as it is: enough to read anything, in two system calls, where
-/// Samba's change of user, groups and limits takes thirty. Changes the thread alone, as Samba does. False: it was not run, since the
+/// Runs a function with root as this thread's effective user, and all else as it is: enough to read anything, in four system calls, where
+/// Samba's change of user and groups takes some 25. Changes the thread alone, as Samba does. False: it was not run, since the
 /// thread may not become root.
 pub fn as_effective_root(work: impl FnOnce()) -> bool {
     let user = effective_uid();

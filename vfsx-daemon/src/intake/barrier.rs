@@ -1,8 +1,8 @@
 //! A share's part of a barrier: what modules hold back comes into the journal.
 
-use super::share::{ShareIntake, State};
+use super::share::{ShareIntake, State, Unheard};
 use crate::journal::Session;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,14 +36,13 @@ pub enum BarrierError {
     OwnSocket(io::Error),
 }
 
-/// Of whom there may be changes that are not in the journal. `None`: of sessions whose names are none.
-pub(super) type Sessions = BTreeSet<Option<Session>>;
-
 /// A barrier under way.
 #[derive(Default)]
 pub(super) struct Barrier {
     /// Those of the first look: what others did came after the call.
-    open: Option<Sessions>,
+    open: Option<Unheard>,
+    /// Connected, or expected, when the connected were asked.
+    asked: Unheard,
     /// Who has sent all, by which connection. By another one it comes again: the journal may not have taken it.
     told: BTreeMap<Session, u64>,
 }
@@ -57,16 +56,24 @@ impl Barrier {
         self.open.as_ref().is_none_or(|open| open.contains(&who))
     }
 
-    /// Who is not heard yet.
-    pub(super) fn still(&mut self, state: &State, left: &Sessions) -> Sessions {
-        let here = state.connections.keys().chain(state.awaited.keys());
-        let all: Sessions = here.copied().map(Some).chain(left.iter().copied()).collect();
+    /// Who is not heard yet. What a session leaves is there before its connection ends, so one that was there before the look and is not
+    /// any more is looked for once more.
+    pub(super) fn still(&mut self, state: &State, left: &Unheard) -> Unheard {
+        let mut all = here(state);
+        all.append(&mut self.asked);
+        all.extend(left.iter().copied());
         let still = all.iter().copied();
         let still = still.filter(|who| self.concerns(*who) && !self.is_told(state, *who));
         let still = still.collect();
         self.open.get_or_insert(all);
         still
     }
+}
+
+/// Who is connected, or expected.
+fn here(state: &State) -> Unheard {
+    let sessions = state.connections.keys().chain(state.awaited.keys());
+    sessions.copied().map(Some).collect()
 }
 
 impl ShareIntake {
@@ -76,33 +83,41 @@ impl ShareIntake {
     pub(super) async fn barrier(self: &Arc<Self>, deadline: Instant) -> Result<u64, BarrierError> {
         let mut barrier = Barrier::default();
         let mut pause = FIRST_PAUSE;
+        let mut hurried = false;
         loop {
-            let is_first = barrier.open.is_none();
             // Before the look: who is connected only then is asked the next time.
             self.ask_all(&mut barrier, deadline).await?;
-            let left = self.look(deadline).await?;
-            let (still, fails) = {
-                let state = self.lock();
-                (barrier.still(&state, &left), state.discarding)
+            let why = match self.look(deadline).await {
+                Ok(left) => {
+                    let (still, fails) = {
+                        let state = self.lock();
+                        (barrier.still(&state, &left), state.discarding)
+                    };
+                    if !fails && still.is_empty() {
+                        self.journal.hurry();
+                        return Ok(self.journal.status().head);
+                    }
+                    if !left.is_empty() && !std::mem::replace(&mut hurried, true) {
+                        self.journal.hurry();
+                        self.hurried.notify_one();
+                    }
+                    self.why(fails, &still, &left)
+                }
+                Err(source) => BarrierError::Left {
+                    share: self.name.clone(),
+                    source,
+                },
             };
-            if !fails && still.is_empty() {
-                self.journal.hurry();
-                return Ok(self.journal.status().head);
-            }
-            if is_first && !left.is_empty() {
-                self.journal.hurry();
-                self.hurried.notify_one();
-            }
             let again = Instant::now() + pause;
             if again >= deadline {
-                return Err(self.why(fails, &still, &left));
+                return Err(why);
             }
             pause = (pause * 2).min(LAST_PAUSE);
             sleep_until(again).await;
         }
     }
 
-    fn why(&self, fails: bool, still: &Sessions, left: &Sessions) -> BarrierError {
+    fn why(&self, fails: bool, still: &Unheard, left: &Unheard) -> BarrierError {
         let share = self.name.clone();
         let unheard: Vec<_> = still.intersection(left).collect();
         match unheard.first() {
@@ -120,18 +135,13 @@ impl ShareIntake {
     }
 
     /// What sessions have left, looked at aside: the disk may hang.
-    async fn look(self: &Arc<Self>, deadline: Instant) -> Result<Sessions, BarrierError> {
+    async fn look(self: &Arc<Self>, deadline: Instant) -> io::Result<Unheard> {
         let share = Arc::clone(self);
         let look = tokio::task::spawn_blocking(move || share.left_behind());
-        let looked = timeout_at(deadline, look).await;
-        let looked = looked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
-        let looked = looked.and_then(|ended| ended.map_err(io::Error::other));
-        looked
-            .and_then(|found| found)
-            .map_err(|source| BarrierError::Left {
-                share: self.name.clone(),
-                source,
-            })
+        match timeout_at(deadline, look).await {
+            Ok(looked) => looked.map_err(io::Error::other)?,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Asks the connected sessions for what they hold back, and waits for the answers. One whose connection ends instead is over, or
@@ -153,10 +163,11 @@ impl ShareIntake {
         Ok(())
     }
 
-    fn ask(&self, barrier: &Barrier) -> Result<Vec<Question>, BarrierError> {
+    fn ask(&self, barrier: &mut Barrier) -> Result<Vec<Question>, BarrierError> {
         let token = self.token.fetch_add(1, Ordering::Relaxed) + 1;
         let mut questions = Vec::new();
         let mut state = self.lock();
+        barrier.asked = here(&state);
         let to_ask = |session: &&Session| {
             let who = Some(**session);
             barrier.concerns(who) && !barrier.is_told(&state, who)

@@ -65,11 +65,22 @@ fn take(path: PathBuf, stood: bool, found: &mut Vec<Flag>) -> io::Result<()> {
     Ok(())
 }
 
-/// Files that sessions of the share have left below `directory`, those that are being written left out.
+/// Some of the files that sessions of the share have left below `directory`.
 pub(super) fn session_files(directory: &Path, share: &str) -> io::Result<Vec<PathBuf>> {
+    files(directory, share, AT_ONCE)
+}
+
+/// Sessions that have left files there, all of them.
+pub(super) fn sessions(directory: &Path, share: &str) -> io::Result<Vec<Option<Session>>> {
+    let files = files(directory, share, usize::MAX)?;
+    Ok(files.iter().map(|path| session(path)).collect())
+}
+
+/// Those that are being written are left out.
+fn files(directory: &Path, share: &str, most: usize) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for directory in directories(directory, share)? {
-        for entry in fs::read_dir(&directory)?.take(AT_ONCE) {
+        for entry in fs::read_dir(&directory)?.take(most) {
             let entry = entry?;
             if entry.file_type()?.is_file() && !is_being_written(&entry) {
                 found.push(entry.path());

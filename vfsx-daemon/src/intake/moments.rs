@@ -119,7 +119,15 @@ impl IntakeSessions {
 
     /// No session has changed anything without being connected.
     fn heard(&self) -> Result<(), Unsure> {
-        match self.intake.left_behind()?.is_empty() {
+        let flagged = self.intake.flagged()?;
+        let state = self.intake.lock();
+        let is_connected =
+            |session: &Option<Session>| session.is_some_and(|s| state.connections.contains_key(&s));
+        if !flagged.iter().all(is_connected) {
+            return Err(Unsure::Unheard);
+        }
+        drop(state);
+        match self.intake.filed()?.is_empty() {
             true => Ok(()),
             false => Err(Unsure::Unheard),
         }

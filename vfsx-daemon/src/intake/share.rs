@@ -41,8 +41,6 @@ pub struct ShareIntake {
     pub(super) journal: Journal,
     pub(super) left: Left,
     state: Mutex<State>,
-    /// Sessions that are expected back.
-    pub(super) awaited: watch::Sender<usize>,
     pub(super) token: AtomicU64,
     /// What the newest tree connect says of names that are not replicated.
     pub(super) exclude: watch::Sender<Exclude>,
@@ -139,6 +137,9 @@ pub(super) struct Arrival {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Superseded;
 
+/// Sessions of which there may be changes that are not in the journal. `None`: those whose names are none.
+pub(super) type Unheard = BTreeSet<Option<Session>>;
+
 impl ShareIntake {
     /// `directory` is the share's state directory; `left` the directories of what modules leave there for all shares.
     /// `data`: written data is taken from sessions that tell it.
@@ -159,7 +160,6 @@ impl ShareIntake {
         Ok(Arc::new(Self {
             name: name.to_owned(),
             left,
-            awaited: watch::channel(awaited.len()).0,
             token: AtomicU64::new(0),
             exclude: watch::channel(Exclude::default()).0,
             wanted: watch::channel(0).0,
@@ -267,7 +267,6 @@ impl ShareIntake {
         state.awaited.remove(&session);
         state.kept.remove(&session);
         state.ended.remove(&session);
-        self.publish_awaited(&state);
         let (acknowledge, acknowledged) = watch::channel(self.journal.acknowledged(session));
         let (ask, asked) = mpsc::channel(QUESTIONS_MAX);
         let (commits, committed) = state.commits_of(session, durability);
@@ -300,7 +299,6 @@ impl ShareIntake {
         let mut state = self.lock();
         if !state.connections.contains_key(&session) {
             state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
-            self.publish_awaited(&state);
             self.decide(&mut state);
         }
     }
@@ -357,7 +355,6 @@ impl ShareIntake {
             // It is over when that is taken in: until then its files count as open, and nobody calls the share settled.
             state.kept.extend(memory.map(|memory| (session, memory)));
             state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
-            self.publish_awaited(&state);
             self.hurried.notify_one();
             return;
         }
@@ -376,7 +373,6 @@ impl ShareIntake {
                 state.keep(session, &connected);
             }
             state.awaited.insert(session, Instant::now() + COMES_BACK_WITHIN);
-            self.publish_awaited(&state);
             self.decide(&mut state);
         }
     }
@@ -399,30 +395,36 @@ impl ShareIntake {
         flags::file_of(directory, &self.name, session).is_ok_and(|file| file.is_some())
     }
 
-    /// Sessions that may have changed something that is not told by a connection. One that could not connect raises a flag before it
-    /// changes anything, and lowers it when all it did is in the journal, or in a file that is to be taken in. `None`: of one whose name
-    /// is none.
-    pub(super) fn left_behind(&self) -> io::Result<BTreeSet<Option<Session>>> {
-        let mut found = BTreeSet::new();
+    /// Sessions that may have changed something that is not told by a connection: those with a flag, or a file.
+    pub(super) fn left_behind(&self) -> io::Result<Unheard> {
         // Flags first: what they tell of is in a file before they are lowered.
+        let mut found = self.flagged()?;
+        found.append(&mut self.filed()?);
+        Ok(found)
+    }
+
+    /// Sessions whose standing flags say more than the journal has. One that could not connect raises it before it changes anything, and
+    /// lowers it when all it did is in the journal, or in a file that is to be taken in; one that is connected has one when it was not
+    /// acknowledged for long.
+    pub(super) fn flagged(&self) -> io::Result<Unheard> {
+        let mut found = Unheard::new();
         for path in flags::standing(&self.left.standing, &self.name)? {
             if !self.is_told(&path)? {
                 found.insert(flags::session(&path));
             }
         }
-        for directory in [&self.left.spool, &self.left.gaps] {
-            let files = flags::session_files(directory, &self.name)?;
-            found.extend(files.iter().map(|path| flags::session(path)));
-        }
         Ok(found)
     }
 
-    /// Its session is connected, or has said no more than the journal has.
+    /// Sessions that have left a spool file, or a gap flag.
+    pub(super) fn filed(&self) -> io::Result<Unheard> {
+        let spooled = flags::sessions(&self.left.spool, &self.name)?;
+        let lost = flags::sessions(&self.left.gaps, &self.name)?;
+        Ok(spooled.into_iter().chain(lost).collect())
+    }
+
+    /// The flag says no more than the journal has.
     fn is_told(&self, standing: &Path) -> io::Result<bool> {
-        let session = flags::session(standing);
-        if session.is_some_and(|session| self.lock().connections.contains_key(&session)) {
-            return Ok(true);
-        }
         match flags::parse(standing.to_owned()) {
             Ok(flag) => Ok(flag
                 .unless
@@ -535,11 +537,6 @@ impl ShareIntake {
         if let Err(error) = state.reserve.raise(gap) {
             tracing::error!(share = self.name, %error, "a gap is known in memory only");
         }
-    }
-
-    pub(super) fn publish_awaited(&self, state: &State) {
-        self.awaited
-            .send_if_modified(|count| std::mem::replace(count, state.awaited.len()) != *count);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

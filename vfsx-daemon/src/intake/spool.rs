@@ -8,7 +8,7 @@
 //! removed here, and one without its end is a gap as well: the process was killed, and with it went what it had in memory.
 
 use super::flags;
-use super::share::{ShareIntake, now_ns};
+use super::share::{ShareIntake, State, now_ns};
 use crate::journal::{self, Body, GapReason, Session};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
@@ -107,7 +107,7 @@ impl ShareIntake {
         if self.journal.acknowledged(session) >= hello.spooled {
             return true;
         }
-        self.expect(session);
+        self.expect(&mut self.lock(), session);
         let mut taken = Taken::default();
         let why = match self.take_up_to(session, hello.spooled, &mut taken, until) {
             Ok(()) => return true,
@@ -139,17 +139,20 @@ impl ShareIntake {
     /// The file's process may still write to files, or comes back and tells of the file. Until it has ended the session counts as one
     /// that comes back, so nobody calls the share settled.
     fn expect_back(&self, path: &Path) {
-        if let Some(session) = flags::session(path) {
-            self.expect(session);
+        let Some(session) = flags::session(path) else {
+            return;
+        };
+        let mut state = self.lock();
+        // It may have ended meanwhile, and removed the file before.
+        if path.exists() {
+            self.expect(&mut state, session);
         }
     }
 
-    fn expect(&self, session: Session) {
-        let mut state = self.lock();
+    fn expect(&self, state: &mut State, session: Session) {
         if !state.connections.contains_key(&session) {
             let back_by = Instant::now() + super::COMES_BACK_WITHIN;
             state.awaited.insert(session, back_by);
-            self.publish_awaited(&state);
         }
     }
 
@@ -292,7 +295,7 @@ impl SpoolIntake<'_> {
             drafts.insert(0, started);
         }
         // Until all is in, nobody calls the share settled.
-        self.share.expect(session);
+        self.share.expect(&mut self.share.lock(), session);
         self.wait_for_room()?;
         match self.share.append(&mut self.share.lock(), drafts) {
             true => {

@@ -37,8 +37,11 @@ impl ShareIntake {
         self.tend_as_of(Instant::now());
     }
 
-    pub(super) fn tend_as_of(&self, now: Instant) {
-        let Some(mut undecided) = self.turn() else { return };
+    /// False when another one is under way for too long.
+    pub(super) fn tend_as_of(&self, now: Instant) -> bool {
+        let Some(mut undecided) = self.turn() else {
+            return false;
+        };
         self.notice_failed_sync();
         self.take_outboxes();
         self.take_spool();
@@ -69,7 +72,7 @@ impl ShareIntake {
         for session in std::mem::take(&mut state.ended) {
             self.end_session(&mut state, session, SessionEnd::Closed);
         }
-        self.publish_awaited(&state);
+        true
     }
 
     /// The session's process has left word that it is over.
@@ -77,7 +80,6 @@ impl ShareIntake {
         if !state.connections.contains_key(&session) && state.awaited.remove(&session).is_some() {
             state.kept.remove(&session);
             self.end_session(state, session, SessionEnd::Closed);
-            self.publish_awaited(state);
         }
     }
 
@@ -250,7 +252,6 @@ impl ShareIntake {
             state.keep(session, &connected);
             state.awaited.insert(session, back_by);
         }
-        self.publish_awaited(state);
     }
 
     /// What fails every second is told once.

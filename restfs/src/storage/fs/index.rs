@@ -3,7 +3,7 @@
 use crate::storage::StoreError;
 use restfs_lib::kv::sqlite::want_of_room_behind;
 use restfs_lib::model::BlockKey;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -232,7 +232,10 @@ impl Index {
         change: impl FnOnce(&mut Update<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut connection = lock(&self.writer);
-        let transaction = self.checked(connection.transaction())?;
+        // One that reads first and writes then is refused at once when it meets a lock, and a reader has the writers' for a moment when it
+        // finds the head of the WAL half written. One that begins as a writer waits.
+        let transaction =
+            self.checked(connection.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let mut update = Update {
             index: self,
             transaction: &transaction,

@@ -268,11 +268,15 @@ fn a_file_that_is_always_being_written_converges() {
             }
         });
         // The position moves on while the writing never ends.
-        for _ in 0..3 {
-            let now = rig.fed();
-            rig.wait("the position passes what was told by now", |s| s.covered >= now);
-        }
+        let waiting = scope.spawn(|| {
+            for _ in 0..3 {
+                let now = rig.fed();
+                rig.wait("the position passes what was told by now", |s| s.covered >= now);
+            }
+        });
+        let waited = waiting.join();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        waited.unwrap();
     });
     rig.check();
 }

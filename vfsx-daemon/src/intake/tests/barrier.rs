@@ -4,7 +4,8 @@ use super::module::{Module, event, session};
 use super::spool::{file, leave, story};
 use super::{Fixture, NORMAL, PATIENCE, until};
 use crate::intake::BarrierError;
-use crate::intake::barrier::{Barrier, Sessions};
+use crate::intake::barrier::Barrier;
+use crate::intake::share::Unheard;
 use crate::journal::Session;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -112,24 +113,26 @@ async fn what_sessions_that_are_over_have_left_is_in_the_journal_after_a_barrier
     }
 }
 
-/// As of a process that works without a connection; given while it stands.
-fn stand(fixture: &Fixture, n: u8) -> (std::path::PathBuf, std::fs::File) {
+/// As of a process that works without a connection: given while it stands. `last`: what it says of its last event.
+fn stand(fixture: &Fixture, n: u8, last: &str) -> (std::path::PathBuf, std::fs::File) {
     let live = fixture.directory.path().join("run/gaps/data/live");
     std::fs::create_dir_all(&live).expect("makes");
     let flag = live.join(hex::encode(session(n).0));
-    let line = r#"{"since_ns":1,"reason":"daemon-absent","pid":1}"#;
-    std::fs::write(&flag, line).expect("writes");
-    let stands = std::fs::File::open(&flag).expect("opens");
+    let new = flag.with_extension("new");
+    let line = format!(r#"{{"since_ns":1,"reason":"daemon-absent","pid":1{last}}}"#);
+    std::fs::write(&new, line).expect("writes");
+    let stands = std::fs::File::open(&new).expect("opens");
     stands.lock().expect("locks");
+    std::fs::rename(&new, &flag).expect("shows it");
     (flag, stands)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_works_without_a_connection_is_waited_for_and_asked_when_it_has_one() {
     let fixture = Fixture::new(NORMAL);
-    let (flag, _stands) = stand(&fixture, 1);
+    let (flag, _stands) = stand(&fixture, 1, "");
     let barriers = fixture.intake.barriers();
-    let deadline = Instant::now() + super::super::ALL_CONNECTED_AFTER + Duration::from_millis(300);
+    let deadline = Instant::now() + super::super::ALL_CONNECTED_AFTER + Duration::from_secs(2);
     let outcome = barriers.barrier(&fixture.share, deadline).await;
     assert!(
         matches!(&outcome, Err(BarrierError::Unheard { sessions: 1, which, .. }) if flag.ends_with(which)),
@@ -164,9 +167,7 @@ async fn a_flag_that_says_no_more_than_the_journal_has_holds_up_nobody() {
     let (mut module, _) = Module::welcome(&fixture.socket(), 1).await;
     module.events(1..=2).await;
     module.acknowledged(2).await;
-    let (flag, _stands) = stand(&fixture, 1);
-    let line = r#"{"since_ns":1,"reason":"daemon-absent","pid":1,"last":2}"#;
-    std::fs::write(&flag, line).expect("writes");
+    let _stands = stand(&fixture, 1, r#","last":2"#);
     drop(module);
     until("the session has ended", || fixture.share.sessions() == (0, 0)).await;
     let barriers = fixture.intake.barriers();
@@ -186,5 +187,5 @@ async fn what_is_left_after_a_barrier_has_begun_does_not_hold_it_up() {
     let mut barrier = Barrier::default();
     assert_eq!(barrier.still(&state, &of(&[2])), of(&[2]));
     assert_eq!(barrier.still(&state, &of(&[2, 3, 4])), of(&[2]));
-    assert_eq!(barrier.still(&state, &of(&[3, 4])), Sessions::new());
+    assert_eq!(barrier.still(&state, &of(&[3, 4])), Unheard::new());
 }

@@ -490,9 +490,12 @@ async fn a_session_whose_file_is_still_there_was_not_killed() {
     let path = leave(&fixture, 1, &file(1, 1..=2, true));
     drop(module);
     until("the connection has ended", || fixture.share.sessions() == (0, 1)).await;
-    fixture
-        .share
-        .tend_as_of(std::time::Instant::now() + super::super::COMES_BACK_WITHIN * 2);
+    // The one that the connection's end has begun waits for the journal.
+    until("it was tended", || {
+        let later = std::time::Instant::now() + super::super::COMES_BACK_WITHIN * 2;
+        fixture.share.tend_as_of(later)
+    })
+    .await;
     assert!(path.exists() && fixture.share.sessions() == (0, 1));
     fixture.journal.sync().expect("syncs");
     until("the file is dealt with", || {

@@ -317,12 +317,17 @@ fn who_reads_does_not_notice_that_packs_vanish() {
                 }
             }
         });
-        for round in 0..10 {
-            // New garbage in every pack, so that all are written anew.
-            fill(&store, 1000 + round * 100..1050 + round * 100, 200);
-            collect(&store, &kept);
-        }
+        let collecting = scope.spawn(|| {
+            for round in 0..10 {
+                // New garbage in every pack, so that all are written anew.
+                fill(&store, 1000 + round * 100..1050 + round * 100, 200);
+                collect(&store, &kept);
+            }
+        });
+        let collected = collecting.join();
+        // Whatever became of it, or the others would go on for good.
         ended.store(true, Ordering::SeqCst);
+        collected.unwrap();
     });
     assert!(reads.load(Ordering::SeqCst) > 0);
     assert_only(&store, &kept);
