@@ -84,10 +84,14 @@ impl ShareIntake {
         let mut barrier = Barrier::default();
         let mut pause = FIRST_PAUSE;
         let mut hurried = false;
+        let mut known = None;
         loop {
             // Before the look: who is connected only then is asked the next time.
             self.ask_all(&mut barrier, deadline).await?;
-            let why = match self.look(deadline).await {
+            let Ok(looked) = timeout_at(deadline, self.look()).await else {
+                return Err(known.unwrap_or_else(|| self.cannot_look(io::ErrorKind::TimedOut.into())));
+            };
+            let why = match looked {
                 Ok(left) => {
                     let (still, fails) = {
                         let state = self.lock();
@@ -103,15 +107,13 @@ impl ShareIntake {
                     }
                     self.why(fails, &still, &left)
                 }
-                Err(source) => BarrierError::Left {
-                    share: self.name.clone(),
-                    source,
-                },
+                Err(source) => self.cannot_look(source),
             };
             let again = Instant::now() + pause;
             if again >= deadline {
                 return Err(why);
             }
+            known = Some(why);
             pause = (pause * 2).min(LAST_PAUSE);
             sleep_until(again).await;
         }
@@ -134,14 +136,18 @@ impl ShareIntake {
         }
     }
 
+    fn cannot_look(&self, source: io::Error) -> BarrierError {
+        BarrierError::Left {
+            share: self.name.clone(),
+            source,
+        }
+    }
+
     /// What sessions have left, looked at aside: the disk may hang.
-    async fn look(self: &Arc<Self>, deadline: Instant) -> io::Result<Unheard> {
+    async fn look(self: &Arc<Self>) -> io::Result<Unheard> {
         let share = Arc::clone(self);
         let look = tokio::task::spawn_blocking(move || share.left_behind());
-        match timeout_at(deadline, look).await {
-            Ok(looked) => looked.map_err(io::Error::other)?,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        look.await.map_err(io::Error::other)?
     }
 
     /// Asks the connected sessions for what they hold back, and waits for the answers. One whose connection ends instead is over, or

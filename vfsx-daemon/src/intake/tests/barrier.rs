@@ -8,6 +8,7 @@ use crate::intake::barrier::Barrier;
 use crate::intake::share::Unheard;
 use crate::journal::Session;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use vfsx_proto::{ToDaemon, ToModule};
 
@@ -132,12 +133,20 @@ async fn a_session_that_works_without_a_connection_is_waited_for_and_asked_when_
     let fixture = Fixture::new(NORMAL);
     let (flag, _stands) = stand(&fixture, 1, "");
     let barriers = fixture.intake.barriers();
-    let deadline = Instant::now() + super::super::ALL_CONNECTED_AFTER + Duration::from_secs(2);
-    let outcome = barriers.barrier(&fixture.share, deadline).await;
-    assert!(
-        matches!(&outcome, Err(BarrierError::Unheard { sessions: 1, which, .. }) if flag.ends_with(which)),
-        "{outcome:?}"
-    );
+    // Also one whose time is over in the midst of a look.
+    let began = Instant::now() + Duration::from_secs(4);
+    let mut until = JoinSet::new();
+    for late in 0..200 {
+        let share = fixture.share.clone();
+        until.spawn(async move { share.barrier(began + Duration::from_millis(late)).await });
+    }
+    while let Some(outcome) = until.join_next().await {
+        let outcome = outcome.expect("runs");
+        assert!(
+            matches!(&outcome, Err(BarrierError::Unheard { sessions: 1, which, .. }) if flag.ends_with(which)),
+            "{outcome:?}"
+        );
+    }
     let (mut slow, _) = Module::welcome(&fixture.socket(), 2).await;
     let share = fixture.share.clone();
     let barrier = tokio::spawn(async move { barriers.barrier(&share, Instant::now() + PATIENCE).await });
