@@ -126,14 +126,32 @@ impl LoopFs {
         }
     }
 
-    /// What a subvolume of btrfs may take, in bytes: more is EDQUOT, for root, too.
+    /// What a subvolume of btrfs may take, in bytes: more is EDQUOT, for root, too. All that was written is on the disk, so the next change
+    /// of it takes space, and where a page of it is mapped into memory is SIGBUS.
     pub fn limit(&self, name: &str, bytes: Option<u64>) -> Result<()> {
-        let id = self.btrfs(&["inspect-internal", "rootid"], &self.path().join(name))?;
-        let group = format!("0/{}", id.trim());
+        rustix::fs::syncfs(File::open(self.path())?)?;
+        let group = self.quota_group(name)?;
         let bytes = bytes.map_or("none".to_owned(), |bytes| bytes.to_string());
         // Not by the subvolume's path: to lift its limit takes space of what the path leads to.
         self.btrfs(&["qgroup", "limit", &bytes, &group], &self.path())
             .map(drop)
+    }
+
+    /// What that quota has counted, in bytes.
+    pub fn taken(&self, name: &str) -> Result<u64> {
+        let group = self.quota_group(name)?;
+        let table = self.btrfs(&["qgroup", "show", "--raw", "--sync"], &self.path())?;
+        let row = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = row.into_iter().find(|row| row.first() == Some(&group.as_str()));
+        let taken = row.and_then(|row| row.get(1)?.parse().ok());
+        taken.with_context(|| format!("no row {group} in what `btrfs qgroup show` says:\n{table}"))
+    }
+
+    fn quota_group(&self, name: &str) -> Result<String> {
+        let id = self.btrfs(&["inspect-internal", "rootid"], &self.path().join(name))?;
+        Ok(format!("0/{}", id.trim()))
     }
 
     /// Unmounts now; an error when something still uses it.

@@ -22,7 +22,7 @@ const APPLICATION_ID: i32 = 0x5266_734d;
 const FORMAT: i32 = 2;
 /// Bytes of the checksum, behind the value.
 const CHECKSUM: usize = 4;
-/// For locks of other processes (a backup tool): our own writers queue at the mutex.
+/// For another process that has the file open (`sqlite3`): our own writers queue at the mutex.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections kept for the next readers. More are opened when more read at once.
 const IDLE_READERS: usize = 8;
@@ -190,10 +190,19 @@ impl KvTransaction for SqliteWrite<'_> {
     }
 }
 
+/// Opens a database for connections of this process alone: while one of them is open, others find it locked.
+///
+/// SQLite's index of the write-ahead log, which connections share, is in this process's heap then. Otherwise it is a file beside the
+/// database that is mapped into memory, and a page of that which has been written to the disk takes new space when it is changed on a file
+/// system that copies on write (btrfs): when there is none, or a quota is used up, that is no error but SIGBUS, the process's end.
+pub fn open_alone(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")
+}
+
 fn connect(options: &SqliteOptions, create: OpenFlags, cache_bytes: usize) -> Result<Connection, KvError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let at_path = |error| at_path(&options.path, failed(&options.path, error));
-    let connection = Connection::open_with_flags(&options.path, flags).map_err(at_path)?;
+    let connection = open_alone(&options.path, flags).map_err(at_path)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(at_path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Otherwise every scan is planned anew for its bounds, which takes longer than the scan.

@@ -74,6 +74,7 @@ fn a_database_that_meets_a_quota_is_full_and_goes_on() {
     })
     .expect("a new database");
     let fill = |txn: &mut dyn KvWrite| (0..200u8).try_for_each(|n| txn.put(&[n], &[n; 4000]));
+    transact(&kv, |txn: &mut dyn KvWrite| txn.put(b"before", b"")).expect("there is room");
     disk.limit(STATE, Some(0)).expect("a limit");
     let refused = transact(&kv, fill);
     assert!(matches!(refused, Err(KvError::Full(_))), "{refused:?}");

@@ -1,9 +1,9 @@
 //! Where each block is: an SQLite file derived from the packs. Losing it costs a rebuild, never a block.
 
 use crate::storage::StoreError;
-use restfs_lib::kv::sqlite::want_of_room_behind;
+use restfs_lib::kv::sqlite::{open_alone, want_of_room_behind};
 use restfs_lib::model::BlockKey;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use std::time::Duration;
 const READERS: usize = 4;
 /// SQLite's page cache of one connection, KiB.
 const CACHE_KIB: i64 = 8 * 1024;
-/// A lookup never waits for a writer in WAL mode; this bounds the wait for another process (a backup).
+/// A lookup never waits for a writer in WAL mode; this bounds the wait for another process that has the file open.
 const BUSY: Duration = Duration::from_secs(10);
 /// `PRAGMA user_version` of the tables below. Another one: the index is made anew.
 const VERSION: i64 = 1;
@@ -403,7 +403,7 @@ impl Update<'_> {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    let connection = open_alone(path, OpenFlags::default())?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A power cut may take the last transactions, never their order: the marks go back with the rows.
