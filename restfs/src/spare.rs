@@ -1,8 +1,9 @@
 //! `DATA/spare`: space that is kept for a start. A server that was killed on a full disk needs some (SQLite's files, what the
 //! crash left to be taken in), and whoever else writes to that disk may have taken all that was free.
 
-use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
-use std::fs::OpenOptions;
+use restfs_lib::disk::want_of_room;
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs, syncfs};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -29,11 +30,18 @@ impl Spare {
     /// Before a start: gives the space up when there is not enough without it. Bytes that are free then.
     pub(crate) fn release_if_needed(&self) -> io::Result<u64> {
         let free = self.look()?.free();
-        if free >= NEEDED {
+        // What is free on btrfs says nothing of quotas.
+        let refused = want_of_room(&self.folder);
+        if free >= NEEDED && refused.is_none() {
             return Ok(free);
         }
         match std::fs::remove_file(self.folder.join(NAME)) {
-            Ok(()) => tracing::warn!("{free} bytes are free: the space that is kept for a start is used"),
+            Ok(()) => {
+                let why = refused.map(|error| format!(" ({error})")).unwrap_or_default();
+                tracing::warn!("{free} bytes are free{why}: the space that is kept for a start is used");
+                // btrfs gives it back to the quota with the next sync.
+                syncfs(File::open(&self.folder)?)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

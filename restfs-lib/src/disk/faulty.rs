@@ -26,6 +26,8 @@ pub enum Fault {
     Short,
     /// The call fails with this error number; a write has done half.
     Error(i32),
+    /// So do this many calls.
+    Errors(i32, usize),
 }
 
 /// What a crash leaves of what was not synced.
@@ -109,6 +111,11 @@ impl Faulty {
     pub fn set_fault(&self, after: usize, fault: Fault) {
         let mut disk = self.lock();
         disk.fault = Some((disk.calls + after, fault));
+    }
+
+    /// No call from now on meets a fault.
+    pub fn heal(&self) {
+        self.lock().fault = None;
     }
 
     /// Another directory on the same disk.
@@ -283,15 +290,18 @@ impl Disk {
             return Err(io::Error::other("the machine has stopped"));
         }
         self.calls += 1;
-        let Some((_, fault)) = self.fault.filter(|(at, _)| *at == self.calls) else {
+        let Some((at, fault)) = self.fault.filter(|(at, _)| *at <= self.calls) else {
             return Ok(None);
         };
+        let late = self.calls - at;
         match fault {
-            Fault::Stop => {
+            Fault::Errors(number, calls) if late < calls => Ok(Some(Fault::Error(number))),
+            Fault::Stop if late == 0 => {
                 self.stopped = true;
                 Err(io::Error::other("the machine has stopped"))
             }
-            fault => Ok(Some(fault)),
+            Fault::Short | Fault::Error(_) if late == 0 => Ok(Some(fault)),
+            _ => Ok(None),
         }
     }
 

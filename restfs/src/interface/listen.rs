@@ -3,6 +3,7 @@
 use super::connection::{Peer, serve, serve_counted};
 use super::{DRAIN, Hub, handshake};
 use restfs_lib::client::{Counted, WireCount};
+use restfs_lib::disk::is_full;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -77,6 +78,7 @@ pub fn bind_unix(path: &Path) -> Result<Bound, ListenError> {
             io::ErrorKind::InvalidInput => {
                 "the path of a socket is limited to 107 bytes: set `data_dir` to a shorter one"
             }
+            _ if is_full(&source) => "free space, enlarge the file system, or raise the quota",
             _ => "check that the data directory belongs to the user that runs restfs",
         };
         ListenError::Unix {

@@ -5,7 +5,7 @@ use super::files::{Files, failed};
 use super::record::{FileHeader, FileKind, LogId, RECORD_HEADER, RecordHeader};
 use restfs_lib::checksum::crc32c;
 use restfs_lib::content;
-use restfs_lib::disk::StorageFile;
+use restfs_lib::disk::{StorageFile, is_full};
 use restfs_lib::model::Compression;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(super) struct Writer {
     end: u64,
     /// Number of it.
     sequence: u64,
+    /// Something is behind `end` that does not count, and could not be cut off for want of room: on btrfs that takes some.
+    uncut: bool,
     /// Why nothing may be written any more.
     failed: Option<String>,
 }
@@ -48,6 +50,7 @@ impl Writer {
             file: end.file,
             end: end.offset,
             sequence: end.sequence,
+            uncut: false,
             failed: None,
         }
     }
@@ -65,7 +68,13 @@ impl Writer {
         (&self.path, self.end)
     }
 
-    pub(super) fn writable(&self) -> Result<(), LogError> {
+    /// Whether more can be written, and a restart finds what counts, and no more.
+    pub(super) fn writable(&mut self) -> Result<(), LogError> {
+        self.not_failed()?;
+        if self.uncut { self.cut() } else { Ok(()) }
+    }
+
+    fn not_failed(&self) -> Result<(), LogError> {
         match &self.failed {
             None => Ok(()),
             Some(why) => Err(LogError::Failed(why.clone())),
@@ -97,7 +106,7 @@ impl Writer {
         }
         if let Err(error) = self.file.sync_data() {
             // The kernel may call pages clean that never reached the disk; cut off, nobody believes in them.
-            self.cut();
+            let _ = self.cut();
             self.fail(format!("syncing {}: {error}", self.path.display()));
             self.writable()?;
         }
@@ -109,13 +118,11 @@ impl Writer {
         self.sequence += 1;
     }
 
-    /// The store did not take it, so the log must not have it either.
+    /// The store did not take it, so the log must not have it either. What cannot be cut off now is before anything else is written; a
+    /// restart before that finds a transaction that was refused.
     pub(super) fn take_back(&mut self) {
-        self.cut();
-        if self.failed.is_none()
-            && let Err(error) = self.file.sync_data()
-        {
-            self.fail(format!("syncing {}: {error}", self.path.display()));
+        if let Err(error) = self.cut() {
+            tracing::warn!("a transaction that was refused is still in the commit log: {error}");
         }
     }
 
@@ -129,6 +136,7 @@ impl Writer {
     /// doubt which file a restart finds, nothing is written any more: it could be the other one, or one that begins in the middle of
     /// the one that is written.
     pub(super) fn next_log(&mut self) -> Result<(), LogError> {
+        self.writable()?;
         let header = FileHeader {
             kind: FileKind::Log,
             log: self.header.log,
@@ -150,10 +158,17 @@ impl Writer {
         Ok(())
     }
 
-    fn cut(&mut self) {
-        if let Err(error) = self.file.set_len(self.end) {
-            self.fail(format!("cutting {} back: {error}", self.path.display()));
+    /// Durably takes off what does not count.
+    fn cut(&mut self) -> Result<(), LogError> {
+        self.uncut = true;
+        match self.file.set_len(self.end) {
+            Err(error) if is_full(&error) => return Err(failed("cutting", &self.path, error)),
+            cut => match cut.and_then(|()| self.file.sync_data()) {
+                Ok(()) => self.uncut = false,
+                Err(error) => self.fail(format!("cutting {} back: {error}", self.path.display())),
+            },
         }
+        self.not_failed()
     }
 }
 
