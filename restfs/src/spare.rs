@@ -3,6 +3,7 @@
 
 use restfs_lib::disk::want_of_room;
 use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs, syncfs};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -40,7 +41,9 @@ impl Spare {
                 let why = refused.map(|error| format!(" ({error})")).unwrap_or_default();
                 tracing::warn!("{free} bytes are free{why}: the space that is kept for a start is used");
                 // btrfs gives it back to the quota with the next sync.
-                syncfs(File::open(&self.folder)?)?;
+                if let Err(error) = File::open(&self.folder).and_then(|folder| Ok(syncfs(folder)?)) {
+                    tracing::warn!("syncing the file system of {}: {error}", self.folder.display());
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -65,11 +68,17 @@ impl Spare {
             .mode(0o600)
             .open(self.folder.join(NAME))?;
         let kept = file.metadata()?.blocks() * SECTOR;
-        let wanted = NEEDED.min(place.size() / PART).min(kept + place.free() / 2);
-        if wanted > kept {
-            fallocate(&file, FallocateFlags::empty(), 0, wanted)?;
+        let mut wanted = NEEDED.min(place.size() / PART).min(kept + place.free() / 2);
+        let mut done = Ok(());
+        // A quota may leave less than what is free.
+        while wanted > kept {
+            done = fallocate(&file, FallocateFlags::empty(), 0, wanted);
+            if done != Err(Errno::DQUOT) {
+                break;
+            }
+            wanted /= 2;
         }
-        Ok(())
+        Ok(done?)
     }
 
     fn look(&self) -> io::Result<FileSystem> {

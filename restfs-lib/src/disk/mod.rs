@@ -14,6 +14,7 @@ pub use room::{is_full, want_of_room};
 pub use watermarks::{Level, Marks, Watermarks};
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -41,6 +42,9 @@ pub trait Storage: Send + Sync + 'static {
 }
 
 /// One file. Offsets are from its start.
+/// Written again in one go.
+const PIECE: u64 = 1024 * 1024;
+
 pub trait StorageFile: Send + Sync + 'static {
     fn length(&self) -> io::Result<u64>;
     /// When it was last written to, by the wall clock.
@@ -74,6 +78,19 @@ pub trait StorageFile: Send + Sync + 'static {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// Writes a part as it is read. After a sync that failed, also one of another process, the kernel may call pages clean that never
+    /// reached the disk: the next sync says that all is well with them, and writes them only when they were written to.
+    fn write_again(&self, part: Range<u64>) -> io::Result<()> {
+        let mut at = part.start;
+        while at < part.end {
+            let mut bytes = vec![0; (part.end - at).min(PIECE) as usize];
+            self.read_exact_at(&mut bytes, at)?;
+            self.write_all_at(&bytes, at)?;
+            at += bytes.len() as u64;
         }
         Ok(())
     }

@@ -377,7 +377,7 @@ fn failed(path: &Path, error: rusqlite::Error) -> KvError {
 }
 
 fn kv_error(error: rusqlite::Error) -> KvError {
-    use rusqlite::ffi::{ErrorCode, SQLITE_IOERR_SHMSIZE};
+    use rusqlite::ffi::ErrorCode;
     let text = error.to_string();
     let failure = match error {
         rusqlite::Error::SqliteFailure(failure, _) => failure,
@@ -387,8 +387,6 @@ fn kv_error(error: rusqlite::Error) -> KvError {
     };
     match failure.code {
         ErrorCode::DiskFull => KvError::Full(text),
-        // The WAL's index could not grow: SQLite reports its other writes that find no space as "full".
-        ErrorCode::SystemIoFailure if failure.extended_code == SQLITE_IOERR_SHMSIZE => KvError::Full(text),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => KvError::Conflict,
         ErrorCode::DatabaseCorrupt => KvError::Corrupt(text),
         ErrorCode::NotADatabase => KvError::Format("is not a RestFS metadata store".into()),
@@ -396,9 +394,13 @@ fn kv_error(error: rusqlite::Error) -> KvError {
     }
 }
 
+/// Of opening.
 fn at_path(path: &Path, error: KvError) -> KvError {
     let path = path.display();
     match error {
+        KvError::Conflict => KvError::Io(format!(
+            "{path}: another program has this database open (fuser tells which): end it"
+        )),
         KvError::Full(text) => KvError::Full(format!("{path}: {text}")),
         KvError::Io(text) => KvError::Io(format!("{path}: {text}")),
         KvError::Corrupt(text) => KvError::Corrupt(format!("{path}: {text}")),

@@ -79,9 +79,10 @@ fn a_stop_at_any_call_loses_nothing_acknowledged() {
 #[test]
 fn short_writes_and_errors_at_any_call_lose_nothing_acknowledged() {
     for at in calls_of_workload() {
-        let faults = [Fault::Short, Fault::Error(EIO), Fault::Error(ENOSPC)];
-        // Two of the three at each call, another two at the next.
-        for number in [at % 3, (at + 1) % 3] {
+        let for_good = Fault::Errors(ENOSPC, usize::MAX);
+        let faults = [Fault::Short, Fault::Error(EIO), Fault::Error(ENOSPC), for_good];
+        // Two of the four at each call, another two at the next.
+        for number in [at % 4, (at + 1) % 4] {
             let fault = faults[number];
             let disk = Faulty::with_fault(at, fault);
             let mut model = Model::default();

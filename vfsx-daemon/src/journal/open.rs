@@ -140,7 +140,7 @@ fn examine(file: Arc<dyn StorageFile>, first: u64, floor: u64, path: &str) -> io
         tracing::warn!(path, offset = end, "cut the torn end of the journal");
         file.set_len(end)?;
     }
-    segment::write_again(&*file, end)?;
+    file.write_again(0..end)?;
     file.sync_data()?;
     if floor > last {
         tracing::error!(

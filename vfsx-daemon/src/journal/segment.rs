@@ -55,21 +55,6 @@ pub(super) fn create(
     Ok((file, bytes.len() as u64))
 }
 
-/// Writes what stands up to `end` once more. After a sync has failed the kernel may show content that is neither on
-/// disk nor going there: a sync after a restart of this process would succeed and mean nothing.
-pub(super) fn write_again(file: &dyn StorageFile, end: u64) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    let mut offset = 0;
-    while offset < end {
-        let wanted = usize::try_from(end - offset).unwrap_or(CHUNK).min(CHUNK);
-        let part = buffer.get_mut(..wanted).unwrap_or_default();
-        file.read_exact_at(part, offset)?;
-        file.write_all_at(part, offset)?;
-        offset += wanted as u64;
-    }
-    Ok(())
-}
-
 /// What stands at a place of a segment.
 pub(super) enum Found {
     Record(Box<Record>),

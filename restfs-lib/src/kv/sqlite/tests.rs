@@ -151,6 +151,18 @@ fn a_lock_that_another_process_holds_for_good_is_a_conflict() {
     assert_eq!(transact(&kv, |txn| txn.put(b"k", b"v")), Ok(()));
 }
 
+#[test]
+fn a_file_that_another_program_has_open_is_named() {
+    let (_dir, path) = scratch();
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch("BEGIN EXCLUSIVE; CREATE TABLE theirs(x)")
+        .unwrap();
+    let error = open_error(path.clone()).to_string();
+    let named = format!("{}: another program has this database open", path.display());
+    assert!(error.contains(&named), "{error}");
+}
+
 /// The format is on disks: these bytes never change.
 #[test]
 fn a_row_is_stored_with_its_checksum_behind_the_value() {

@@ -14,6 +14,8 @@ pub(super) struct Reached {
     pub(super) sequence: u64,
     /// Where it ends in the last file.
     pub(super) offset: u64,
+    /// Where it begins there, if it does.
+    pub(super) last: u64,
     /// Transactions that were taken in, and their rows.
     pub(super) taken: u64,
     pub(super) rows: u64,
@@ -28,6 +30,7 @@ pub(super) fn replay(logs: &[Known], kv: &dyn Kv, from: Mark) -> Result<Reached,
     let mut reached = Reached {
         sequence: first.saturating_sub(1),
         offset: 0,
+        last: 0,
         taken: 0,
         rows: 0,
     };
@@ -44,6 +47,7 @@ pub(super) fn replay(logs: &[Known], kv: &dyn Kv, from: Mark) -> Result<Reached,
             ));
         }
         reached.offset = super::record::FILE_HEADER as u64;
+        reached.last = reached.offset;
         one_log(known, newest, kv, from, &mut reached)?;
     }
     Ok(reached)
@@ -100,7 +104,7 @@ fn one_log(
             reached.rows += std::mem::take(&mut rows);
         }
         reached.sequence = part.sequence;
-        reached.offset = part.end;
+        reached.last = std::mem::replace(&mut reached.offset, part.end);
     }
 }
 

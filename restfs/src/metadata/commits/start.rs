@@ -197,12 +197,10 @@ fn end_of(files: &Files, newest: &Known, reached: &Reached) -> Result<End, LogEr
     let file = files.open_for_writing(newest)?;
     if newest.length > reached.offset {
         tracing::info!(
-            "cutting {} bytes of an unfinished write off {}",
+            "{} bytes of an unfinished write are to be cut off {}",
             newest.length - reached.offset,
             newest.path.display()
         );
-        file.set_len(reached.offset)
-            .map_err(|e| failed("cutting", &newest.path, e))?;
     }
     Ok(End {
         header: newest.header,
@@ -210,6 +208,7 @@ fn end_of(files: &Files, newest: &Known, reached: &Reached) -> Result<End, LogEr
         file,
         offset: reached.offset,
         sequence: reached.sequence,
+        unsure: Some(reached.last),
     })
 }
 
@@ -252,5 +251,6 @@ fn begin(files: &Files, kv: &SqliteKv, mark: Option<Mark>) -> Result<End, LogErr
         file,
         offset: FILE_HEADER as u64,
         sequence,
+        unsure: None,
     })
 }

@@ -25,8 +25,9 @@ pub(super) struct Writer {
     end: u64,
     /// Number of it.
     sequence: u64,
-    /// Something is behind `end` that does not count, and could not be cut off for want of room: on btrfs that takes some.
-    uncut: bool,
+    /// What is read from here on may not be on the disk, and behind `end` may be something that does not count. Made sure before
+    /// anything else is written; until then there may be no room for it (on btrfs cutting off takes some, too).
+    unsure: Option<u64>,
     /// Why nothing may be written any more.
     failed: Option<String>,
 }
@@ -38,6 +39,8 @@ pub(super) struct End {
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
     pub(super) sequence: u64,
+    /// Where the last transaction begins, of a file that another run has written: its sync may have failed.
+    pub(super) unsure: Option<u64>,
 }
 
 impl Writer {
@@ -50,7 +53,7 @@ impl Writer {
             file: end.file,
             end: end.offset,
             sequence: end.sequence,
-            uncut: false,
+            unsure: end.unsure,
             failed: None,
         }
     }
@@ -71,7 +74,7 @@ impl Writer {
     /// Whether more can be written, and a restart finds what counts, and no more.
     pub(super) fn writable(&mut self) -> Result<(), LogError> {
         self.not_failed()?;
-        if self.uncut { self.cut() } else { Ok(()) }
+        self.unsure.map_or(Ok(()), |from| self.make_sure(from))
     }
 
     fn not_failed(&self) -> Result<(), LogError> {
@@ -86,8 +89,8 @@ impl Writer {
         self.sequence + 1
     }
 
-    /// Writes the next transaction; durable when it returns. After an error nothing of it is left, or nothing more can be
-    /// written. It counts once [`Writer::keep`] is called; before, [`Writer::take_back`] undoes it.
+    /// Writes the next transaction; durable when it returns. After an error nothing of it is left, or it is cut off before anything else
+    /// is written, or nothing more can be written. It counts once [`Writer::keep`] is called; before, [`Writer::take_back`] undoes it.
     pub(super) fn append(&mut self, parts: Vec<Vec<u8>>) -> Result<Written, LogError> {
         self.writable()?;
         if self.end >= self.log_bytes {
@@ -158,14 +161,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Durably takes off what does not count.
     fn cut(&mut self) -> Result<(), LogError> {
-        self.uncut = true;
-        match self.file.set_len(self.end) {
-            Err(error) if is_full(&error) => return Err(failed("cutting", &self.path, error)),
-            cut => match cut.and_then(|()| self.file.sync_data()) {
-                Ok(()) => self.uncut = false,
-                Err(error) => self.fail(format!("cutting {} back: {error}", self.path.display())),
+        self.make_sure(self.end)
+    }
+
+    /// What counts of the file, from there on, is on the disk, and nothing else is.
+    fn make_sure(&mut self, from: u64) -> Result<(), LogError> {
+        self.unsure = Some(from);
+        let again = self.file.write_again(from..self.end);
+        let made = again.and_then(|()| self.file.set_len(self.end));
+        match made {
+            Err(error) if is_full(&error) => return Err(failed("writing", &self.path, error)),
+            made => match made.and_then(|()| self.file.sync_data()) {
+                Ok(()) => self.unsure = None,
+                Err(error) => self.fail(format!("making sure of {}: {error}", self.path.display())),
             },
         }
         self.not_failed()

@@ -6,6 +6,7 @@ use crate::auth::{Identity, Need};
 use crate::metadata::commits::{Damages, REBUILD, Reached};
 use crate::service::{Service, now_ns};
 use crate::storage::{CollectOptions, Collection, Swept, Weighed};
+use restfs_lib::kv::KvError;
 use restfs_lib::model::BucketId;
 use restfs_lib::tree::blocks::{After, revisions};
 use restfs_lib::tree::bucket;
@@ -228,10 +229,7 @@ impl Service {
         // Blocks that a commit looked for before the collection could see it are in its rows behind this.
         drop(self.naming.blocking_write());
         // A commit that failed half may be there after a restart, with blocks that no row names now.
-        self.upkeep
-            .commits
-            .is_whole()
-            .map_err(|e| RpcError::new(Code::Internal, e.to_string()))?;
+        self.upkeep.commits.is_whole().map_err(KvError::from)?;
         let progress = Progress {
             upkeep: &self.upkeep,
             started_ns,

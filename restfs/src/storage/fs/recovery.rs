@@ -8,7 +8,7 @@ use super::scan::{Depth, Found, scan};
 use super::writer::End;
 use super::{Damage, Recovery};
 use crate::storage::StoreError;
-use restfs_lib::disk::StorageFile;
+use restfs_lib::disk::{StorageFile, is_full};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -119,9 +119,15 @@ fn recover_newest(
     let file = packs.for_appending(pack).map_err(|e| reading(pack, e))?;
     let from = indexed_part(index, pack, &*file, mark, recovery)?;
     let failed = |e| pack::failed(|| format!("repairing the end of pack {pack}"), packs.folder(), e);
-    // Records that a killed process wrote may be in the page cache only.
-    file.sync_data().map_err(failed)?;
     let length = length_of(pack, &*file)?;
+    // Records that a killed process wrote may be in the page cache only, and the kernel be done with them.
+    match file.write_again(from..length) {
+        Err(error) if is_full(&error) => {
+            tracing::warn!("what pack {pack} has since its last sync is not written again: {error}");
+        }
+        again => again.map_err(failed)?,
+    }
+    file.sync_data().map_err(failed)?;
     let mut end = from;
     if from < length {
         index.update(|update| {
