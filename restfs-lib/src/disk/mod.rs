@@ -41,10 +41,10 @@ pub trait Storage: Send + Sync + 'static {
     fn describe(&self, name: &str) -> String;
 }
 
-/// One file. Offsets are from its start.
 /// Written again in one go.
 const PIECE: u64 = 1024 * 1024;
 
+/// One file. Offsets are from its start.
 pub trait StorageFile: Send + Sync + 'static {
     fn length(&self) -> io::Result<u64>;
     /// When it was last written to, by the wall clock.

@@ -1,6 +1,6 @@
 //! The start: database and log are brought together.
 
-use super::files::{Files, Known, failed};
+use super::files::{Files, Known};
 use super::image;
 use super::record::{FILE_HEADER, FileHeader, FileKind, LogId};
 use super::replay::{Reached, replay};
@@ -59,11 +59,9 @@ fn bring_together(place: &Place, cache_bytes: usize) -> Result<LoggedKv, LogErro
         Some(end) => end,
         None => begin(&files, &kv, mark)?,
     };
-    // What a killed process wrote may be in the page cache only.
-    end.file
-        .sync_data()
-        .map_err(|e| failed("syncing", &end.path, e))?;
-    let log = Writer::new(files, end, place.log_bytes);
+    let mut log = Writer::new(files, end, place.log_bytes);
+    // What a killed process wrote may be in the page cache only: before anybody hears of it.
+    log.writable()?;
     Ok(LoggedKv::new(kv, Arc::clone(&place.database), log))
 }
 
@@ -197,7 +195,7 @@ fn end_of(files: &Files, newest: &Known, reached: &Reached) -> Result<End, LogEr
     let file = files.open_for_writing(newest)?;
     if newest.length > reached.offset {
         tracing::info!(
-            "{} bytes of an unfinished write are to be cut off {}",
+            "cutting {} bytes of an unfinished write off {}",
             newest.length - reached.offset,
             newest.path.display()
         );

@@ -109,6 +109,7 @@ impl LoggedKv {
     /// Writes all rows as of now as an image, then removes what of the log is older. Others read and write meanwhile. With a
     /// damaged database nothing happens.
     pub fn write_image(&self) -> Result<ImageWritten, LogError> {
+        self.log().writable()?;
         let snapshot = self.inner.read()?;
         let mark = Mark::read(&*snapshot)?
             .ok_or_else(|| LogError::Apart("the metadata store has no commit log".to_owned()))?;

@@ -26,7 +26,7 @@ pub(super) struct Writer {
     /// Number of it.
     sequence: u64,
     /// What is read from here on may not be on the disk, and behind `end` may be something that does not count. Made sure before
-    /// anything else is written; until then there may be no room for it (on btrfs cutting off takes some, too).
+    /// anything else is written; that waits for room where there is none (on btrfs cutting off takes some, too).
     unsure: Option<u64>,
     /// Why nothing may be written any more.
     failed: Option<String>,
