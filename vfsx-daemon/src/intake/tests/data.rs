@@ -286,13 +286,14 @@ async fn a_moment_waits_for_calls_under_way_and_for_what_they_noted() {
     let session = Session::from(super::module::session(1));
     assert_eq!(moment_now.writers, [(session, 1)], "a write may be under way");
 
-    let ended = tokio::task::spawn_blocking({
+    assert!(!ended(&sessions, &moment_now, SOON).await);
+    let over = tokio::spawn({
         let (sessions, moment) = (Arc::clone(&sessions), moment_now.clone());
-        move || (sessions.ended(&moment, SOON), sessions.ended(&moment, LONG))
+        async move { ended(&sessions, &moment, LONG).await }
     });
-    tokio::time::sleep(2 * SOON).await;
+    tokio::time::sleep(SOON).await;
     shared.set(Word::Running, 2);
-    assert_eq!(ended.await.expect("runs"), (false, true));
+    assert!(over.await.expect("runs"));
     let after = moment(&sessions, LONG).await;
     assert_eq!((after.unsure, after.writers), (None, vec![]));
 }
